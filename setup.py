@@ -1,0 +1,50 @@
+"""Packaging: `pip install -e .` to run, `pip install -e '.[test]'` to develop."""
+
+from setuptools import find_packages, setup
+
+RUN = [
+    "jax>=0.10",
+    "flax>=0.12.8",
+    "optax>=0.2.8",
+    "orbax-checkpoint>=0.12.8",
+    "tensorflow-datasets>=4.9.8",
+    "array_record>=0.8.1",
+    "grain>=0.2.15",
+    "importlib_resources",  # an undeclared need of tensorflow-datasets when it prepares a set
+    "ml-collections>=1.1",
+    "absl-py",
+    "numpy>=2",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+    "matplotlib",
+    "Jinja2",
+    "rich",
+    "tensorboardX",
+]
+NOTEBOOK = ["nbformat", "nbclient", "ipykernel"]
+TEST = [
+    "pytest",
+    "ruff",
+    "pyright[nodejs]",
+    *NOTEBOOK,
+]
+# torch is pinned: parity figures are stated against this version.
+PARITY = ["torch==2.13.0", "diffusers>=0.42", "transformers>=5"]
+
+setup(
+    name="diffjax",
+    version="0.1.0",
+    description="Text-to-image generation research in JAX: one core, every number proved.",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["diffjax*", "configs*", "experiments*"]),
+    package_data={"experiments": ["templates/*"]},
+    install_requires=RUN,
+    extras_require={
+        "notebook": NOTEBOOK,
+        "test": TEST,
+        "parity": PARITY,
+        "gpu": ["jax[cuda13]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],
+    },
+)
