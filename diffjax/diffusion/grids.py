@@ -49,9 +49,14 @@ def _linspace(schedule: Schedule, n: int) -> np.ndarray:
 
 
 def _quadratic(schedule: Schedule, n: int) -> np.ndarray:
-    """Squares of an even grid, on tables up to 0.8 T (Song et al. 2021a, section D.2)."""
+    """Squares of an even grid, on tables up to 0.8 T (Song et al. 2021a, section D.2).
+
+    On a table the small squares round to the same integers; a repeat would be an evaluation that
+    moves nothing, so each level is visited once and NFE may be less than n.
+    """
     if schedule.discrete:
-        return np.floor(np.linspace(0, np.sqrt((schedule.t_max + 1) * 0.8), n) ** 2)[::-1]
+        grid = np.floor(np.linspace(0, np.sqrt((schedule.t_max + 1) * 0.8), n) ** 2)
+        return np.unique(grid)[::-1]
     return np.linspace(schedule.t_min**0.5, schedule.t_max**0.5, n)[::-1] ** 2
 
 
@@ -107,7 +112,7 @@ def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> Le
         raise ValueError(f"steps={steps}: the schedule's table holds {schedule.t_max + 1:.0f}")
     if spacing in SPACINGS:
         t = np.asarray(SPACINGS[spacing](schedule, steps), np.float64) + offset
-        if np.any(np.diff(t) >= 0) or t[0] > schedule.t_max:
+        if np.any(np.diff(t) >= 0) or t[0] > schedule.t_max * (1 + 1e-9):
             raise ValueError(
                 f"spacing={spacing!r} with steps={steps}, offset={offset} visits a level twice or "
                 f"leaves the table of {schedule.t_max + 1:.0f}: take fewer steps or another spacing"
@@ -116,9 +121,7 @@ def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> Le
     if spacing not in RATIO_SPACINGS:
         known = ", ".join([*SPACINGS, *RATIO_SPACINGS])
         raise ValueError(f"spacing={spacing!r} is unknown; known: {known}")
-    ends = schedule.level(np.array([schedule.t_max, max(schedule.t_min, 1e-5)]))
-    if schedule.discrete:
-        ends = schedule.level(np.array([schedule.t_max, 0.0]))
+    ends = schedule.level(np.array([schedule.t_max, schedule.t_min]))
     if ends.alpha[0] < 1e-8:
         raise ValueError(
             f"spacing={spacing!r} needs signal at t_max, where {type(schedule).__name__} has none: "

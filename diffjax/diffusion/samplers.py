@@ -228,6 +228,11 @@ class _EpsRows:
 
 def _transfer(t: Level, s: Level) -> tuple[float, float]:
     """`(A, B)` of `z_s = A z_t + B eps`."""
+    if t.alpha < 1e-8:
+        raise ValueError(
+            "plms and pndm extrapolate the noise estimate, which is undefined at the grid's first "
+            "level (alpha = 0): use ddim, heun or dpmpp_2m there"
+        )
     a = s.alpha / t.alpha
     return a, s.sigma - a * t.sigma
 

@@ -313,9 +313,15 @@ class EDM(Schedule):
 @dataclass(frozen=True)
 class RectifiedFlow(Schedule):
     """z = (1 - t) x + t eps (Liu et al. 2023; Lipman et al. 2023). `shift` s > 1 spends more of
-    the time at high noise: t -> s t / (1 + (s - 1) t) (Esser et al. 2024, eq. 23)."""
+    the time at high noise: t -> s t / (1 + (s - 1) t) (Esser et al. 2024, eq. 23); `epsilon` is
+    the least time trained and visited."""
 
     shift: float = 1.0
+    epsilon: float = 1e-3
+
+    @property
+    def t_min(self) -> float:
+        return self.epsilon
 
     def level(self, t: Any) -> Level:
         sigma = self.shift * t / (1 + (self.shift - 1) * t)
