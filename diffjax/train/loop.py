@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from absl import logging
 
 from diffjax.tasks.base import Params, Task
 from diffjax.train import sharding
-from diffjax.train.checkpoint import Checkpoints, SaveError
+from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
 from diffjax.train.guard import NonFiniteError, diagnose, write_bundle
 from diffjax.train.optim import Optimizer, learning_rate, make_optimizer
@@ -49,7 +50,6 @@ class TrainChoices:
       batch_size: images per update, over all devices.
       checkpoint_every: updates between checkpoints.
       log_every: updates between records.
-      eval_every: updates between evaluations, 0 for one at the end alone.
       steps_per_dispatch: updates run by one call into the device.
       grad_accum: microbatches per update.
       on_nonfinite: stop or skip.
@@ -60,7 +60,6 @@ class TrainChoices:
     batch_size: int
     checkpoint_every: int = 1000
     log_every: int = 100
-    eval_every: int = 0
     steps_per_dispatch: int = 1
     grad_accum: int = 1
     on_nonfinite: str = "stop"
@@ -69,7 +68,7 @@ class TrainChoices:
 
     def __post_init__(self) -> None:
         k = self.steps_per_dispatch
-        for name in ("steps", "checkpoint_every", "log_every", "eval_every", "keep_every"):
+        for name in ("steps", "checkpoint_every", "log_every", "keep_every"):
             if getattr(self, name) % k:
                 raise ValueError(
                     f"train.{name}={getattr(self, name)} is not a multiple of "
@@ -84,8 +83,18 @@ class TrainChoices:
         return StepChoices(self.batch_size, self.grad_accum, self.on_nonfinite)
 
 
-# (step, state, frozen) -> None: runs the evaluators and records what they yield.
-Evaluate = Callable[[int, TrainState, Params], None]
+class Evaluations(Protocol):
+    """What is measured along the way; the loop writes down whatever it yields."""
+
+    def due(self, step: int, last: bool) -> bool:
+        """Whether anything is measured after `step` updates."""
+        ...
+
+    def run(
+        self, step: int, state: TrainState, frozen: Params, last: bool
+    ) -> Iterator[tuple[str, str | None, Iterable[Any]]]:
+        """`(evaluator's name, which average of the weights, its records)`, one after another."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,7 @@ def compile_step(run: Run, places: Any) -> Callable:
     )
 
 
-def train(run: Run, evaluate: Evaluate | None = None) -> TrainState:
+def train(run: Run, evaluations: Evaluations | None = None) -> TrainState:
     """Train to the last step, from the latest checkpoint of the workdir when there is one.
 
     Raises:
@@ -153,7 +162,7 @@ def train(run: Run, evaluate: Evaluate | None = None) -> TrainState:
         )
         try:
             state = _resumed(run, checkpoints, state)
-            return _loop(run, state, frozen, places, checkpoints, evaluate)
+            return _loop(run, state, frozen, places, checkpoints, evaluations)
         finally:
             checkpoints.close()
 
@@ -218,62 +227,82 @@ def _loop(
     frozen: Params,
     places: Any,
     checkpoints: Checkpoints,
-    evaluate: Evaluate | None,
+    evaluations: Evaluations | None,
 ) -> TrainState:
     choices, start = run.choices, int(state.step)
     step_fn = compile_step(run, places)
-    rate = learning_rate(run.optimizer, choices.steps)
-    writer = Writer(run.workdir)
-    writer.truncate(start)
-    progress = Progress(choices.steps, start, choices.batch_size)
+    record = Recorder(run, start)
     window: list[Mapping[str, jax.Array]] = []
-    saved = start if checkpoints.steps() else -1
     try:
         with _Sigterm() as sigterm:
             for step, batch in _dispatches(run, start):
                 state, metrics = step_fn(state, frozen, batch)
                 window.append(metrics)
-                if step % choices.log_every == 0:
-                    record = _summary(window)
-                    window = []
-                    _check_halted(run, state, frozen, checkpoints)
-                    record["learning_rate"] = float(rate(step - 1))
-                    progress.update(step, record)
-                    writer.scalars(step, progress.record(record))
                 last = step == choices.steps
                 stopping = sigterm.raised or checkpoints.reached_preemption(step)
-                if step % choices.checkpoint_every == 0 or last or stopping:
-                    _check_halted(run, state, frozen, checkpoints)
+                logs = step % choices.log_every == 0 or last
+                saves = step % choices.checkpoint_every == 0 or last or stopping
+                if logs or saves:
+                    _check_halted(run, state, frozen)
+                if logs:
+                    record.scalars(step, window)
+                    window = []
+                if saves:
                     checkpoints.save(step, state, _meta(run, step))
-                    saved = step
                 if stopping and not last:
                     checkpoints.wait()
                     raise Preempted(
                         f"stopped by SIGTERM at step {step} of {choices.steps}; saved in "
                         f"{checkpoints.folder}: the same command goes on from there"
                     )
-                due = choices.eval_every and step % choices.eval_every == 0
-                if evaluate is not None and due and not last:
-                    progress.pause()
-                    evaluate(step, state, frozen)
-                    progress.resume()
+                if evaluations is not None and not last and evaluations.due(step, False):
+                    record.evaluations(step, evaluations.run(step, state, frozen, False))
         checkpoints.wait()
-        progress.close()
-        if saved != choices.steps and start < choices.steps:
-            raise SaveError(f"the last step {choices.steps} was not saved")
-        if evaluate is not None:
-            evaluate(choices.steps, state, frozen)
+        if evaluations is not None and evaluations.due(choices.steps, True):
+            record.evaluations(choices.steps, evaluations.run(choices.steps, state, frozen, True))
         return state
     finally:
-        progress.close()
-        writer.close()
+        record.close()
 
 
-def _summary(window: list[Mapping[str, jax.Array]]) -> dict[str, float]:
-    fetched = jax.device_get(window)
-    mean = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
-    mean["nonfinite"] = float(np.sum([m["nonfinite"] for m in fetched]))
-    return mean
+class Recorder:
+    """Writes a run's record and moves its progress bar."""
+
+    def __init__(self, run: Run, start: int):
+        self._size = run.choices.batch_size
+        self._rate = learning_rate(run.optimizer, run.choices.steps)
+        self._writer = Writer(run.workdir, active=jax.process_index() == 0)
+        before = self._writer.truncate(start) or {}
+        self._progress = Progress(run.choices.steps, start)
+        self._begun = time.monotonic() - before.get("seconds", 0.0)
+        self._mark = (start, time.monotonic())
+
+    def scalars(self, step: int, window: list[Mapping[str, jax.Array]]) -> None:
+        """Means over the window since the last record; waits for the device."""
+        fetched = jax.device_get(window)
+        values = {f"train/{k}": float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
+        values["train/nonfinite"] = float(np.sum([m["nonfinite"] for m in fetched]))
+        values["train/learning_rate"] = float(self._rate(step - 1))
+        now, (marked, since) = time.monotonic(), self._mark
+        values["train/images_per_second"] = (step - marked) * self._size / (now - since)
+        self._mark = (step, now)
+        head = {"images": step * self._size, "seconds": now - self._begun}
+        self._writer.scalars(step, {**head, **values})
+        self._progress.update(step, values)
+
+    def evaluations(
+        self, step: int, results: Iterable[tuple[str, str | None, Iterable[Any]]]
+    ) -> None:
+        for name, ema, records in results:
+            values = self._writer.evaluation(step, name, ema, records)
+            shown = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
+            self._progress.note(f"step {step:,}  {name}  {shown}")
+        self._progress.pause()
+        self._mark = (step, time.monotonic())
+
+    def close(self) -> None:
+        self._progress.close()
+        self._writer.close()
 
 
 def _check_halted(run: Run, state: TrainState, frozen: Params, checkpoints: Checkpoints) -> None:
@@ -285,7 +314,10 @@ def _check_halted(run: Run, state: TrainState, frozen: Params, checkpoints: Chec
     key = jax.random.key(run.seed)
     leaves = diagnose(run.task, state, frozen, batch, run.choices.step_choices(), key)
     bundle = write_bundle(run.workdir / "nonfinite", step, batch, leaves, run.seed)
-    Checkpoints(bundle / "state").save(step, state, _meta(run, step))
+    kept = Checkpoints(bundle / "state")
+    kept.save(step, state, _meta(run, step))
+    kept.wait()
+    kept.close()
     named = "; ".join(leaves[:3]) or "not seen again when the step was replayed"
     raise NonFiniteError(
         f"step {step}: a loss or gradient is not finite ({named}). The state before it and the "

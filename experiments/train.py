@@ -1,0 +1,44 @@
+"""Train, resume, evaluate, report: `python -m experiments.train --config=... --workdir=...`.
+
+A workdir that holds a checkpoint is resumed. What a run leaves behind is listed in the README.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from absl import flags, logging
+
+from diffjax.train.loop import train
+from experiments.assemble import Assembly
+from experiments.cli import overrides, run_main
+from experiments.features import make_features
+from experiments.report import write_report
+from experiments.settings import check_workdir, load_config
+
+CONFIG = flags.DEFINE_string("config", None, "Config file, `file.py` or `file.py:argument`.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made when missing.")
+
+
+def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
+    """A whole run: assembled, checked, trained to its end, evaluated, reported."""
+    assembly = Assembly(load_config(config_path, changes), workdir)
+    check_workdir(assembly.config, workdir)
+    evaluations = assembly.evaluations(make_features(assembly))
+    train(assembly.run, evaluations)
+    return assembly
+
+
+def main() -> None:
+    logging.set_verbosity(max(flags.FLAGS.verbosity, logging.INFO))
+    begun = time.monotonic()
+    workdir = Path(WORKDIR.value)
+    train_run(CONFIG.value, overrides(), workdir)
+    report = write_report(workdir)
+    print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    run_main(main)
