@@ -28,9 +28,7 @@ def eval_batches(
         yield {**columns, "mask": indices < n}
 
 
-def as_arrays(
-    source: Source, transforms: Sequence[Transform], limit: int | None = None
-) -> Columns:
+def as_arrays(source: Source, transforms: Sequence[Transform], limit: int | None = None) -> Columns:
     """The first `limit` examples (by default all), name -> `[N, ...]`."""
     n = len(source) if limit is None else min(limit, len(source))
     parts = [

@@ -12,8 +12,9 @@ from PIL import Image, ImageOps
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 # What Pillow raises on files that are no images, are cut off, or are bombs.
-CORRUPT = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) + (
-    Image.DecompressionBombError,
+CORRUPT = (
+    *(OSError, SyntaxError, ValueError, EOFError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 
 

@@ -37,5 +37,7 @@ def _feistel(x: np.ndarray, keys: np.ndarray, a: int, b: int) -> np.ndarray:
     for i in range(_ROUNDS):
         # The top bits number the half-rounds, so that no two hash the same number.
         left = (left + mix(keys + np.uint64(2 * i << 58) + right) % np.uint64(a)) % np.uint64(a)
-        right = (right + mix(keys + np.uint64(2 * i + 1 << 58) + left) % np.uint64(b)) % np.uint64(b)
+        right = (right + mix(keys + np.uint64(2 * i + 1 << 58) + left) % np.uint64(b)) % np.uint64(
+            b
+        )
     return left * np.uint64(b) + right

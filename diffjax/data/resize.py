@@ -22,7 +22,7 @@ BOX = Image.Resampling.BOX
 
 
 def center_crop_resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """`[H, W, C] uint8` -> `[size, size, C]`, as ADM trains (Dhariwal and Nichol 2021, released code).
+    """`[H, W, C] uint8` -> `[size, size, C]`, ADM's way (Dhariwal and Nichol 2021, code).
 
     Halved by box filtering while the short side is at least twice `size`, then bicubic to make the
     short side `size`, then the central square.

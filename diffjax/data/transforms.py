@@ -1,6 +1,6 @@
 """Transforms by name: maps of a batch's columns, each row by its own draws.
 
-    make_transforms([dict(type="random_flip"), dict(type="to_float")])
+make_transforms([dict(type="random_flip"), dict(type="to_float")])
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def apply(transforms: Sequence[Transform], columns: Columns, draws: Draws) -> Co
 
 def describe(transforms: Sequence[Transform]) -> list[dict[str, Any]]:
     """The sections the transforms were made from, every option spelled out, as plain JSON."""
-    names = {cls: name for name, cls in TRANSFORMS.items()}
+    names: dict[Any, str] = {cls: name for name, cls in TRANSFORMS.items()}
     sections = []
     for t in transforms:
         options = {f.name: getattr(t, f.name) for f in fields(t)}  # type: ignore[arg-type]
