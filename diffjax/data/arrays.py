@@ -45,6 +45,8 @@ class ArraySource:
             raise ValueError(
                 f"{name}: images must be uint8 [N, H, W, C], not {image.dtype} {list(image.shape)}"
             )
+        if not len(image):
+            raise ValueError(f"{name}: no images")
         self.columns: Columns = {"image": image}
         if label is not None:
             labels = np.asarray(label, np.int32)

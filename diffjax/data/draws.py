@@ -27,7 +27,7 @@ def mix(x: np.ndarray) -> np.ndarray:
 
 def seed_word(seed: int, name: str) -> np.ndarray:
     """`[1] uint64`, the key of the stream `name` of a run's `seed` (any integer)."""
-    word = np.array([seed % 2**64], np.uint64)
+    word = np.array([int(seed) % 2**64], np.uint64)
     return mix(mix(word) ^ np.uint64(zlib.crc32(name.encode())))
 
 

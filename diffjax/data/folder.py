@@ -47,6 +47,8 @@ class FolderSource:
     ):
         if on_corrupt not in ("error", "skip"):
             raise ValueError(f"on_corrupt must be 'error' or 'skip', not {on_corrupt!r}")
+        if channels not in (1, 3):
+            raise ValueError(f"{path}: images have 1 or 3 channels, not {channels}")
         self.folder = _split_folder(Path(path).expanduser(), split)
         self.size = size
         self.channels = channels

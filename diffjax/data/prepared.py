@@ -76,6 +76,8 @@ class PreparedSource:
         return self.info.num_examples
 
     def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.folder}: no record {index} among {len(self)}")
         stored = self._records[index]
         record: dict[str, Any] = {
             name: _plain(value) for name, value in stored.items() if name in self.fields
@@ -124,18 +126,22 @@ def _open(builder: Any, split: str, folder: Path) -> Any:
         raise ValueError(f"{folder}: has no 'image' (fields: {', '.join(builder.info.features)})")
     decoders = {"image": tfds.decode.SkipDecoding()}
     try:
-        return builder.as_data_source(split=split, decoders=decoders)
+        records = builder.as_data_source(split=split, decoders=decoders)
     except (ValueError, KeyError, AssertionError):
         names = ", ".join(builder.info.splits)
         raise ValueError(f"{folder}: no split {split!r} (splits: {names})") from None
+    if not len(records):
+        raise ValueError(f"{folder}: split {split!r} is empty")
+    return records
 
 
 def _plain(value: Any) -> Any:
-    """TFDS gives text as bytes, and a list of texts as an array of them."""
+    """TFDS gives text as bytes, and several as a list or an array of them, even if it is one."""
     if isinstance(value, bytes):
         return value.decode()
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        return [text.decode() for text in value]
+    if isinstance(value, list) or (isinstance(value, np.ndarray) and value.dtype == object):
+        texts = [_plain(text) for text in value]
+        return texts[0] if len(texts) == 1 else texts
     return int(value) if isinstance(value, np.integer) else value
 
 

@@ -134,7 +134,7 @@ def test_an_error_in_a_thread_reaches_the_reader(numbered):
 
     loader = Loader(numbered, FLOAT, 8, 0)
     loader.source = Broken(numbered.columns["image"])
-    with loader.iterate(0) as batches, pytest.raises(ValueError, match="pets/3.png: gone"):
+    with loader.iterate(0) as batches, pytest.raises(ValueError, match=r"pets/3.png: gone"):
         next(batches)
 
 

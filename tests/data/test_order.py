@@ -18,7 +18,9 @@ def test_each_epoch_visits_each_example_once(n):
 
 def test_epochs_and_seeds_differ():
     n = 1000
-    orders = [shuffled(np.arange(n) + e * n, n, s) for e, s in itertools.product(range(3), range(3))]
+    orders = [
+        shuffled(np.arange(n) + e * n, n, s) for e, s in itertools.product(range(3), range(3))
+    ]
     for a, b in itertools.combinations(orders, 2):
         assert np.mean(a == b) < 0.02  # Two random permutations agree in 1 place of n.
     assert np.mean(orders[0] == np.arange(n)) < 0.02
