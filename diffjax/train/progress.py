@@ -57,8 +57,9 @@ class Progress:
         """Moves to `step`; `scalars` may hold `train/loss` and `train/images_per_second`."""
         self._measure(step)
         if self._bar is not None:
-            fields = {"state": self._state(step, scalars)} if scalars else {}
-            self._bar.update(self._task, completed=step, **fields)
+            self._bar.update(self._task, completed=step)
+            if scalars:
+                self._bar.update(self._task, state=self._state(step, scalars))
         elif scalars:
             width = len(f"{self.total:,}")
             line = f"step {step:>{width},}/{self.total:,}  {self._state(step, scalars)}"
