@@ -250,7 +250,7 @@ def _run_one(cell: Cell, run_cell: Callable[[Cell], Iterable[Any]], folder: Path
         outcome["traceback"] = traceback.format_exc()
     files = []
     for name, png, caption in pictures:
-        path = folder / f"{cell.id}_{name}.png"
+        path = folder / f"{cell.id}_{name.replace('/', '-')}.png"
         replace_file(path, png)
         files.append({"name": name, "file": path.name, "caption": caption})
     base = {"id": cell.id, "assignment": cell.assignment, "seed": cell.seed, **outcome}

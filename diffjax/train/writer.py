@@ -175,9 +175,10 @@ class Writer:
             return
         folder = self.workdir / "figures" / eval_name
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{step:08d}_{record.name}.png"
+        stem = f"{step:08d}_{record.name.replace('/', '-')}"
+        path = folder / f"{stem}.png"
         if path.exists() and read_text(path).get("ema", "") != (ema or ""):
-            path = folder / f"{step:08d}_{record.name}_{ema or 'raw'}.png"
+            path = folder / f"{stem}_{ema or 'raw'}.png"
         text = {"caption": record.caption, "ema": ema or "", "name": record.name}
         png = encode_png(record.image, text)
         replace_file(path, png)
