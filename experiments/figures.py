@@ -23,12 +23,12 @@ _CSS = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line", _GOOD: "--good"} | {
     colour: f"--s{n}" for n, colour in enumerate(_SERIES, start=1)
 }
 _MARKERS = "osD^vPX*"
-_WIDTH, _HEIGHT = 4.7, 3.0  # inches: 338 points, so that text stays readable on a phone
+_WIDTH, _HEIGHT = 4.5, 2.95  # inches: 324 points, so that text stays readable on a phone
 
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "diffjax",
-    "font.size": 9,
+    "font.size": 9.5,
     "axes.edgecolor": _LINE,
     "axes.labelcolor": _MUTED,
     "axes.spines.top": False,
@@ -43,7 +43,7 @@ _STYLE: dict[str, Any] = {
     "ytick.labelcolor": _MUTED,
     "text.color": _INK,
     "legend.labelcolor": _INK,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 9,
     "figure.constrained_layout.use": True,
 }
 
@@ -89,10 +89,12 @@ def thin(x: np.ndarray, y: np.ndarray, most: int = 800) -> tuple[np.ndarray, np.
     return np.array([x[b].mean() for b in buckets]), mean
 
 
-def training_curve(steps: Sequence[float], values: Sequence[float], ylabel: str) -> str:
-    """A noisy training signal: every value faint, its running average in front."""
+def training_curve(
+    steps: Sequence[float], values: Sequence[float], ylabel: str, noisy: bool = True
+) -> str:
+    """A training signal; of a noisy one every value faint, its running average in front."""
     x, y = np.asarray(steps, np.float64), np.asarray(values, np.float64)
-    span = max(1, len(y) // 25)
+    span = max(1, len(y) // 25) if noisy else 1
     smoothed = smooth(y, span)
     with matplotlib.rc_context(_STYLE):
         figure, ax = _axes("step", ylabel)
@@ -100,10 +102,12 @@ def training_curve(steps: Sequence[float], values: Sequence[float], ylabel: str)
             ax.plot(*thin(x, y), color=_SERIES[0], linewidth=0.8, alpha=0.35, label="each record")
         ax.plot(*thin(x, smoothed), color=_SERIES[0], linewidth=1.8, label=f"over {span} records")
         finite = smoothed[np.isfinite(smoothed)]
-        if len(finite) and finite.min() > 0 and finite.max() > 30 * finite.min():
+        # A high start would press the rest of the run flat.
+        if len(finite) and finite.min() > 0 and finite.max() > 4 * np.median(finite):
             ax.set_yscale("log")
+            _plain_log(ax)
         if span > 1:
-            _legend(ax, 2)
+            _legend(ax)
         _thousands(ax)
         return _svg(figure, f"{ylabel} by step")
 
@@ -139,7 +143,7 @@ def line_plot(
         if y_range is not None:
             ax.set_ylim(*y_range)
         if len(lines) > 1:
-            _legend(ax, 4)
+            _legend(ax)
         return _svg(figure, f"{ylabel} by {xlabel}")
 
 
@@ -155,7 +159,7 @@ def trade_off(lines: Sequence[Line], xlabel: str, ylabel: str) -> str:
                 )
         ax.margins(0.1)
         if len(lines) > 1:
-            _legend(ax, 4)
+            _legend(ax)
         return _svg(figure, f"{ylabel} against {xlabel}")
 
 
@@ -193,14 +197,17 @@ def _bars(error: Sequence[float | None] | None) -> np.ndarray | None:
 def _band(ax: Axes, band: tuple[float | None, float | None]) -> None:
     low, high = band
     bottom, top = ax.get_ylim()
-    # The data decide the range; an open or a far end of the band reaches to the frame.
-    bottom = min(bottom, low) if low is not None else bottom
-    top = max(top, high) if high is not None and low is None else top
+    # The data decide the range; an edge beyond them is shown with a little of the band inside.
+    air = 0.07 * (top - bottom)
+    if low is not None:
+        bottom, top = min(bottom, low - air), max(top, low + air)
+    if high is not None:
+        bottom, top = min(bottom, high - air), max(top, high + air)
     first = bottom if low is None else low
-    last = top if high is None else min(high, max(top, first))
+    last = top if high is None else high
     ax.axhspan(first, last, color=_GOOD, alpha=0.13, linewidth=0)
     for edge in (low, high):
-        if edge is not None and bottom <= edge <= top:
+        if edge is not None:
             ax.axhline(edge, color=_GOOD, linewidth=1, linestyle=(0, (4, 3)))
     ax.set_ylim(bottom, top)
 
@@ -216,14 +223,26 @@ def _value_ticks(ax: Axes, place: dict[Any, float], numeric: bool) -> None:
         ax.margins(x=0.15)
 
 
+def _plain_log(ax: Axes) -> None:
+    """Ticks at 1, 2 and 5 of each decade, as plain numbers."""
+    ax.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(lambda v, _: f"{v:g}")
+    ax.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
 def _thousands(ax: Axes) -> None:
-    ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, integer=True))
+    ax.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 1000 else f"{v:g}")
 
 
-def _legend(ax: Axes, columns: int) -> None:
-    ax.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, frameon=False,
+def _legend(ax: Axes) -> None:
+    """Above the axes, in as many columns as the words leave room for."""
+    handles, labels = ax.get_legend_handles_labels()
+    columns = max(1, min(len(labels), 46 // (max(map(len, labels)) + 6)))
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=columns, frameon=False,
         handlelength=1.4, columnspacing=1.2, borderaxespad=0.1,
     )  # fmt: skip
 

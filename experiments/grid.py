@@ -87,9 +87,8 @@ class Sweep:
                     + (f"choose from {labels}" if labels else f"axes are {list(self.axes)}")
                 )
         for plot in self.plots:
-            named = (plot.x, plot.lines, plot.panels)
-            if isinstance(plot, TradeOff):
-                named = (plot.along, plot.lines)
+            trade = isinstance(plot, TradeOff)
+            named = (plot.along, plot.lines) if trade else (plot.x, plot.lines, plot.panels)
             for axis in named:
                 if axis is not None and axis not in self.axes:
                     raise ValueError(

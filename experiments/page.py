@@ -57,7 +57,9 @@ def picture(path: str | os.PathLike[str], largest: int = _SMALL) -> dict[str, An
             out = io.BytesIO()
             image.save(out, format="png", optimize=True)
             data = out.getvalue()
-    factor = max(1, largest // max(width, height))
+    # A strip of pictures may take the page's whole width.
+    room = 2 * largest if width > 2 * height else largest
+    factor = max(1, room // max(width, height))
     return {
         "src": "data:image/png;base64," + base64.b64encode(data).decode(),
         "width": width,

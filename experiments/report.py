@@ -78,9 +78,10 @@ def _subtitle(run: Run) -> str:
 def _cards(run: Run) -> list[dict[str, str]]:
     """Expected values first (the last measure of each name when none are expected), then the run's
     own numbers."""
-    latest = {}
+    latest: dict[str, Measure] = {}
     for m in run.latest():
-        latest |= {m.key: m, f"{m.key}@{m.ema}": m}
+        latest.setdefault(m.key, m)  # the average evaluated first speaks for the run
+        latest[f"{m.key}@{m.ema}"] = m
     expected = run.config.get("expected") or {}
     names = list(expected) or [key for key in latest if "@" not in key][:4]
     cards = [_card(name, latest.get(name), expected.get(name)) for name in names]
@@ -112,9 +113,10 @@ def _card(name: str, m: Measure | None, band: Sequence[float | None] | None) -> 
         card["note"] = f"step {m.step:,}" + (f", {m.ema} average" if m.ema else "")
     if band is None:
         return card
-    card["note"] = "expected " + _words(band)
+    where = f" ({m.ema} average)" if m is not None and m.ema else ""
+    card["note"] = f"expected {_words(band)}{where}"
     if m is None or m.value is None:
-        return card | {"state": "missing", "note": card["note"] + ", not measured"}
+        return card | {"state": "missing"}
     return card | {"state": "met" if _inside(m.value, band) else "unmet"}
 
 
@@ -139,7 +141,8 @@ def _curves(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         points = [(r["step"], r[name]) for r in run.metrics if name in r]
         values = [float("nan") if v is None else v for _, v in points]
         label = name.removeprefix("train/")
-        svg = figures.training_curve([s for s, _ in points], values, label.replace("_", " "))
+        steps, noisy = [step for step, _ in points], label != "learning_rate"
+        svg = figures.training_curve(steps, values, label.replace("_", " "), noisy)
         plots[label] = {"title": label.replace("_", " "), "svg": page.svg(svg)}
     first = [plots.pop(name) for name in _CURVES if name in plots]
     return first, list(plots.values())
@@ -213,7 +216,8 @@ def _films(plates: Sequence[Plate]) -> list[dict[str, Any]]:
             last = len(members) - 1
             kept = [members[round(n * last / (_MOST_FRAMES - 1))] for n in range(_MOST_FRAMES)]
         frames = [{**page.picture(p.path), "step": p.step, "caption": p.caption} for p in kept]
-        title = {"eval": eval_name, "name": name.replace("_", " "), "ema": ema}
+        wide = frames[-1]["width"] > 2 * frames[-1]["height"]
+        title = {"eval": eval_name, "name": name.replace("_", " "), "ema": ema, "wide": wide}
         films.append({**title, "frames": frames, "total": len(members)})
     return sorted(films, key=lambda film: len(film["frames"]) == 1)
 

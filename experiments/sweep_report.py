@@ -115,7 +115,7 @@ def _axis_plots(table: Table, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
             fixed = where if lines_axis is None else {**where, lines_axis: value}
             points = _along(table, x, fixed, spec["metric"])
             if points:
-                label = "" if lines_axis is None else f"{short(lines_axis)} {value}"
+                label = "" if lines_axis is None else str(value)
                 lines.append(_line(label, points))
         panels.append((where, lines))
     drawn = [line for _, lines in panels for line in lines]
@@ -124,6 +124,7 @@ def _axis_plots(table: Table, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "title": f"{spec['metric']} by {short(x)}",
             "where": {short(a): v for a, v in where.items()},
+            "lines": short(lines_axis or ""),
             "svg": page.svg(
                 figures.line_plot(
                     lines, short(x), spec["metric"], y_range=scale, values_as_ticks=True
@@ -170,7 +171,7 @@ def _trade_off(table: Table, spec: Mapping[str, Any]) -> dict[str, Any]:
         if common:
             lines.append(
                 figures.Line(
-                    "" if lines_axis is None else f"{short(lines_axis)} {value}",
+                    "" if lines_axis is None else str(value),
                     [xs[v].mean for v in common],
                     [ys[v].mean for v in common],
                     error=[ys[v].se for v in common],
@@ -181,6 +182,7 @@ def _trade_off(table: Table, spec: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": f"{spec['y']} against {spec['x']}, along {short(along)}",
         "where": {short(a): v for a, v in rest.items()},
+        "lines": short(lines_axis or ""),
         "svg": page.svg(figures.trade_off(lines, spec["x"], spec["y"])),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -128,13 +129,13 @@ def _name(cell: Mapping[str, Any]) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Four significant digits, never in exponent form between 1e-4 and 1e7; "–" for None."""
+    """`digits` significant digits, in exponent form outside 1e-4 to 1e7; "–" for None."""
     if value is None:
         return "–"
     if value != 0 and not 1e-4 <= abs(value) < 1e7:
         return f"{value:.{digits - 1}g}"
-    magnitude = len(str(int(abs(value)))) if abs(value) >= 1 else 0
-    return f"{value:,.{max(digits - max(magnitude, 1), 0)}f}"
+    magnitude = math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:,.{max(digits - 1 - magnitude, 0)}f}"
 
 
 def with_error(summary: Summary | None) -> str:
@@ -143,7 +144,14 @@ def with_error(summary: Summary | None) -> str:
         return "–"
     if summary.half_width is None:
         return number(summary.mean)
-    return f"{number(summary.mean)} ± {number(summary.half_width, 2)}"
+    mean, half = summary.mean, summary.half_width
+    if half <= 1e-9 * abs(mean):  # nothing but rounding
+        return f"{number(mean)} ± 0"
+    if not 1e-6 < half < 1e6:
+        return f"{number(mean)} ± {number(half, 2)}"
+    # The error has two digits and the mean as many decimals as the error.
+    decimals = max(1 - math.floor(math.log10(half)), 0)
+    return f"{mean:,.{decimals}f} ± {half:,.{decimals}f}"
 
 
 def to_markdown(table: Table) -> str:
