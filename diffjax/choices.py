@@ -18,23 +18,33 @@ def unknown(what: str, name: object, options: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {what} {name!r}{hint} (options: {', '.join(options)})")
 
 
+def construct(maker: Callable[..., T], what: str, section: Mapping[str, Any]) -> T:
+    """`maker` called with `section`, lists read back as tuples.
+
+    Raises:
+      ValueError: a key that `maker` lacks (the nearest is named), or one that it needs.
+    """
+    section = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
+    parameters = inspect.signature(maker).parameters
+    for key in section:
+        if key not in parameters:
+            raise unknown(f"key of {what}:", key, parameters)
+    missing = [k for k, p in parameters.items() if p.default is p.empty and k not in section]
+    if missing:
+        raise ValueError(f"{what} needs {', '.join(map(repr, missing))}")
+    return maker(**section)
+
+
 def build(table: Mapping[str, Callable[..., T]], what: str, section: Mapping[str, Any]) -> T:
-    """`table[section["type"]]` called with the rest of `section`, lists read back as tuples.
+    """`table[section["type"]]` constructed from the rest of `section`.
 
     Raises:
       ValueError: a type that `table` lacks, a key that the builder lacks, or one that it needs.
     """
-    section = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
+    section = dict(section)
     if "type" not in section:
         raise ValueError(f"{what} section {section} has no 'type' (options: {', '.join(table)})")
     name = section.pop("type")
     if name not in table:
         raise unknown(what, name, table)
-    parameters = inspect.signature(table[name]).parameters
-    for key in section:
-        if key not in parameters:
-            raise unknown(f"key of {what} {name!r}:", key, parameters)
-    missing = [k for k, p in parameters.items() if p.default is p.empty and k not in section]
-    if missing:
-        raise ValueError(f"{what} {name!r} needs {', '.join(map(repr, missing))}")
-    return table[name](**section)
+    return construct(table[name], f"{what} {name!r}", section)

@@ -12,12 +12,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffjax.choices import build, unknown
+from diffjax.choices import construct, unknown
 from diffjax.data.evaluation import as_arrays
 from diffjax.data.loader import Loader
 from diffjax.data.sources import make_source
 from diffjax.data.transforms import make_transforms
-from diffjax.evals import EvalContext, FeatureExtractor, make_evaluator
+from diffjax.evals import EvalContext, make_evaluator
+from diffjax.evals.features import FeatureExtractor
 from diffjax.models import build_model
 from diffjax.tasks import make_task
 from diffjax.tasks.base import Params
@@ -70,11 +71,6 @@ class EvalChoices:
     at_end: bool = True
 
 
-def choices(kind: type, what: str, section: Mapping[str, Any]) -> Any:
-    """A dataclass of choices from a config section; unknown keys are refused."""
-    return build({"choices": kind}, what, {"type": "choices", **plain(section)})
-
-
 class Assembly:
     """A run and what surrounds it, built from a config; nothing is trained or sampled yet."""
 
@@ -87,13 +83,15 @@ class Assembly:
             raise ValueError(f"the config has no section {', '.join(missing)}")
         self.config = plain(config)
         self.workdir = workdir
-        self.data: DataChoices = choices(DataChoices, "data", config.data)
-        self.choices: TrainChoices = choices(TrainChoices, "train", config.train)
-        self.optimizer: Optimizer = choices(Optimizer, "optim", config.optim)
-        self.emas = {k: choices(EMA, f"ema.{k}", v) for k, v in config.get("ema", {}).items()}
-        self.mesh = sharding.make_mesh(**plain(config.get("mesh", {})))
+        self.data: DataChoices = construct(DataChoices, "data", self.config["data"])
+        self.choices: TrainChoices = construct(TrainChoices, "train", self.config["train"])
+        self.optimizer: Optimizer = construct(Optimizer, "optim", self.config["optim"])
+        self.emas = {
+            k: construct(EMA, f"ema.{k}", v) for k, v in self.config.get("ema", {}).items()
+        }
+        self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
         sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
-        self.source = make_source(**plain(config.data.train))
+        self.source = make_source(**self.data.train)
         self.loader = _Prefetching(
             Loader(
                 self.source,
@@ -127,7 +125,7 @@ class Assembly:
         own, rest = {}, {}
         fields = EvalChoices.__dataclass_fields__
         for name, section in self.config.get("evals", {}).items():
-            own[name] = choices(
+            own[name] = construct(
                 EvalChoices, f"evals.{name}", {k: v for k, v in section.items() if k in fields}
             )
             rest[name] = {k: v for k, v in section.items() if k not in fields}

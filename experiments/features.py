@@ -7,9 +7,10 @@ from pathlib import Path
 
 from absl import logging
 
+from diffjax.choices import construct
 from diffjax.evals.features import FeatureExtractor, from_classifier
 from diffjax.train.loop import train
-from experiments.assemble import Assembly, choices
+from experiments.assemble import Assembly
 from experiments.settings import check_workdir, load_config
 
 
@@ -57,5 +58,5 @@ def make_features(assembly: Assembly) -> FeatureExtractor | None:
     section = assembly.config.get("features")
     if not section:
         return None
-    source: ClassifierFeatures = choices(ClassifierFeatures, "features", section)
+    source: ClassifierFeatures = construct(ClassifierFeatures, "features", section)
     return source.load(assembly.workdir.parent)

@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from diffjax.train.progress import duration
 from experiments import environment, figures, page, sweep_report
+from experiments.cli import run_main
 from experiments.records import Measure, Plate, Run, read_run
 from experiments.sweep_table import number
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory to report on.")
 _MOST_FRAMES = 16  # pictures of one kind in the report; the others stay in figures/
 _CURVES = ("loss", "grad_norm", "learning_rate")  # shown first; the others can be opened
 _NOT_CURVES = ("step", "images", "seconds")
@@ -222,16 +222,15 @@ def _films(plates: Sequence[Plate]) -> list[dict[str, Any]]:
     return sorted(films, key=lambda film: len(film["frames"]) == 1)
 
 
-def main(argv: Sequence[str]) -> None:
-    del argv
-    try:
-        if _WORKDIR.value is None:
-            raise ValueError("say which run: --workdir=runs/digits")
-        print(write_report(_WORKDIR.value))
-    except (ValueError, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        sys.exit(2)
+def define_flags() -> None:
+    """The command line."""
+    flags.DEFINE_string("workdir", None, "The run or sweep to report on.", required=True)
+
+
+def main() -> None:
+    print(f"wrote {write_report(flags.FLAGS.workdir)}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    define_flags()
+    run_main(main)

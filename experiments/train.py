@@ -17,8 +17,15 @@ from experiments.features import make_features
 from experiments.report import write_report
 from experiments.settings import check_workdir, load_config
 
-CONFIG = flags.DEFINE_string("config", None, "Config file, `file.py` or `file.py:argument`.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run; made when missing.")
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command line."""
+    flags.DEFINE_string(
+        "config", None, "Config file, `file.py` or `file.py:argument`.", required=True
+    )
+    flags.DEFINE_string("workdir", None, "Folder of the run; made when missing.", required=True)
 
 
 def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
@@ -31,14 +38,14 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
 
 
 def main() -> None:
-    logging.set_verbosity(max(flags.FLAGS.verbosity, logging.INFO))
+    logging.set_verbosity(max(FLAGS.verbosity, logging.INFO))
     begun = time.monotonic()
-    workdir = Path(WORKDIR.value)
-    train_run(CONFIG.value, overrides(), workdir)
+    workdir = Path(FLAGS.workdir)
+    train_run(FLAGS.config, overrides(), workdir)
     report = write_report(workdir)
     print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
+    define_flags()
     run_main(main)

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from diffjax.diffusion import likelihood
@@ -200,16 +201,27 @@ class DiffusionTask:
         index: Array,
         label: Array | None = None,
         negative: Array | None = None,
+        which: str = "states",
         **recipe: Any,
-    ) -> dict[str, Array]:
-        """The way of `sample`: `states` and `estimates` `[N, B, ...]`, `logsnr [N]` of each row."""
+    ) -> Array:
+        """The way of `sample`, `[T, B, *image_shape]`: the "states" z from the first noise to the
+        sample (T = NFE + 1), or the "estimates" x_hat of each evaluation (T = NFE)."""
         choice = make_recipe(**recipe)
         rows = choice.rows(self.schedule)
         keys, z = self._start(seed, index, choice.make_grid(self.schedule))
         denoise = self.denoiser(variables, label, choice.guidance, negative)
         _, states, estimates = sample(denoise, rows, z, keys, trajectory=True)
-        logsnr = jnp.asarray(rows.at.logsnr, jnp.float32)
-        return {"states": states, "estimates": estimates, "logsnr": logsnr}
+        if which not in ("states", "estimates"):
+            raise ValueError(f"which={which!r} is unknown; known: states, estimates")
+        return jnp.concatenate([z[None], states]) if which == "states" else estimates
+
+    def noise_levels(self, which: str = "states", **recipe: Any) -> np.ndarray:
+        """`sigma / alpha` of each frame of `trajectory`, `[T] float64`."""
+        choice = make_recipe(**recipe)
+        ratio = choice.rows(self.schedule).at.ratio
+        if which == "estimates":
+            return ratio
+        return np.append(ratio, choice.make_grid(self.schedule).s.ratio[-1])
 
     def encode(
         self, variables: Variables, image: Array, label: Array | None = None, **recipe: Any

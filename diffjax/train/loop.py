@@ -20,9 +20,10 @@ from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
 from diffjax.train.guard import NonFiniteError, diagnose, write_bundle
 from diffjax.train.optim import Optimizer, learning_rate, make_optimizer
+from diffjax.train.progress import Progress
 from diffjax.train.state import RUNNING, TrainState
 from diffjax.train.step import StepChoices, init_state, make_train_step, several
-from diffjax.train.writer import Progress, Writer
+from diffjax.train.writer import Writer
 
 
 class Preempted(RuntimeError):
