@@ -20,7 +20,6 @@ from experiments import environment, figures, page, sweep_report
 from experiments.records import Measure, Plate, Run, read_run
 from experiments.sweep_table import number
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory to report on.")
 _MOST_FRAMES = 16  # pictures of one kind in the report; the others stay in figures/
 _CURVES = ("loss", "grad_norm", "learning_rate")  # shown first; the others can be opened
 _NOT_CURVES = ("step", "images", "seconds")
@@ -225,13 +224,15 @@ def _films(plates: Sequence[Plate]) -> list[dict[str, Any]]:
 def main(argv: Sequence[str]) -> None:
     del argv
     try:
-        if _WORKDIR.value is None:
+        if flags.FLAGS.workdir is None:
             raise ValueError("say which run: --workdir=runs/digits")
-        print(write_report(_WORKDIR.value))
+        print(write_report(flags.FLAGS.workdir))
     except (ValueError, OSError) as error:
         print(f"report: {error}", file=sys.stderr)
         sys.exit(2)
 
 
 if __name__ == "__main__":
+    # Defined here, because the other mains import this file and have a flag of the same name.
+    flags.DEFINE_string("workdir", None, "The run directory to report on.")
     app.run(main)
