@@ -47,6 +47,8 @@ def run_main(main: Callable[[], None]) -> None:
     stderr (its traceback is shown under `--verbosity=1`)."""
 
     def guarded(_: Sequence[str]) -> None:
+        # Orbax tells of every file it touches at INFO, absl's default.
+        logging.set_verbosity(flags.FLAGS.verbosity if flags.FLAGS["verbosity"].present else -1)
         try:
             main()
         except tuple(ERRORS) as error:

@@ -25,7 +25,7 @@ _CSS = {_INK: "--ink", _MUTED: "--muted", _LINE: "--line", _GOOD: "--good"} | {
 _MARKERS = "osD^vPX*"
 _WIDTH, _HEIGHT = 4.5, 2.95  # inches: 324 points, so that text stays readable on a phone
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "diffjax",
     "font.size": 9.5,
@@ -130,7 +130,7 @@ def line_plot(
         figure, ax = _axes(xlabel, ylabel)
         values = list(dict.fromkeys(x for line in lines for x in line.x))
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        place = {v: (v if numeric else n) for n, v in enumerate(values)}
+        place: dict[Any, float] = {v: (v if numeric else n) for n, v in enumerate(values)}
         for n, line in enumerate(lines):
             x = [place[v] for v in line.x]
             _errorbar(ax, n, line, x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from markupsafe import Markup
 from PIL import Image
 
 from diffjax.train.writer import replace_file
-from experiments.grid import short
 from experiments.sweep_table import number, with_error
 
 _WIDEST = 1400  # pixels; larger pictures are shown reduced
@@ -30,7 +30,7 @@ def render(template: str, path: str | os.PathLike[str], **content: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "with_error": with_error, "short": short}
+    environment.filters |= {"number": number, "with_error": with_error, "json": json.dumps}
     text = environment.get_template(template).render(**content)
     path = Path(path)
     replace_file(path, text.encode())
@@ -39,7 +39,7 @@ def render(template: str, path: str | os.PathLike[str], **content: Any) -> Path:
 
 def svg(text: str) -> Markup:
     """A plot of `experiments.figures`, which the template must not escape."""
-    return Markup(text)  # noqa: S704 (matplotlib escapes the text it draws)
+    return Markup(text)
 
 
 def picture(path: str | os.PathLike[str], largest: int = _SMALL) -> dict[str, Any]:

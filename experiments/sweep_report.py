@@ -156,7 +156,8 @@ def _range(lines: Sequence[figures.Line]) -> tuple[float, float]:
         for sign in (-1, 1)
     ]
     low, high = min(ends), max(ends)
-    return low - 0.05 * (high - low), high + 0.05 * (high - low)
+    air = 0.05 * (high - low) or 0.1 * span
+    return low - air, high + air
 
 
 def _trade_off(table: Table, spec: Mapping[str, Any]) -> dict[str, Any]:

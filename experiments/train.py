@@ -8,9 +8,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
 from diffjax.train.loop import train
+from experiments import environment
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
 from experiments.features import make_features
@@ -38,9 +39,9 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
 
 
 def main() -> None:
-    logging.set_verbosity(max(FLAGS.verbosity, logging.INFO))
     begun = time.monotonic()
     workdir = Path(FLAGS.workdir)
+    environment.write(workdir, environment.command_line("experiments.train"))
     train_run(FLAGS.config, overrides(), workdir)
     report = write_report(workdir)
     print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")

@@ -306,7 +306,7 @@ class Recorder:
         self._writer.close()
 
 
-def _check_halted(run: Run, state: TrainState, frozen: Params, checkpoints: Checkpoints) -> None:
+def _check_halted(run: Run, state: TrainState, frozen: Params) -> None:
     """Raises NonFiniteError, with a replay bundle on disk, when the state has halted."""
     step = int(state.halted_at)
     if step == RUNNING:
