@@ -31,9 +31,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             type="adamw", lr=4e-3, decay="cosine", warmup_steps=40, weight_decay=0.02, b2=0.99
         ),
         ema=dict(),
-        train=dict(
-            steps=600, batch_size=125, checkpoint_every=600, log_every=100, steps_per_dispatch=20
-        ),
+        train=dict(steps=600, batch_size=125, checkpoint_every=600, log_every=100),
         evals=dict(test=dict(type="classification", split="test")),
         expected={"test/accuracy": (0.97, 1.0)},
     )
