@@ -49,7 +49,7 @@ class Generation:
     groups: int = 20
     precision_k: int = 3
     density_k: int = 5
-    manifold_size: int = 10_000
+    manifold_size: int = 5000
     columns: int = 10
 
     def __post_init__(self) -> None:
