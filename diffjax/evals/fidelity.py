@@ -18,6 +18,7 @@ from diffjax.metrics.frechet import (
     moments,
 )
 from diffjax.metrics.kernel import subset_mmds
+from diffjax.metrics.nearest import copy_ratio
 from diffjax.metrics.precision_recall import subset_manifolds
 
 
@@ -109,6 +110,7 @@ class RealSide:
 
         "frechet" uses all samples. "frechet_matched" and "frechet_real" are samples and held-out
         images, equally many of each class, against the reference; "frechet_ratio" divides them.
+        "copy_ratio" near 0 says that samples are copies of training images.
         """
         counts = shared_counts(label, self.test_label, classes)
         out = {"frechet": how.frechet(got.features, label, self.reference)}
@@ -120,6 +122,8 @@ class RealSide:
                 "frechet_real": real,
                 "frechet_ratio": ratio(fake, real),
             }
+        copies = copy_ratio(got.features, self.test.features, self.train.features)
+        out["copy_ratio"] = Measured(copies, None)
         return out | how.manifolds(self.train.features, got.features, label), int(counts.sum())
 
 

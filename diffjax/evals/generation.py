@@ -1,4 +1,4 @@
-"""One sampling pass, many numbers: distances, manifolds, class agreement, and two pictures."""
+"""One sampling pass, many numbers: distances, manifolds, class agreement, and three pictures."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from diffjax.evals.protocol import extend, fingerprint, protocol, short_hash
 from diffjax.evals.samples import caption
 from diffjax.metrics.classification import agreement, confusion_matrix, inception_score
 from diffjax.metrics.frechet import moments
+from diffjax.metrics.nearest import nearest
 from diffjax.tasks.base import Variables
 
 # Numbers that describe the held-out images alone: no sampler belongs to their protocol.
@@ -110,13 +111,14 @@ class Generation:
         return cached(path, self._label, make)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars (see `RealSide.compare` and `_classified`), pictures "samples", "confusion"."""
+        """Scalars (see `RealSide.compare` and `_classified`), three pictures."""
         images = [self.samples(variables, seed) for seed in self.seeds]
         got = [self.context.extractor()(x) for x in images]
         classes = len(self.context.names)
         compared = [self._real.compare(self._fidelity, e, self._label, classes) for e in got]
         yield from self._scalars([n for n, _ in compared], self._classified(got), compared[0][1])
         yield self._grid(images[0])
+        yield self._neighbours(images[0], got[0])
         if got[0].logits is not None:
             yield self._confusion(got)
 
@@ -165,6 +167,17 @@ class Generation:
             tiles.swapaxes(0, 1)[:rows], rows=names, title="Samples by class", note=note
         )
         return Picture("samples", picture, f"One row per class. {note}.")
+
+    def _neighbours(self, images: np.ndarray, got: Extracted, shown: int = 12) -> Picture:
+        """The first samples over their three nearest training images, in feature space."""
+        train = np.asarray(self.context.train["image"])
+        k = min(3, len(train))
+        found = nearest(got.features[:shown], self._real.train.features, k)
+        tiles = [images[:shown], *(train[found.index[:, j]] for j in range(k))]
+        note = "below each sample: the training images nearest to it in feature space"
+        rows = ["sample", *("nearest", "2nd", "3rd")[:k]]
+        picture = tile_grid(np.stack(tiles), rows=rows, title="Does it copy?", note=note)
+        return Picture("neighbours", picture, f"Samples, and {note}.")
 
     def _confusion(self, got: Sequence[Extracted]) -> Picture:
         logits = np.concatenate([e.logits for e in got if e.logits is not None])

@@ -19,7 +19,9 @@ from diffjax.tasks.base import Variables
 def caption(options: Mapping[str, Any]) -> str:
     """The options that a reader looks for first: "ddim · 50 steps · guidance 2"."""
     parts = [str(options["sampler"])] if options.get("sampler") else []
-    parts += [f"{options['steps']} steps"] if options.get("steps") else []
+    parts += (
+        [f"{options['steps']} step{'s' * (options['steps'] != 1)}"] if options.get("steps") else []
+    )
     guidance = options.get("guidance")
     parts += [f"guidance {guidance:g}"] if isinstance(guidance, int | float) else []
     return " · ".join(parts)

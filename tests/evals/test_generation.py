@@ -32,7 +32,8 @@ def test_real_images_as_samples_are_as_near_as_held_out_images(perfect):
         assert scalars[name].value > 0.7, name
     assert scalars["density"].value == pytest.approx(1.0, abs=0.15)
     assert abs(scalars["kernel"].value) < 4 * scalars["kernel"].std
-    assert set(pictures) == {"samples", "confusion"}
+    assert scalars["copy_ratio"].value == pytest.approx(1.0, abs=0.2)
+    assert set(pictures) == {"samples", "confusion", "neighbours"}
     assert all(p.image.dtype == np.uint8 and p.image.shape[2] == 3 for p in pictures.values())
 
 
@@ -50,6 +51,7 @@ def test_copies_agree_with_a_perfect_classifier_and_wrong_classes_never_do(conte
     assert scalars["agreement"].value == scalars["agreement_high"].value == 1.0
     assert 0.97 < scalars["agreement_low"].value < 1.0
     assert scalars["frechet"].std is None
+    assert scalars["copy_ratio"].value < 1e-4
     shifted, _ = run(context, copies, pred_kw={"shift": 1}, groups=0)
     assert shifted["agreement"].value == 0.0
 
