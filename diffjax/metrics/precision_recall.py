@@ -110,8 +110,8 @@ def subset_manifolds(
     )
     (to_real,) = _square_distances(y, x, len(y))
     (to_fake,) = _square_distances(y, y, len(y))
-    inside = np.asarray(to_real <= near[:, precision_k] + slack, bool).any(axis=1)
-    held = np.asarray(to_real <= near[:, density_k] + slack, bool)
+    inside = np.asarray((to_real <= near[:, precision_k] + slack).any(axis=1))
+    held = np.asarray(to_real <= near[:, density_k] + slack)
     balls = held.sum(axis=1)
     out = []
     for kept in keep:
