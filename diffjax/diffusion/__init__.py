@@ -1,0 +1,1 @@
+"""The diffusion core: schedules, predictions, weightings, times, grids, samplers, guidance."""

@@ -1,0 +1,40 @@
+"""Build a named choice from a section of a config: a typo is an error that names the nearest."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def unknown(what: str, name: object, options: Iterable[str]) -> ValueError:
+    """The error for a `name` that is none of `options`."""
+    options = sorted(options)
+    near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return ValueError(f"unknown {what} {name!r}{hint} (options: {', '.join(options)})")
+
+
+def build(table: Mapping[str, Callable[..., T]], what: str, section: Mapping[str, Any]) -> T:
+    """`table[section["type"]]` called with the rest of `section`, lists read back as tuples.
+
+    Raises:
+      ValueError: a type that `table` lacks, a key that the builder lacks, or one that it needs.
+    """
+    section = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
+    if "type" not in section:
+        raise ValueError(f"{what} section {section} has no 'type' (options: {', '.join(table)})")
+    name = section.pop("type")
+    if name not in table:
+        raise unknown(what, name, table)
+    parameters = inspect.signature(table[name]).parameters
+    for key in section:
+        if key not in parameters:
+            raise unknown(f"key of {what} {name!r}:", key, parameters)
+    missing = [k for k, p in parameters.items() if p.default is p.empty and k not in section]
+    if missing:
+        raise ValueError(f"{what} {name!r} needs {', '.join(map(repr, missing))}")
+    return table[name](**section)

@@ -1,0 +1,171 @@
+"""Sampling grids: which levels a sampler visits. Separate from the training times.
+
+A grid holds pairs (t, s): step i goes from level t_i to level s_i. Usually s_i = t_{i+1} and the
+last s is the clean end; a reference implementation's own pairing can be written down as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from diffjax.diffusion.levels import CLEAN, Level, take
+from diffjax.diffusion.schedules import Schedule
+
+
+class Grid(NamedTuple):
+    """`t`, `s`: stacked levels, `[N] float64` each, noise falling (rising when inverting)."""
+
+    t: Level
+    s: Level
+    schedule: Schedule
+
+    @property
+    def steps(self) -> int:
+        return len(self.t.alpha)
+
+
+def _leading(schedule: Schedule, n: int) -> np.ndarray:
+    """Multiples of T // n from 0, as DDPM and DDIM respace; never starts at full noise."""
+    if schedule.discrete:
+        return np.arange(n)[::-1] * (int(schedule.t_max + 1) // n)
+    return schedule.t_min + (schedule.t_max - schedule.t_min) * np.arange(n)[::-1] / n
+
+
+def _trailing(schedule: Schedule, n: int) -> np.ndarray:
+    """From full noise in equal strides, the clean end being the last (Lin et al. 2023)."""
+    if schedule.discrete:
+        size = schedule.t_max + 1
+        return np.round(np.arange(n, 0, -1) * size / n) - 1
+    return schedule.t_min + (schedule.t_max - schedule.t_min) * np.arange(n, 0, -1) / n
+
+
+def _linspace(schedule: Schedule, n: int) -> np.ndarray:
+    """n points with both ends (iDDPM's respacing; EDM's linear grid)."""
+    t = np.linspace(schedule.t_min, schedule.t_max, n)[::-1]
+    return np.round(t) if schedule.discrete else t
+
+
+def _quadratic(schedule: Schedule, n: int) -> np.ndarray:
+    """Squares of an even grid, on tables up to 0.8 T (Song et al. 2021a, section D.2).
+
+    On a table the small squares round to the same integers; a repeat would be an evaluation that
+    moves nothing, so each level is visited once and NFE may be less than n.
+    """
+    if schedule.discrete:
+        grid = np.floor(np.linspace(0, np.sqrt((schedule.t_max + 1) * 0.8), n) ** 2)
+        return np.unique(grid)[::-1]
+    return np.linspace(schedule.t_min**0.5, schedule.t_max**0.5, n)[::-1] ** 2
+
+
+SPACINGS: dict[str, Callable[[Schedule, int], np.ndarray]] = {
+    "leading": _leading,
+    "trailing": _trailing,
+    "linspace": _linspace,
+    "quadratic": _quadratic,
+}
+
+
+def _karras(r_max: float, r_min: float, n: int, rho: float = 7.0) -> np.ndarray:
+    """Karras et al. 2022, eq. 5, in `r = sigma / alpha`, rho = 7."""
+    ramp = np.linspace(0, 1, n)
+    return (r_max ** (1 / rho) + ramp * (r_min ** (1 / rho) - r_max ** (1 / rho))) ** rho
+
+
+def _log_snr(r_max: float, r_min: float, n: int) -> np.ndarray:
+    """Even in log SNR (Lu et al. 2022)."""
+    return np.exp(np.linspace(np.log(r_max), np.log(r_min), n))
+
+
+RATIO_SPACINGS: dict[str, Callable[[float, float, int], np.ndarray]] = {
+    "karras": _karras,
+    "log_snr": _log_snr,
+}
+
+
+def level_at_ratio(schedule: Schedule, ratio: np.ndarray) -> Level:
+    """The schedule's levels at given `sigma / alpha`, exact in alpha and sigma."""
+    t = np.asarray(schedule.time_of(-2 * np.log(ratio)))
+    level = schedule.level(t)
+    # A table's time is interpolated; the scale of z (its norm) is kept, the ratio is exact.
+    norm = np.hypot(level.alpha, level.sigma)
+    unit = np.hypot(1.0, ratio)
+    if np.all(level.alpha == 1):
+        return Level(t, level.alpha, np.asarray(ratio))
+    if np.allclose(norm, 1):
+        return Level(t, 1 / unit, ratio / unit)
+    return level
+
+
+def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> Level:
+    """The levels at which a one-evaluation sampler calls the network, `[steps]`, noise falling.
+
+    Raises:
+      ValueError: unknown spacing, more steps than the table holds, a spacing in log SNR on a
+        schedule whose end holds no signal.
+    """
+    if steps < 1:
+        raise ValueError(f"steps={steps}: a sampler needs at least one step")
+    if schedule.discrete and steps > schedule.t_max + 1:
+        raise ValueError(f"steps={steps}: the schedule's table holds {schedule.t_max + 1:.0f}")
+    if spacing in SPACINGS:
+        t = np.asarray(SPACINGS[spacing](schedule, steps), np.float64) + offset
+        if np.any(np.diff(t) >= 0) or t[0] > schedule.t_max * (1 + 1e-9):
+            raise ValueError(
+                f"spacing={spacing!r} with steps={steps}, offset={offset} visits a level twice or "
+                f"leaves the table of {schedule.t_max + 1:.0f}: take fewer steps or another spacing"
+            )
+        return schedule.level(t)
+    if spacing not in RATIO_SPACINGS:
+        known = ", ".join([*SPACINGS, *RATIO_SPACINGS])
+        raise ValueError(f"spacing={spacing!r} is unknown; known: {known}")
+    ends = schedule.level(np.array([schedule.t_max, schedule.t_min]))
+    if ends.alpha[0] < 1e-8:
+        raise ValueError(
+            f"spacing={spacing!r} needs signal at t_max, where {type(schedule).__name__} has none: "
+            "use trailing or linspace"
+        )
+    r_max, r_min = ends.ratio
+    return level_at_ratio(schedule, RATIO_SPACINGS[spacing](r_max, r_min, steps))
+
+
+def make_grid(
+    schedule: Schedule,
+    steps: int,
+    spacing: str = "trailing",
+    offset: int = 0,
+    final: str = "clean",
+) -> Grid:
+    """The grid of a sampler from noise to data.
+
+    Args:
+      schedule: the noise schedule.
+      steps: number of levels visited.
+      spacing: leading, trailing, linspace, quadratic, karras or log_snr.
+      offset: added to a table's integer times (Stable Diffusion's steps_offset = 1).
+      final: where the last step lands: "clean" (alpha = 1, sigma = 0), or "first", the
+        schedule's least level (set_alpha_to_one = False of Stable Diffusion).
+    """
+    t = visited(schedule, steps, spacing, offset)
+    if final not in ("clean", "first"):
+        raise ValueError(f"final={final!r} is unknown; known: clean, first")
+    end = CLEAN if final == "clean" else schedule.level(np.float64(schedule.t_min))
+    s = Level(*(np.append(a[1:], b) for a, b in zip(t, end, strict=True)))
+    return Grid(t, s, schedule)
+
+
+def inverse_grid(grid: Grid) -> Grid:
+    """The same levels with noise rising: DDIM encodes along it (Song et al. 2021a, section 4.3).
+
+    The clean end is left out, for the network has no noise to name there: N levels, N - 1 steps.
+    """
+    order = np.arange(grid.steps)[::-1]
+    up = take(grid.t, order)
+    return Grid(take(up, slice(None, -1)), take(up, slice(1, None)), grid.schedule)
+
+
+def forward_grid(grid: Grid) -> Grid:
+    """The N - 1 steps between a grid's own levels, the way back of `inverse_grid`."""
+    return Grid(take(grid.t, slice(None, -1)), take(grid.t, slice(1, None)), grid.schedule)

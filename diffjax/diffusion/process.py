@@ -1,0 +1,65 @@
+"""The forward process, its posterior, and the training loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.diffusion.levels import Level, namespace, over
+from diffjax.diffusion.predictions import Prediction
+from diffjax.diffusion.schedules import Schedule
+from diffjax.diffusion.weightings import Weighting
+
+
+def diffuse(x: Array, eps: Array, level: Level) -> Array:
+    """`z = alpha x + sigma eps` (Ho et al. 2020, eq. 4); x, eps `[B, ...]`, level [B]."""
+    return over(level.alpha, x) * x + over(level.sigma, x) * eps
+
+
+def posterior(z: Array, x: Array, t: Level, s: Level) -> tuple[Array, Any, Any]:
+    """`q(z_s | z_t, x)`, s cleaner than t (Kingma et al. 2021, appendix A; Ho et al. 2020, eq. 7).
+
+    Returns:
+      mean `[B, ...]`; log of the posterior variance (beta-tilde) and of `sigma_{t|s}^2` (beta),
+      each shaped like the levels.
+    """
+    xp = namespace(t.alpha)
+    gap = -xp.expm1(t.logsnr - s.logsnr)
+    mean = over(t.alpha / s.alpha * (s.sigma / t.sigma) ** 2, z) * z + over(s.alpha * gap, z) * x
+    tiny = 1e-37
+    log_small = xp.log(xp.maximum(gap * s.sigma**2, tiny))
+    log_large = xp.log(xp.maximum(gap * t.sigma**2, tiny))
+    return mean, log_small, log_large
+
+
+def mean_flat(values: Array) -> Array:
+    """`[B, ...]` to its mean per example `[B]`."""
+    return jnp.mean(values, axis=tuple(range(1, values.ndim)))
+
+
+def denoising_loss(
+    output: Array,
+    x: Array,
+    eps: Array,
+    level: Level,
+    schedule: Schedule,
+    prediction: Prediction,
+    weighting: Weighting,
+) -> tuple[Array, Array]:
+    """`w(lambda) (alpha / D)^2 mean((output - target)^2)`: the weighted MSE of eps.
+
+    Args:
+      output: the network's, `[B, ...]`, any float type.
+      x, eps: the clean image and its noise `[B, ...] float32`.
+      level: [B].
+
+    Returns:
+      loss [B] and the plain MSE of the network's own target [B], float32.
+    """
+    error = output.astype(jnp.float32) - prediction.target(x, eps, level)
+    mse = mean_flat(error**2)
+    weight = weighting(schedule, level) * prediction.eps_loss_scale(level)
+    return jax.lax.stop_gradient(weight) * mse, mse

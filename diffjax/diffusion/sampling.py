@@ -1,0 +1,106 @@
+"""Runs any sampler's table in one `lax.scan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffjax import keys as keys_lib
+from diffjax.diffusion.grids import Grid
+from diffjax.diffusion.levels import Level, over, take
+from diffjax.diffusion.samplers import Rows
+
+
+class Estimate(NamedTuple):
+    """What a denoiser says of `z_t`.
+
+    Attributes:
+      x: the clean image `[B, ...] float32`.
+      v: with learned variance, where the log variance lies between its bounds, `[B, ...]` in about
+        [-1, 1] (Nichol & Dhariwal 2021, eq. 15); else None.
+    """
+
+    x: Array
+    v: Array | None = None
+
+
+# (z [B, ...], level []) -> Estimate: the one seam between networks, guidance and samplers.
+Denoiser = Callable[[Array, Level], Estimate]
+
+
+def prior(grid: Grid, keys: Array, shape: tuple[int, ...]) -> Array:
+    """The state that sampling starts from, `[B, *shape]`, sample n from `keys[n]` alone."""
+    first = take(grid.t, 0)
+    std = float(np.asarray(grid.schedule.prior_std(first)))
+    return std * keys_lib.normal(jax.vmap(lambda k: keys_lib.stream(k, "prior"))(keys), shape)
+
+
+def _noise_scale(row: Rows, estimate: Estimate) -> Array:
+    """The standard deviation of the step's noise: a number, or the network's own (eq. 15)."""
+    if row.log_variance is None:
+        return over(row.noise_coef, estimate.x)
+    if estimate.v is None:
+        raise ValueError(
+            "variance='learned' needs a network that was trained to predict it "
+            "(task.learned_variance=True); this one predicts the image alone"
+        )
+    share = (estimate.v + 1) / 2
+    return jnp.exp(0.5 * (share * row.log_variance[1] + (1 - share) * row.log_variance[0]))
+
+
+def _advance(
+    denoise: Denoiser, row: Rows, z: Array, memory: Array, noise: Array | None
+) -> tuple[Array, Array, Array]:
+    """One row of the table: `(z', memory', x_hat)`; the rule is written in `samplers.Rows`."""
+    z = row.scale * z if noise is None else row.scale * z + row.churn * noise
+    estimate = denoise(z, row.at)
+    x_hat = estimate.x.astype(jnp.float32)
+    after = row.z_coef * z + row.x_coef * x_hat
+    depth = memory.shape[0]
+    if depth:
+        after = after + jnp.tensordot(row.past_coef, memory, axes=1, precision="highest")
+        kept = row.keep_z * z + row.keep_x * x_hat
+        memory = jnp.concatenate([kept[None], memory[:-1]])
+    if noise is not None:
+        after = after + _noise_scale(row, estimate) * noise
+    return after, memory, x_hat
+
+
+def sample(
+    denoise: Denoiser, rows: Rows, z: Array, keys: Array, trajectory: bool = False
+) -> Array | tuple[Array, Array, Array]:
+    """Run a sampler from the state z.
+
+    Args:
+      denoise: the estimate of the clean image at a level.
+      rows: a sampler's table.
+      z: `[B, ...] float32` the first state.
+      keys: `[B]`, one per sample. The noise of row i of sample n depends on `keys[n]` and i alone,
+        so a sample does not depend on the batch it is drawn in.
+      trajectory: also return the way.
+
+    Returns:
+      The last state `[B, ...]`; with `trajectory`, also the states after each row and the
+      estimates of each row, `[N, B, ...]` each.
+    """
+    stochastic = rows.stochastic
+    table = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), rows)
+    noise_keys = jax.vmap(lambda k: keys_lib.stream(k, "sampler"))(keys)
+    memory = jnp.zeros((rows.past_coef.shape[1], *z.shape), jnp.float32)
+
+    def body(carry: tuple[Array, Array], scanned: tuple[Array, Rows]):
+        i, row = scanned
+        noise = None
+        if stochastic:
+            row_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(noise_keys, i)
+            noise = keys_lib.normal(row_keys, z.shape[1:])
+        after, memory, x_hat = _advance(denoise, row, *carry, noise)
+        return (after, memory), (after, x_hat) if trajectory else None
+
+    (last, _), way = jax.lax.scan(body, (z, memory), (jnp.arange(rows.nfe), table))
+    return (last, *way) if trajectory else last
