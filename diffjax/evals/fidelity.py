@@ -95,12 +95,13 @@ class RealSide:
     Attributes:
       train: features of the training images, the reference.
       reference: their moments.
-      test, test_label: held-out features and labels `[M]`: the distance that real images have.
+      test, test_label: held-out features and labels `[M]`: the distance that real images have;
+        None where nothing was held out, and then no number compares with it.
     """
 
     train: Extracted
     reference: Moments
-    test: Extracted
+    test: Extracted | None
     test_label: np.ndarray
 
     def compare(
@@ -112,8 +113,11 @@ class RealSide:
         images, equally many of each class, against the reference; "frechet_ratio" divides them.
         "copy_ratio" near 0 says that samples are copies of training images.
         """
-        counts = shared_counts(label, self.test_label, classes)
         out = {"frechet": how.frechet(got.features, label, self.reference)}
+        out |= how.manifolds(self.train.features, got.features, label)
+        if self.test is None:
+            return out, 0
+        counts = shared_counts(label, self.test_label, classes)
         if counts.sum() >= 4:
             fake = how.matched(got.features, label, counts, self.reference)
             real = how.matched(self.test.features, self.test_label, counts, self.reference)
@@ -124,7 +128,7 @@ class RealSide:
             }
         copies = copy_ratio(got.features, self.test.features, self.train.features)
         out["copy_ratio"] = Measured(copies, None)
-        return out | how.manifolds(self.train.features, got.features, label), int(counts.sum())
+        return out, int(counts.sum())
 
 
 def ratio(a: Measured, b: Measured) -> Measured:

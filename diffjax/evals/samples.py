@@ -49,12 +49,12 @@ class Samples:
     @cached_property
     def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
         fn, options = self.context.bind(self.pred, self.pred_kw)
-        return jit_sampler(fn), options
+        return jit_sampler(fn), self.context.recipe(self.pred_kw, options)
 
     def __post_init__(self) -> None:
         if min(self.columns, self.max_rows) < 1:
             raise ValueError(f"columns {self.columns} and max_rows {self.max_rows} must be >= 1")
-        self.context.bind(self.pred, self.pred_kw)
+        self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One picture, "samples"."""

@@ -73,11 +73,17 @@ def test_likelihood_is_the_mean_over_the_images_alone(context, digits):
 
     def bits(variables, seed, batch, *, unit=1.0):
         value = unit * batch["image"].mean((1, 2, 3))
-        return {"total": value + variables["offset"], "seed": jnp.full(value.shape, seed * 1.0)}
+        code = batch["image"]
+        return {
+            "code": code,
+            "total": value + variables["offset"],
+            "seed": jnp.full(value.shape, seed * 1.0),
+        }
 
     wrapped = with_fns(context, bits_per_dim=bits)
     kw = {"batch_size": 128, "seed": 5, "pred_kw": {"unit": 2.0}}
     scalars, _ = run("likelihood", wrapped, {"offset": 3.0}, **kw)
+    assert set(scalars) == {"bits_per_dim/total", "bits_per_dim/seed"}
     each = 2 * digits["test"]["image"].mean((1, 2, 3)) + 3
     got = scalars["bits_per_dim/total"]
     assert got.value == pytest.approx(each.mean(), rel=1e-5)
@@ -129,5 +135,5 @@ def test_reconstruction_measures_the_error_that_was_made(context):
 
 @pytest.mark.parametrize("name", sorted(EVALUATORS))
 def test_every_evaluator_refuses_unknown_options(name, context):
-    with pytest.raises(ValueError, match="'colour' is no option"):
+    with pytest.raises(ValueError, match=f"key of evaluator '{name}': 'colour'"):
         make_evaluator(name, context, colour=1)

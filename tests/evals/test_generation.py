@@ -112,17 +112,17 @@ def test_samples_are_kept_and_read_back(context, pool, copies, tmp_path):
 
 def test_errors_name_what_is_wrong(context):
     make = lambda **kw: make_evaluator("generation", context, **kw)  # noqa: E731
-    with pytest.raises(ValueError, match=r"'num_sample' is no option.*nearest is 'num_samples'"):
+    with pytest.raises(ValueError, match="'num_sample'; did you mean 'num_samples'"):
         make(num_sample=3)
-    with pytest.raises(ValueError, match=r"'stepps' is no option.*nearest is 'steps'"):
+    with pytest.raises(ValueError, match="'stepps'; did you mean 'steps'"):
         make(pred_kw={"stepps": 3})
-    with pytest.raises(ValueError, match=r"function 'sampel' is not known.*is 'sample'"):
+    with pytest.raises(ValueError, match="predict function 'sampel'; did you mean 'sample'"):
         make(pred="sampel")
     with pytest.raises(ValueError, match="need at least 20"):
         make(num_samples=19)
     with pytest.raises(ValueError, match=r"features=\.\.\."):
         make_evaluator("generation", dataclasses.replace(context, features=None))
-    with pytest.raises(ValueError, match="'fid' is not known; choose from"):
+    with pytest.raises(ValueError, match=r"unknown evaluator 'fid'.*classification, generation"):
         make_evaluator("fid", context)
 
 
@@ -130,3 +130,28 @@ def test_samples_that_are_not_finite_are_an_error(context, pool):
     broken = {"images": pool["images"].at[3].set(np.nan)}
     with pytest.raises(ValueError, match="40 of 400 samples of seed 0 are not finite"):
         run(context, broken)
+
+
+def test_without_labels_or_held_out_images_those_numbers_are_left_out(context, pool):
+    image = {"image": context.train["image"]}
+    fns = {"sample": lambda v, seed, index, label: v["images"][index % 10, index // 10 % 40]}
+    bare = dataclasses.replace(context, predict_fns=fns, train=image, test=image, nfe=None)
+    scalars, pictures = run(bare, pool, groups=0)
+    assert scalars.keys() & {"frechet", "coverage", "inception_score"}
+    assert not scalars.keys() & {"frechet_real", "frechet_ratio", "agreement", "copy_ratio"}
+    assert "confusion" not in pictures
+
+
+def test_a_recipe_in_full_is_the_protocol(context, pool):
+    """Two ways to say the same: a default left out and written out hash alike."""
+    described = dataclasses.replace(
+        context, nfe=lambda sampler="ddim", steps=5: {"sampler": sampler, "steps": steps, "nfe": 9}
+    )
+    fns = {"sample": lambda v, seed, index, label, **recipe: v["images"][label, index // 10 % 40]}
+    described = dataclasses.replace(described, predict_fns=fns)
+    left, _ = run(described, pool, groups=0)
+    right, _ = run(described, pool, groups=0, pred_kw={"steps": 5})
+    assert left["frechet"].protocol == right["frechet"].protocol
+    assert left["frechet"].protocol["nfe"] == 9
+    with pytest.raises(TypeError):
+        run(described, pool, pred_kw={"stepps": 5})

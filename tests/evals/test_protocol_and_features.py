@@ -51,7 +51,7 @@ def test_quantisation_keeps_files_and_follows_its_convention():
     assert [int(to_uint8(between, how)) for how in ("round", "floor", "edm")] == [101, 100, 101]
     assert [int(v) for v in to_uint8(np.array([-3.0, 3.0]))] == [0, 255]
     assert quantised(between, "none") == between
-    with pytest.raises(ValueError, match="'nearest' is not known"):
+    with pytest.raises(ValueError, match="unknown quantise 'nearest'"):
         FeatureExtractor(lambda w, x: (x, None), {}, "x", quantise="nearest")
 
 
