@@ -114,9 +114,9 @@ class RealSide:
         "copy_ratio" near 0 says that samples are copies of training images.
         """
         out = {"frechet": how.frechet(got.features, label, self.reference)}
-        out |= how.manifolds(self.train.features, got.features, label)
+        manifolds = how.manifolds(self.train.features, got.features, label)
         if self.test is None:
-            return out, 0
+            return out | manifolds, 0
         counts = shared_counts(label, self.test_label, classes)
         if counts.sum() >= 4:
             fake = how.matched(got.features, label, counts, self.reference)
@@ -128,7 +128,7 @@ class RealSide:
             }
         copies = copy_ratio(got.features, self.test.features, self.train.features)
         out["copy_ratio"] = Measured(copies, None)
-        return out, int(counts.sum())
+        return out | manifolds, int(counts.sum())
 
 
 def ratio(a: Measured, b: Measured) -> Measured:

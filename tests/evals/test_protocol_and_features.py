@@ -19,6 +19,8 @@ def test_protocol_survives_json_and_ignores_order():
     b = protocol(betas=[0.1, 0.2], steps=5, seeds=[2], num_samples=10)
     assert same_protocol(json.loads(json.dumps(a)), b) and a["hash"] == b["hash"]
     assert a["seeds"] == [0, 1]
+    endless = protocol(high=float("inf"), low=np.float32(-np.inf))
+    assert json.loads(json.dumps(endless, allow_nan=False)) == endless
 
 
 def test_protocols_differ_where_they_differ():
