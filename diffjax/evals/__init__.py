@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+from functools import partial
 from typing import Any
 
+from diffjax.choices import construct, unknown
 from diffjax.evals.base import Evaluator
 from diffjax.evals.classification import Classification
-from diffjax.evals.context import EvalContext, nearest
+from diffjax.evals.context import EvalContext
 from diffjax.evals.generation import Generation
 from diffjax.evals.likelihood import Likelihood
 from diffjax.evals.reconstruction import Reconstruction
@@ -31,12 +32,5 @@ def make_evaluator(type: str, context: EvalContext, **kw: Any) -> Evaluator:
       ValueError: for a type, an option or a predict function that does not exist.
     """
     if type not in EVALUATORS:
-        raise ValueError(f"evaluator '{type}' is not known; choose from {sorted(EVALUATORS)}")
-    options = [f.name for f in dataclasses.fields(EVALUATORS[type]) if f.name != "context"]
-    for key in kw:
-        if key not in options:
-            raise ValueError(
-                f"'{key}' is no option of evaluator '{type}'; the nearest is "
-                f"'{nearest(key, options)}'"
-            )
-    return EVALUATORS[type](context, **kw)
+        raise unknown("evaluator", type, EVALUATORS)
+    return construct(partial(EVALUATORS[type], context), f"evaluator {type!r}", kw)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.choices import unknown
 from diffjax.evals.features import FeatureExtractor
-
-
-def nearest(name: str, options: Iterable[str]) -> str:
-    """The option spelt most like `name`, for an error message."""
-    return max(options, key=lambda o: difflib.SequenceMatcher(None, name, o).ratio(), default="")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +26,8 @@ class EvalContext:
       features: what generated images are compared in; None where no evaluator needs it.
       class_names: by label; the numbers themselves where empty.
       cache_dir: where drawn samples are kept; None keeps none.
-      nfe: network evaluations per sample of `sample(**pred_kw)`.
+      nfe: network evaluations per sample of `sample(**pred_kw)`; or a mapping of all that its
+        recipe amounts to, "nfe" among it, which then stands in protocols and captions.
       noise_levels: `[T]` noise levels (sigma / alpha) of the frames of `trajectory(**pred_kw)`.
       batch_sharding: of evaluation batches over several devices.
     """
@@ -42,7 +38,7 @@ class EvalContext:
     features: FeatureExtractor | None = None
     class_names: Sequence[str] = ()
     cache_dir: Path | None = None
-    nfe: Callable[..., int] | None = None
+    nfe: Callable[..., int | Mapping[str, Any]] | None = None
     noise_levels: Callable[..., Any] | None = None
     batch_sharding: jax.sharding.Sharding | None = None
 
@@ -51,14 +47,32 @@ class EvalContext:
         """One name per class."""
         if self.class_names:
             return tuple(str(n) for n in self.class_names)
+        if "label" not in self.train:
+            return ("all",)
         return tuple(str(k) for k in range(int(np.max(self.train["label"])) + 1))
 
     def split(self, name: str) -> Mapping[str, np.ndarray]:
         """The arrays of "train" or "test"."""
         splits = {"train": self.train, "test": self.test}
         if name not in splits:
-            raise ValueError(f"split '{name}' is not known; choose from {sorted(splits)}")
+            raise unknown("split", name, splits)
         return splits[name]
+
+    def labels(self, name: str) -> np.ndarray:
+        """`label [N] int32` of a split; zeros where the data have none."""
+        arrays = self.split(name)
+        return np.asarray(arrays.get("label", np.zeros(len(arrays["image"]))), np.int32)
+
+    def recipe(self, pred_kw: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+        """`options` and what `nfe` knows of a sampling run: its protocol.
+
+        Raises:
+          ValueError: from `nfe`, for an option of the recipe that does not exist.
+        """
+        if self.nfe is None:
+            return {**options, "nfe": None}
+        got = self.nfe(**dict(pred_kw))
+        return {**options, **(got if isinstance(got, Mapping) else {"nfe": int(got)})}
 
     def extractor(self) -> FeatureExtractor:
         """The feature extractor, or an error that says which argument is missing."""
@@ -73,10 +87,7 @@ class EvalContext:
           ValueError: for a function or an option that does not exist, naming the nearest.
         """
         if pred not in self.predict_fns:
-            raise ValueError(
-                f"predict function '{pred}' is not known; the nearest of "
-                f"{sorted(self.predict_fns)} is '{nearest(pred, self.predict_fns)}'"
-            )
+            raise unknown("predict function", pred, self.predict_fns)
         fn, given = self.predict_fns[pred], dict(pred_kw)
         parameters = inspect.signature(fn).parameters.values()
         options = {
@@ -88,9 +99,8 @@ class EvalContext:
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
         for key in given:
             if key not in options and not open_ended:
-                raise ValueError(
-                    f"'{key}' is no option of predict function '{pred}'; the nearest is "
-                    f"'{nearest(key, options)}'"
-                )
-        defaults = {k: v for k, v in options.items() if v is not inspect.Parameter.empty}
+                raise unknown(f"option of predict function {pred!r}:", key, options)
+        # A default of None stands for "not given" and says nothing in a protocol.
+        silent = (None, inspect.Parameter.empty)
+        defaults = {k: v for k, v in options.items() if not any(v is s for s in silent)}
         return functools.partial(fn, **given), {**defaults, **given}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diffjax.choices import unknown
 from diffjax.evals.batches import map_batches
 from diffjax.evals.protocol import fingerprint
 
@@ -24,7 +25,7 @@ QUANTISE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def to_uint8(image: Any, how: str = "round") -> np.ndarray:
     """`image [...] float32 in [-1, 1]` as uint8, clipped; `how` is a key of `QUANTISE`."""
     if how not in QUANTISE:
-        raise ValueError(f"quantise '{how}' is not known; choose from {sorted(QUANTISE)} or 'none'")
+        raise unknown("quantise", how, [*QUANTISE, "none"])
     return np.clip(QUANTISE[how](np.asarray(image, np.float32)), 0, 255).astype(np.uint8)
 
 

@@ -9,9 +9,17 @@ import numpy as np
 
 from diffjax.evals.features import Extracted
 from diffjax.evals.subsets import disjoint_subsets, shared_counts
-from diffjax.metrics.frechet import Moments, frechet_distance, jackknife, moments
-from diffjax.metrics.kernel import squared_mmd
-from diffjax.metrics.precision_recall import density_coverage, precision_recall
+from diffjax.metrics.frechet import (
+    Moments,
+    distance_to,
+    jackknife,
+    jackknife_kept,
+    jackknife_std,
+    moments,
+)
+from diffjax.metrics.kernel import subset_mmds
+from diffjax.metrics.nearest import copy_ratio
+from diffjax.metrics.precision_recall import subset_manifolds
 
 
 class Measured(NamedTuple):
@@ -30,19 +38,20 @@ class Fidelity:
         seconds).
       precision_k, density_k: neighbours (3 and 5 in the papers).
       manifold_size: at most so many images on each side of the kernel distance and the manifolds,
-        whose cost is quadratic.
+        whose time and memory are quadratic (at 5,000 half a gigabyte).
     """
 
     groups: int = 20
     precision_k: int = 3
     density_k: int = 5
-    manifold_size: int = 10_000
+    manifold_size: int = 5000
 
     def frechet(self, features: np.ndarray, label: np.ndarray, reference: Moments) -> Measured:
         """Distance of `features [N, D]` to the reference; balanced groups by `label [N]`."""
+        distance = distance_to(reference)
 
         def value(x: np.ndarray) -> float:
-            return frechet_distance(moments(x), reference)
+            return distance(moments(x))
 
         std = None
         if self.groups:
@@ -68,16 +77,15 @@ class Fidelity:
         real = real[np.random.default_rng(0).permutation(len(real))[:n]].astype(np.float64)
         fake, label = fake[:n].astype(np.float64), label[:n]
 
-        def values(x: np.ndarray) -> list[float]:
-            kernel = squared_mmd(x, real)
-            pr = precision_recall(real, x, self.precision_k)
-            return [kernel, *pr, *density_coverage(real, x, self.density_k)]
-
         names = ("kernel", "precision", "recall", "density", "coverage")
-        at, stds = values(fake), [None] * len(names)
+        keep = np.ones((1, n), bool)
         if self.groups:
-            stds = jackknife(values, fake, min(self.groups, n // 2), strata=label).tolist()
-        return {name: Measured(v, s) for name, v, s in zip(names, at, stds, strict=True)}
+            keep = np.concatenate([keep, jackknife_kept(n, min(self.groups, n // 2), 0, label)])
+        k = {"precision_k": self.precision_k, "density_k": self.density_k}
+        shares = subset_manifolds(real, fake, keep, **k)
+        values = np.concatenate([subset_mmds(fake, real, keep)[:, None], shares], axis=1)
+        stds = jackknife_std(values[1:]).tolist() if self.groups else [None] * len(names)
+        return {n: Measured(v, s) for n, v, s in zip(names, values[0].tolist(), stds, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +95,13 @@ class RealSide:
     Attributes:
       train: features of the training images, the reference.
       reference: their moments.
-      test, test_label: held-out features and labels `[M]`: the distance that real images have.
+      test, test_label: held-out features and labels `[M]`: the distance that real images have;
+        None where nothing was held out, and then no number compares with it.
     """
 
     train: Extracted
     reference: Moments
-    test: Extracted
+    test: Extracted | None
     test_label: np.ndarray
 
     def compare(
@@ -102,9 +111,13 @@ class RealSide:
 
         "frechet" uses all samples. "frechet_matched" and "frechet_real" are samples and held-out
         images, equally many of each class, against the reference; "frechet_ratio" divides them.
+        "copy_ratio" near 0 says that samples are copies of training images.
         """
-        counts = shared_counts(label, self.test_label, classes)
         out = {"frechet": how.frechet(got.features, label, self.reference)}
+        manifolds = how.manifolds(self.train.features, got.features, label)
+        if self.test is None:
+            return out | manifolds, 0
+        counts = shared_counts(label, self.test_label, classes)
         if counts.sum() >= 4:
             fake = how.matched(got.features, label, counts, self.reference)
             real = how.matched(self.test.features, self.test_label, counts, self.reference)
@@ -113,7 +126,9 @@ class RealSide:
                 "frechet_real": real,
                 "frechet_ratio": ratio(fake, real),
             }
-        return out | how.manifolds(self.train.features, got.features, label), int(counts.sum())
+        copies = copy_ratio(got.features, self.test.features, self.train.features)
+        out["copy_ratio"] = Measured(copies, None)
+        return out | manifolds, int(counts.sum())
 
 
 def ratio(a: Measured, b: Measured) -> Measured:

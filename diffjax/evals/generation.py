@@ -1,4 +1,4 @@
-"""One sampling pass, many numbers: distances, manifolds, class agreement, and two pictures."""
+"""One sampling pass, many numbers: distances, manifolds, class agreement, and three pictures."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from diffjax.evals.protocol import extend, fingerprint, protocol, short_hash
 from diffjax.evals.samples import caption
 from diffjax.metrics.classification import agreement, confusion_matrix, inception_score
 from diffjax.metrics.frechet import moments
+from diffjax.metrics.nearest import nearest
 from diffjax.tasks.base import Variables
 
 # Numbers that describe the held-out images alone: no sampler belongs to their protocol.
@@ -49,11 +50,11 @@ class Generation:
     groups: int = 20
     precision_k: int = 3
     density_k: int = 5
-    manifold_size: int = 10_000
+    manifold_size: int = 5000
     columns: int = 10
 
     def __post_init__(self) -> None:
-        self.context.bind(self.pred, self.pred_kw)
+        self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
         self.context.extractor()
         classes = len(self.context.names)
         if self.num_samples < max(2 * classes, 4):
@@ -67,7 +68,7 @@ class Generation:
     @cached_property
     def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
         fn, options = self.context.bind(self.pred, self.pred_kw)
-        return jit_sampler(fn), options
+        return jit_sampler(fn), self.context.recipe(self.pred_kw, options)
 
     @cached_property
     def _fidelity(self) -> Fidelity:
@@ -77,8 +78,10 @@ class Generation:
     def _real(self) -> RealSide:
         extract, c = self.context.extractor(), self.context
         train = extract(c.train["image"], real=True)
-        test = extract(c.test["image"], real=True)
-        return RealSide(train, moments(train.features), test, np.asarray(c.test["label"]))
+        reference = moments(train.features)
+        if c.test is c.train:  # nothing was held out
+            return RealSide(train, reference, None, c.labels("test"))
+        return RealSide(train, reference, extract(c.test["image"], real=True), c.labels("test"))
 
     @cached_property
     def _label(self) -> np.ndarray:
@@ -93,7 +96,7 @@ class Generation:
             extractor=extract.name,
             features=extract.fingerprint,
             reference=fingerprint(dict(self.context.train)),
-            reference_size=len(self.context.train["label"]),
+            reference_size=len(self.context.train["image"]),
             held_out=fingerprint(dict(self.context.test)),
         )
 
@@ -110,38 +113,40 @@ class Generation:
         return cached(path, self._label, make)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars (see `RealSide.compare` and `_classified`), pictures "samples", "confusion"."""
+        """Scalars (see `RealSide.compare` and `_classified`), three pictures."""
         images = [self.samples(variables, seed) for seed in self.seeds]
         got = [self.context.extractor()(x) for x in images]
         classes = len(self.context.names)
         compared = [self._real.compare(self._fidelity, e, self._label, classes) for e in got]
         yield from self._scalars([n for n, _ in compared], self._classified(got), compared[0][1])
         yield self._grid(images[0])
-        if got[0].logits is not None:
+        yield self._neighbours(images[0], got[0])
+        if got[0].logits is not None and "label" in self.context.train:
             yield self._confusion(got)
 
     def _classified(self, got: Sequence[Extracted]) -> dict[str, Measured]:
         """Share of samples given their class, its 95 % Wilson ends, and the inception score."""
-        if any(e.logits is None for e in got) or self._real.test.logits is None:
+        if any(e.logits is None for e in got):
             return {}
         logits = np.concatenate([e.logits for e in got if e.logits is not None])
+        out = {"inception_score": Measured(*inception_score(logits, seed=0))}
+        if "label" not in self.context.train:
+            return out
         hit = agreement(np.tile(self._label, len(got)), logits)
-        real = agreement(self._real.test_label, self._real.test.logits)
-        return {
-            "agreement": Measured(hit.value, hit.std),
-            "agreement_low": Measured(hit.low, None),
-            "agreement_high": Measured(hit.high, None),
-            "agreement_real": Measured(real.value, real.std),
-            "inception_score": Measured(*inception_score(logits, seed=0)),
-        }
+        out["agreement"] = Measured(hit.value, hit.std)
+        out["agreement_low"] = Measured(hit.low, None)
+        out["agreement_high"] = Measured(hit.high, None)
+        if self._real.test is not None and self._real.test.logits is not None:
+            real = agreement(self._real.test_label, self._real.test.logits)
+            out["agreement_real"] = Measured(real.value, real.std)
+        return out
 
     def _scalars(
         self, numbers: Sequence[dict[str, Measured]], pooled: dict[str, Measured], matched: int
     ) -> Iterator[Scalar]:
         """Means over the seeds; shares from all seeds' samples together."""
         options = self._bound[1]
-        nfe = self.context.nfe(**dict(self.pred_kw)) if self.context.nfe else None
-        drawn = extend({**options, **self._protocol}, pred=self.pred, nfe=nfe, seeds=self.seeds)
+        drawn = extend({**options, **self._protocol}, pred=self.pred, seeds=self.seeds)
         # Every seed meets the same held-out images: more seeds tell no more about those.
         means = {
             name: numbers[0][name] if name in REAL else over_seeds([n[name] for n in numbers])
@@ -165,6 +170,17 @@ class Generation:
             tiles.swapaxes(0, 1)[:rows], rows=names, title="Samples by class", note=note
         )
         return Picture("samples", picture, f"One row per class. {note}.")
+
+    def _neighbours(self, images: np.ndarray, got: Extracted, shown: int = 12) -> Picture:
+        """The first samples over their three nearest training images, in feature space."""
+        train = np.asarray(self.context.train["image"])
+        k = min(3, len(train))
+        found = nearest(got.features[:shown], self._real.train.features, k)
+        tiles = [images[:shown], *(train[found.index[:, j]] for j in range(k))]
+        note = "below each sample: the training images nearest to it in feature space"
+        rows = ["sample", *("nearest", "2nd", "3rd")[:k]]
+        picture = tile_grid(np.stack(tiles), rows=rows, title="Does it copy?", note=note)
+        return Picture("neighbours", picture, f"Samples, and {note}.")
 
     def _confusion(self, got: Sequence[Extracted]) -> Picture:
         logits = np.concatenate([e.logits for e in got if e.logits is not None])

@@ -1,4 +1,4 @@
-"""Bits per dimension over a data set, component by component, with standard errors."""
+"""Likelihood bounds and losses over a data set, component by component, with standard errors."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from diffjax.tasks.base import Variables
 
 @dataclass(frozen=True, eq=False)
 class Likelihood:
-    """Means of `bits_per_dim(variables, seed, batch, **pred_kw)`, a dict of `[B]`.
+    """Means of what `bits_per_dim(variables, seed, batch, **pred_kw)` gives, a dict of `[B]`.
 
     Attributes:
+      pred: the predict function; any other of this form too. Values that are not `[B]` (codes)
+        are left out.
       split: "test" or "train".
       num_images: the first so many of the split; None for all.
       seed: of the noise; batch b is given seed + b, so no two batches share their noise.
@@ -42,7 +44,8 @@ class Likelihood:
         def one(variables: Variables, batch: dict[str, Any]) -> Any:
             # Inside the jitted call, where a batch that is spread over processes can be read.
             number = batch["index"].max() // self.batch_size
-            return fn(variables, self.seed + number, batch)
+            got = fn(variables, self.seed + number, batch)
+            return {k: v for k, v in got.items() if v.ndim == 1}
 
         return jax.jit(one), options
 
@@ -51,7 +54,7 @@ class Likelihood:
         self.context.split(self.split)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """One scalar per component, "bits_per_dim/<component>"; `std` is the mean's error."""
+        """One scalar per component, "<pred>/<component>"; `std` is the mean's error."""
         bits_per_dim, options = self._bound
         arrays = {k: v[: self.num_images] for k, v in self.context.split(self.split).items()}
 
@@ -72,4 +75,4 @@ class Likelihood:
         for name, values in components.items():
             x = np.asarray(values, np.float64)
             error = float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else None
-            yield Scalar(f"bits_per_dim/{name}", float(x.mean()), error, how)
+            yield Scalar(f"{self.pred}/{name}", float(x.mean()), error, how)

@@ -28,6 +28,14 @@ def _width(text: str, font: ImageFont.FreeTypeFont) -> int:
     return int(np.ceil(font.getlength(text)))
 
 
+def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """`text`, cut short with an ellipsis where it is wider than `width` pixels."""
+    if _width(text, font) <= width:
+        return text
+    kept = next((n for n in range(len(text), 0, -1) if _width(text[:n] + "…", font) <= width), 0)
+    return text[:kept] + "…"
+
+
 def as_rgb(images: Any) -> np.ndarray:
     """`[..., H, W, C] float in [-1, 1]` as `[..., H, W, 3] uint8`; beyond three, C is cut."""
     x = to_uint8(np.nan_to_num(np.asarray(images, np.float32), nan=1.0))
@@ -121,7 +129,8 @@ def count_matrix(
     turned = vertical.rotate(90, expand=True)
     canvas.paste(turned, (MARGIN - 6, int(top + k * side / 2 - turned.height / 2)))
     for i in range(k):
-        pen.text((left + (i + 0.5) * side, top - 7), names[i], fill=INK, font=label, anchor="ms")
+        short = _fitted(names[i], label, side - 4) if k <= 20 else names[i]
+        pen.text((left + (i + 0.5) * side, top - 7), short, fill=INK, font=label, anchor="ms")
         pen.text((left - 10, top + (i + 0.5) * side), names[i], fill=INK, font=label, anchor="rm")
         for j in range(k):
             _draw_cell(pen, counts, i, j, (left + j * side, top + i * side), side)

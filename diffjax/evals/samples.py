@@ -19,7 +19,9 @@ from diffjax.tasks.base import Variables
 def caption(options: Mapping[str, Any]) -> str:
     """The options that a reader looks for first: "ddim · 50 steps · guidance 2"."""
     parts = [str(options["sampler"])] if options.get("sampler") else []
-    parts += [f"{options['steps']} steps"] if options.get("steps") else []
+    parts += (
+        [f"{options['steps']} step{'s' * (options['steps'] != 1)}"] if options.get("steps") else []
+    )
     guidance = options.get("guidance")
     parts += [f"guidance {guidance:g}"] if isinstance(guidance, int | float) else []
     return " · ".join(parts)
@@ -47,12 +49,12 @@ class Samples:
     @cached_property
     def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
         fn, options = self.context.bind(self.pred, self.pred_kw)
-        return jit_sampler(fn), options
+        return jit_sampler(fn), self.context.recipe(self.pred_kw, options)
 
     def __post_init__(self) -> None:
         if min(self.columns, self.max_rows) < 1:
             raise ValueError(f"columns {self.columns} and max_rows {self.max_rows} must be >= 1")
-        self.context.bind(self.pred, self.pred_kw)
+        self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One picture, "samples"."""

@@ -54,6 +54,8 @@ class Trajectory:
         if self.rows < 1 or self.columns < 2:
             raise ValueError(f"rows {self.rows} must be >= 1, columns {self.columns} >= 2")
         self.context.bind(self.pred, self.pred_kw)
+        if self.context.noise_levels is not None:
+            self.context.noise_levels(**dict(self.pred_kw))
 
     def _column_names(self, shown: np.ndarray, total: int) -> list[str]:
         """The noise level of each shown frame where it is known, else the step."""

@@ -31,7 +31,9 @@ def wilson(successes: int, count: int, confidence: float = 0.95) -> tuple[float,
     p = successes / count
     centre = (p + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(p * (1 - p) / count + (z / (2 * count)) ** 2)
-    return max(float(centre - half), 0.0), min(float(centre + half), 1.0)
+    # At the ends the exact value is 0 or 1, which rounding would miss by a hair.
+    low = 0.0 if successes == 0 else float(centre - half)
+    return low, 1.0 if successes == count else float(centre + half)
 
 
 def share(hits: Any, confidence: float = 0.95) -> Share:

@@ -82,27 +82,38 @@ def _factor(cov: np.ndarray) -> np.ndarray:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """The squared Frechet (2-Wasserstein) distance of two Gaussians, >= 0; FID's number.
+    """The squared Frechet (2-Wasserstein) distance of two Gaussians, >= 0; FID's number."""
+    return distance_to(b)(a)
+
+
+def distance_to(reference: Moments) -> Callable[[Moments], float]:
+    """`frechet_distance` to a fixed reference, whose covariance is then factored only once.
 
     The eigenvalues of S1^1/2 S2 S1^1/2 are the squared singular values of F1^T F2 for any factors
     F F^T = S, and tr(sqrt) is their sum: the same number as an `eigvalsh` of the product, but a
     null direction costs a rounding error of 1e-16 and not its square root, 1e-8, and nothing can
     become complex. Singular covariances (N < D, constant features) are therefore exact.
     """
-    if a.mean.shape != b.mean.shape:
-        raise ValueError(f"feature widths differ: {a.mean.shape[0]} against {b.mean.shape[0]}")
-    if min(a.count, b.count) < 2:
-        raise ValueError(f"a covariance needs 2 examples or more, not {min(a.count, b.count)}")
-    fidelity = 0.0
-    fa, fb = _factor(a.cov), _factor(b.cov)
-    if fa.shape[1] and fb.shape[1]:
-        fidelity = float(np.linalg.svd(fa.T @ fb, compute_uv=False).sum())
-    distance = np.square(a.mean - b.mean).sum() + np.trace(a.cov) + np.trace(b.cov) - 2 * fidelity
-    return max(float(distance), 0.0)
+    b, fb = reference, _factor(reference.cov)
+
+    def distance(a: Moments) -> float:
+        if a.mean.shape != b.mean.shape:
+            raise ValueError(f"feature widths differ: {a.mean.shape[0]} against {b.mean.shape[0]}")
+        if min(a.count, b.count) < 2:
+            raise ValueError(f"a covariance needs 2 examples or more, not {min(a.count, b.count)}")
+        fa, fidelity = _factor(a.cov), 0.0
+        if fa.shape[1] and fb.shape[1]:
+            fidelity = float(np.linalg.svd(fa.T @ fb, compute_uv=False).sum())
+        square = np.square(a.mean - b.mean).sum() + np.trace(a.cov) + np.trace(b.cov) - 2 * fidelity
+        return max(float(square), 0.0)
+
+    return distance
 
 
-def jackknife_groups(n: int, groups: int, seed: int = 0, strata: Any = None) -> np.ndarray:
-    """Each example's group `[n] int`, drawn at random; within each stratum evenly.
+def jackknife_kept(n: int, groups: int, seed: int = 0, strata: Any = None) -> np.ndarray:
+    """The examples that are left when each group is deleted: `[groups, n] bool`.
+
+    Groups are drawn at random, evenly within each stratum.
 
     Class-balanced samples are a stratified draw: groups that keep the balance (`strata [n]`, the
     labels) leave the variance between classes out of the error bar, where it does not belong.
@@ -113,7 +124,16 @@ def jackknife_groups(n: int, groups: int, seed: int = 0, strata: Any = None) -> 
     order = np.lexsort((shuffled, np.zeros(n) if strata is None else np.asarray(strata)))
     group = np.empty(n, np.int64)
     group[order] = np.arange(n) % groups
-    return group
+    return group != np.arange(groups)[:, None]
+
+
+def jackknife_std(deleted: Any) -> np.ndarray:
+    """Standard error from the values `deleted [G, ...]` that leave out one group each.
+
+    sqrt((G - 1) / G * sum_g (v_g - mean v)^2); its own relative error is about 1 / sqrt(2 G).
+    """
+    v = np.asarray(deleted, np.float64)
+    return np.sqrt(np.square(v - v.mean(axis=0)).sum(axis=0) * (len(v) - 1) / len(v))
 
 
 def jackknife(
@@ -129,18 +149,16 @@ def jackknife(
     Args:
       values_fn: a float, or an array of them, from a subset of the rows.
       features: an array `[N, ...]`, or a tuple of them, then passed as several arguments.
-      groups: G; the relative error of the result is about 1 / sqrt(2 G).
+      groups: how many, each left out once.
       seed: of the random assignment of rows to groups.
-      strata: `[N]`, see `jackknife_groups`.
+      strata: `[N]`, see `jackknife_kept`.
 
     Returns:
-      sqrt((G - 1) / G * sum_g (v_g - mean v)^2), the shape of `values_fn`'s result.
+      `jackknife_std`, the shape of `values_fn`'s result.
     """
     arrays = features if isinstance(features, tuple) else (features,)
-    group = jackknife_groups(len(arrays[0]), groups, seed, strata)
-    deleted = [values_fn(*(x[group != g] for x in arrays)) for g in range(groups)]
-    v = np.asarray(deleted, np.float64)
-    return np.sqrt(np.square(v - v.mean(axis=0)).sum(axis=0) * (groups - 1) / groups)
+    kept = jackknife_kept(len(arrays[0]), groups, seed, strata)
+    return jackknife_std([values_fn(*(x[rows] for x in arrays)) for rows in kept])
 
 
 def frechet_infinity(
@@ -161,7 +179,8 @@ def frechet_infinity(
         )
     rng = np.random.default_rng(seed)
     sizes = np.unique(np.linspace(low, n, points).astype(int))
-    d = [frechet_distance(moments(x[rng.permutation(n)[:m]]), reference) for m in sizes]
+    distance = distance_to(reference)
+    d = [distance(moments(x[rng.permutation(n)[:m]])) for m in sizes]
     design = np.stack([np.ones(len(sizes)), 1.0 / sizes], axis=1)
     (value, slope), *_ = np.linalg.lstsq(design, np.asarray(d), rcond=None)
     residual = np.asarray(d) - design @ np.array([value, slope])

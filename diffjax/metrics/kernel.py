@@ -23,7 +23,8 @@ class KernelDistance(NamedTuple):
 
 def polynomial(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """`(x . y / D + 1)^3`: `x [n, D]`, `y [m, D]` to `[n, m]` (Binkowski et al. 2018, eq. 4)."""
-    return (x @ y.T / x.shape[1] + 1.0) ** 3
+    k = x @ y.T / x.shape[1] + 1.0
+    return k * k * k  # `** 3` takes ten times as long
 
 
 def rbf(sigma: float) -> Kernel:
@@ -67,6 +68,21 @@ def squared_mmd(x: Any, y: Any, kernel: Kernel = polynomial, *, unbiased: bool =
     else:
         within = sum_xx / n**2 + sum_yy / m**2
     return float(within - 2 * cross)
+
+
+def subset_mmds(x: Any, y: Any, keep: Any, kernel: Kernel = polynomial) -> np.ndarray:
+    """`squared_mmd(x[keep[r]], y)` (unbiased) for every row of `keep [R, n] bool`: `[R]`.
+
+    All subsets share one kernel matrix, which is held whole: memory n (n + m) doubles.
+    """
+    x, y, keep = np.asarray(x, np.float64), np.asarray(y, np.float64), np.asarray(keep, np.float64)
+    m, n = len(y), keep.sum(axis=1)
+    sum_yy, diag_yy = _sums(kernel, y, y)
+    k_xx = kernel(x, x)
+    np.fill_diagonal(k_xx, 0.0)
+    within = ((keep @ k_xx) * keep).sum(axis=1) / (n * (n - 1))
+    cross = keep @ kernel(x, y).sum(axis=1) / (n * m)
+    return within + (sum_yy - diag_yy) / (m * (m - 1)) - 2 * cross
 
 
 def _subsets(n: int, m: int, size: int, count: int, seed: int) -> Iterator[tuple[Any, Any]]:

@@ -118,8 +118,9 @@ def test_stratified_groups_leave_out_the_variance_between_classes():
     within = frechet.jackknife(np.mean, x, 20, strata=labels)
     assert within == pytest.approx(1 / np.sqrt(200), rel=0.5)
     assert frechet.jackknife(np.mean, x, 20) > 20 * within
-    group = frechet.jackknife_groups(200, 20, strata=labels)
-    assert (np.bincount(group[labels == 0], minlength=20) == 5).all()
+    kept = frechet.jackknife_kept(200, 20, strata=labels)
+    assert ((~kept)[:, labels == 0].sum(axis=1) == 5).all()
+    assert ((~kept).sum(axis=0) == 1).all()
 
 
 def test_infinity_removes_the_bias_of_small_samples():

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from diffjax.metrics.precision_recall import density_coverage, precision_recall
+from diffjax.metrics.precision_recall import (
+    density_coverage,
+    precision_recall,
+    subset_manifolds,
+)
 
 
 def test_identical_sets_are_inside_each_other():
@@ -68,6 +72,14 @@ def test_equals_the_definition_and_ignores_the_block_size():
         assert precision_recall(x, y, rows=rows) == pytest.approx((precision, recall))
     expected = (inside.sum() / (3 * 29), inside.any(axis=0).mean())
     assert density_coverage(x, y, k=3, rows=5) == pytest.approx(expected)
+
+
+def test_subsets_share_distances_and_change_nothing():
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(61, 3)), rng.normal(size=(50, 3)) * 1.2
+    keep = rng.random((4, 50)) < 0.8
+    expected = [(*precision_recall(x, y[r]), *density_coverage(x, y[r])) for r in keep]
+    np.testing.assert_allclose(subset_manifolds(x, y, keep), expected, rtol=1e-12)
 
 
 def test_errors_say_what_is_wrong():
