@@ -163,7 +163,6 @@ class Assembly:
 
     def context(self, features: FeatureExtractor | None) -> EvalContext:
         """What the evaluators of this run are built from."""
-        describe = getattr(self.task, "nfe", None)
         return EvalContext(
             predict_fns=self.task.predict_fns(),
             train=self.arrays["train"],
@@ -171,7 +170,7 @@ class Assembly:
             features=features,
             class_names=self.source.info.class_names,
             cache_dir=self.workdir / "samples",
-            nfe=None if describe is None else lambda **kw: describe(**kw)["nfe"],
+            nfe=getattr(self.task, "nfe", None),
             noise_levels=getattr(self.task, "noise_levels", None),
         )
 

@@ -33,6 +33,7 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
     """A whole run: assembled, checked, trained to its end, evaluated, reported."""
     assembly = Assembly(load_config(config_path, changes), workdir)
     check_workdir(assembly.config, workdir)
+    environment.write(workdir, environment.command_line("experiments.train"))
     evaluations = assembly.evaluations(make_features(assembly))
     train(assembly.run, evaluations)
     return assembly
@@ -41,7 +42,6 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
 def main() -> None:
     begun = time.monotonic()
     workdir = Path(FLAGS.workdir)
-    environment.write(workdir, environment.command_line("experiments.train"))
     train_run(FLAGS.config, overrides(), workdir)
     report = write_report(workdir)
     print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")

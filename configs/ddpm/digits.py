@@ -50,7 +50,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             trajectory=dict(type="trajectory", pred_kw=SAMPLING, ema="slow"),
         ),
         expected={
-            "generation/class_agreement": (0.97, 1.0),
+            "generation/agreement": (0.97, 1.0),
             "generation/frechet_ratio": (0.0, 2.0),
         },
     )
