@@ -48,7 +48,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Finished steps, oldest first."""
-        return sorted(self._manager.all_steps(read=True))
+        return sorted(self._manager.all_steps())
 
     def save(self, step: int, state: TrainState, meta: Mapping[str, Any]) -> None:
         """Start an asynchronous save; the error of the save before it, if any, is raised here.
