@@ -78,7 +78,9 @@ def ddim(grid: Grid, eta: float = 0.0) -> Rows:
     the ancestral standard deviation (Song et al. 2021a, eq. 12 and 16)."""
     t, s = grid.t, grid.s
     tau = eta * s.sigma * np.sqrt(np.clip(_log_snr_gap(t, s), 0, None))
-    z = np.sqrt(s.sigma**2 - tau**2) / t.sigma
+    if np.any(tau > s.sigma * (1 + 1e-12)):
+        raise ValueError(f"eta={eta} adds more noise than the grid's levels hold: take eta <= 1")
+    z = np.sqrt(np.maximum(s.sigma**2 - tau**2, 0)) / t.sigma
     return _rows(t, z, s.alpha - t.alpha * z, noise_coef=tau)
 
 
@@ -133,7 +135,8 @@ def heun(
         t, s = take(grid.t, i), take(grid.s, i)
         scale, noise = 1.0, 0.0
         gamma = min(churn / grid.steps, 2**0.5 - 1)
-        if gamma > 0 and churn_min <= t.ratio <= churn_max:
+        # At full noise (alpha = 0) there is no more noise to add.
+        if gamma > 0 and t.alpha > 1e-8 and churn_min <= t.ratio <= churn_max:
             hat = level_at_ratio(grid.schedule, np.asarray(t.ratio * (1 + gamma)))
             scale = hat.alpha / t.alpha
             noise = churn_noise * hat.alpha * np.sqrt(hat.ratio**2 - t.ratio**2)
