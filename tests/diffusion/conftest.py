@@ -93,7 +93,7 @@ SPACING_OF = {
     "continuous_cosine": "trailing",
     "ve": "log_snr",
     "edm": "karras",
-    "rectified_flow": "leading",
+    "rectified_flow": "trailing",
 }
 
 
