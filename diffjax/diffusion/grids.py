@@ -88,15 +88,11 @@ RATIO_SPACINGS: dict[str, Callable[[float, float, int], np.ndarray]] = {
 def level_at_ratio(schedule: Schedule, ratio: np.ndarray) -> Level:
     """The schedule's levels at given `sigma / alpha`, exact in alpha and sigma."""
     t = np.asarray(schedule.time_of(-2 * np.log(ratio)))
-    level = schedule.level(t)
-    # A table's time is interpolated; the scale of z (its norm) is kept, the ratio is exact.
-    norm = np.hypot(level.alpha, level.sigma)
-    unit = np.hypot(1.0, ratio)
-    if np.all(level.alpha == 1):
-        return Level(t, level.alpha, np.asarray(ratio))
-    if np.allclose(norm, 1):
-        return Level(t, 1 / unit, ratio / unit)
-    return level
+    if not schedule.discrete:
+        return schedule.level(t)
+    # A table's time stops at its ends; the path (alpha^2 + sigma^2 = 1) goes on beyond them.
+    norm = np.hypot(1.0, ratio)
+    return Level(t, 1 / norm, ratio / norm)
 
 
 def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> Level:

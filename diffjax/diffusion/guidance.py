@@ -80,14 +80,18 @@ def classifier_free(
 
 
 def _rescaled(x: Array, x_cond: Array, z: Array, level: Level, phi: float) -> Array:
-    """Lin et al. 2023, eq. 15 and 16, on the noise estimate as the paper and diffusers apply it."""
+    """Lin et al. 2023, eq. 15 and 16, on `v = alpha eps - sigma x`, which their network predicts.
+
+    v is x at full noise (alpha = 0, where eps says nothing of x) and eps near the clean end.
+    """
     if phi == 0:
         return x
     axes = tuple(range(1, x.ndim))
     alpha, sigma = over(level.alpha, x), over(level.sigma, x)
-    eps, eps_cond = (z - alpha * x) / sigma, (z - alpha * x_cond) / sigma
-    ratio = jnp.std(eps_cond, axes, keepdims=True) / jnp.std(eps, axes, keepdims=True)
-    return (z - sigma * eps * (phi * ratio + 1 - phi)) / alpha
+    norm2 = alpha**2 + sigma**2
+    v, v_cond = (alpha * z - norm2 * x) / sigma, (alpha * z - norm2 * x_cond) / sigma
+    ratio = jnp.std(v_cond, axes, keepdims=True) / jnp.std(v, axes, keepdims=True)
+    return (alpha * z - sigma * v * (phi * ratio + 1 - phi)) / norm2
 
 
 def bounded(denoise: Denoiser, guidance: Guidance) -> Denoiser:

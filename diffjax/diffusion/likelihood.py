@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from diffjax.diffusion.grids import Grid
-from diffjax.diffusion.levels import Level, over
+from diffjax.diffusion.levels import Level, over, take
 from diffjax.diffusion.process import diffuse, mean_flat, posterior
 from diffjax.diffusion.sampling import Denoiser, Estimate
 from diffjax.keys import normal, stream
@@ -32,15 +32,35 @@ def discretized_gaussian_log_likelihood(
     mass in x's bin, the outer bins open (Ho et al. 2020, eq. 13)."""
     half = 1.0 / (levels - 1)
     inverse = jnp.exp(-log_std)
-    upper, lower = (x - mean + half) * inverse, (x - mean - half) * inverse
     log_cdf, log_sf = jax.scipy.stats.norm.logcdf, jax.scipy.stats.norm.logsf
-    # The difference of two tails, taken on the side where they are small.
-    positive = lower > 0
-    near = jnp.where(positive, -lower, upper)
-    far = jnp.where(positive, -upper, lower)
-    log_near, log_far = log_cdf(near), log_cdf(far)
-    middle = log_near + jnp.log1p(-jnp.exp(jnp.minimum(log_far - log_near, -1e-12)))
-    return jnp.where(x < -1 + half, log_cdf(upper), jnp.where(x > 1 - half, log_sf(lower), middle))
+    # The bin lies in [far, near], mirrored to the lower tail, where its mass does not cancel.
+    width = 2 * half * inverse
+    middle = -jnp.abs(x - mean) * inverse
+    near, far = middle + width / 2, middle - width / 2
+    # In float32 the two ends of a very thin bin have one mass: take density times width there.
+    thin = width < 1e-3
+    drop = jnp.where(thin, -1.0, log_cdf(far) - log_cdf(near))
+    inner = jnp.where(
+        thin,
+        jax.scipy.stats.norm.logpdf(middle) + jnp.log(width),
+        log_cdf(near) + jnp.log(-jnp.expm1(drop)),
+    )
+    below, above = (x - mean + half) * inverse, (x - mean - half) * inverse
+    return jnp.where(x < -1 + half, log_cdf(below), jnp.where(x > 1 - half, log_sf(above), inner))
+
+
+def decoder_log_std(grid: Grid) -> float:
+    """Log standard deviation of `p(x | z)` on a grid's last step, whose own posterior has none.
+
+    On a table, the posterior's of the step before, as Ho et al. 2020 and Nichol & Dhariwal 2021
+    computed their published bounds; on a continuous schedule `sigma / alpha` of the last level
+    (Kingma et al. 2021, appendix C).
+    """
+    last = take(grid.t, -1)
+    if grid.schedule.discrete and grid.steps > 1:
+        _, log_small, _ = posterior(np.zeros(()), np.zeros(()), take(grid.t, -2), last)
+        return 0.5 * float(log_small)
+    return float(np.log(last.ratio))
 
 
 def log_variance(estimate: Estimate, log_small: Array, log_large: Array, variance: str) -> Array:
@@ -76,20 +96,21 @@ def bound_term(
       t, s: levels, [] or [B].
       variance: small, large or learned.
       levels: values a pixel can take (256 for 8 bits).
-      decoder_log_std: log standard deviation of the decoder for fixed variances; the standard
-        choice is the first posterior's, or sigma_t / alpha_t.
+      decoder_log_std: stands in for the posterior's log standard deviation where s is clean and
+        that is -inf (function `decoder_log_std`); None takes sigma_t. With learned variance it is
+        the lower end of the range.
     """
     mean, log_small, log_large = posterior(z, x, t, s)
     clean = over(s.sigma, x) == 0
     log_small, log_large = over(log_small, x), over(log_large, x)
-    if variance == "learned":
-        # The first posterior's variance is zero: Ho et al. and iDDPM put the next one in its place.
-        log_small = jnp.where(clean, log_large, log_small)
+    first = log_large if decoder_log_std is None else 2 * decoder_log_std
+    log_small = jnp.where(clean, first, log_small)
+    if variance == "large":
+        log_large = jnp.where(clean, first, log_large)
     log_var = log_variance(estimate, log_small, log_large, variance)
     guess, _, _ = posterior(z, estimate.x, t, s)
     kl = gaussian_kl(mean, log_small, guess, log_var)
-    log_std = 0.5 * log_var if decoder_log_std is None else decoder_log_std
-    decoder = -discretized_gaussian_log_likelihood(x, guess, log_std, levels)
+    decoder = -discretized_gaussian_log_likelihood(x, guess, 0.5 * log_var, levels)
     return mean_flat(jnp.where(clean, decoder, kl))
 
 
@@ -112,9 +133,15 @@ def variational_bound(
     Returns:
       `total`, `prior`, `diffusion`, `decoder` [B] in bits per dimension, `terms` [N, B] (first
       the noisiest), and `mse` [N, B] of eps.
+
+    Raises:
+      ValueError: the grid stops short of the clean end, where alone there is a decoder.
     """
+    if grid.s.sigma[-1] != 0:
+        raise ValueError("the bound needs a grid down to the clean end: make_grid(final='clean')")
     shape = x.shape[1:]
     rows = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (grid.t, grid.s))
+    first = decoder_log_std(grid)
 
     def one(_: None, scanned: tuple[Array, tuple[Level, Level]]):
         i, (t, s) = scanned
@@ -123,7 +150,7 @@ def variational_bound(
         z = diffuse(x, eps, t)
         estimate = denoise(z, t)
         eps_hat = (z - over(t.alpha, z) * estimate.x) / over(t.sigma, z)
-        term = bound_term(estimate, x, z, t, s, variance, levels)
+        term = bound_term(estimate, x, z, t, s, variance, levels, first)
         return None, (term / LOG2, mean_flat((eps - eps_hat) ** 2))
 
     _, (terms, mse) = jax.lax.scan(one, None, (jnp.arange(grid.steps), rows))
@@ -166,7 +193,15 @@ def flow_log_likelihood(
 
     Returns:
       log-likelihood per example [B] in nats, and the state at the noisy end `[B, ...]`.
+
+    Raises:
+      ValueError: a grid that starts without signal, where `sigma / alpha` has no end.
     """
+    if grid.t.alpha[0] < 1e-8:
+        raise ValueError(
+            "the probability flow is integrated in sigma / alpha, which is infinite at the grid's "
+            "first level (alpha = 0): take another spacing or schedule"
+        )
     up = [np.asarray(a)[::-1].copy() for a in grid.t]
     levels = Level(*(jnp.asarray(a, jnp.float32) for a in up))
     divergence = _divergence(denoise, x, keys, probes)

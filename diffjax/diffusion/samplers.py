@@ -7,64 +7,17 @@ runs any of them in one `lax.scan`, and the number of rows is the number of func
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
 from diffjax.diffusion.grids import Grid, level_at_ratio
 from diffjax.diffusion.levels import Level, take
-
-
-class Rows(NamedTuple):
-    """One row per evaluation; all float64 numpy `[N]` unless said otherwise. A row does
-
-        z     <- scale z + churn noise           before the evaluation
-        x_hat <- denoise(z, at)
-        z'    <- z_coef z + x_coef x_hat + past_coef . memory + noise_coef noise
-        memory' <- [keep_z z + keep_x x_hat, *memory[:-1]]
-
-    Attributes:
-      past_coef: `[N, K]`, latest first; K is the length of the memory, 0 for one-step samplers.
-      log_variance: `[N, 2]` log of the smallest and largest variance between which a network with
-        learned variance interpolates (it then replaces noise_coef), or None.
-    """
-
-    at: Level
-    scale: np.ndarray
-    churn: np.ndarray
-    z_coef: np.ndarray
-    x_coef: np.ndarray
-    past_coef: np.ndarray
-    noise_coef: np.ndarray
-    keep_z: np.ndarray
-    keep_x: np.ndarray
-    log_variance: np.ndarray | None = None
-
-    @property
-    def nfe(self) -> int:
-        """Network evaluations of a whole trajectory."""
-        return len(self.z_coef)
-
-    @property
-    def stochastic(self) -> bool:
-        return bool(self.noise_coef.any() or self.churn.any()) or self.log_variance is not None
+from diffjax.diffusion.pseudo_numerical import plms, pndm
+from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
 
 
 Sampler = Callable[[Grid], Rows]
-
-
-def _rows(at: Level, z: np.ndarray, x: np.ndarray, **given: np.ndarray | None) -> Rows:
-    zero = np.zeros_like(z)
-    fields = dict(
-        scale=np.ones_like(z),
-        churn=zero,
-        past_coef=np.zeros((len(z), 0)),
-        noise_coef=zero,
-        keep_z=zero,
-        keep_x=zero,
-    )
-    return Rows(at=at, z_coef=z, x_coef=x, **{**fields, **given})
 
 
 def _log_snr_gap(t: Level, s: Level) -> np.ndarray:
@@ -78,8 +31,10 @@ def ddim(grid: Grid, eta: float = 0.0) -> Rows:
     the ancestral standard deviation (Song et al. 2021a, eq. 12 and 16)."""
     t, s = grid.t, grid.s
     tau = eta * s.sigma * np.sqrt(np.clip(_log_snr_gap(t, s), 0, None))
-    z = np.sqrt(s.sigma**2 - tau**2) / t.sigma
-    return _rows(t, z, s.alpha - t.alpha * z, noise_coef=tau)
+    if np.any(tau > s.sigma * (1 + 1e-12)):
+        raise ValueError(f"eta={eta} adds more noise than the grid's levels hold: take eta <= 1")
+    z = np.sqrt(np.maximum(s.sigma**2 - tau**2, 0)) / t.sigma
+    return make_rows(t, z, s.alpha - t.alpha * z, noise_coef=tau)
 
 
 def euler(grid: Grid) -> Rows:
@@ -104,14 +59,14 @@ def ancestral(grid: Grid, variance: str = "small") -> Rows:
     small, large = gap * s.sigma**2, gap * t.sigma**2
     noisy = s.sigma > 0  # the last step returns the mean
     if variance == "small":
-        return _rows(t, z, x, noise_coef=np.sqrt(small))
+        return make_rows(t, z, x, noise_coef=np.sqrt(small))
     if variance == "large":
-        return _rows(t, z, x, noise_coef=np.sqrt(large) * noisy)
+        return make_rows(t, z, x, noise_coef=np.sqrt(large) * noisy)
     if variance == "learned":
         tiny = 1e-40
         logs = np.log(np.maximum(np.stack([small, large], -1), tiny))
         logs[~noisy] = np.log(tiny)
-        return _rows(t, z, x, log_variance=logs)
+        return make_rows(t, z, x, log_variance=logs)
     raise ValueError(f"variance={variance!r} is unknown; known: small, large, learned")
 
 
@@ -124,7 +79,8 @@ def heun(
 ) -> Rows:
     """Heun's method in `r = sigma / alpha`, with EDM's churn (Karras et al. 2022, algorithm 2).
 
-    Two evaluations a step, one where the step ends without noise (or starts without signal).
+    Two evaluations a step, one where the step ends without noise, or starts where z holds no
+    signal (`rows.FULL_NOISE`).
     Churn raises the level from r to `r (1 + gamma)` before a step, `gamma = min(churn / N,
     sqrt(2) - 1)` where r is in [churn_min, churn_max]; `churn_noise` is S_noise.
     """
@@ -133,13 +89,13 @@ def heun(
         t, s = take(grid.t, i), take(grid.s, i)
         scale, noise = 1.0, 0.0
         gamma = min(churn / grid.steps, 2**0.5 - 1)
-        if gamma > 0 and churn_min <= t.ratio <= churn_max:
+        if gamma > 0 and t.ratio < FULL_NOISE and churn_min <= t.ratio <= churn_max:
             hat = level_at_ratio(grid.schedule, np.asarray(t.ratio * (1 + gamma)))
             scale = hat.alpha / t.alpha
             noise = churn_noise * hat.alpha * np.sqrt(hat.ratio**2 - t.ratio**2)
             t = hat
         z = s.sigma / t.sigma
-        corrected = s.sigma > 0 and t.alpha > 1e-8
+        corrected = s.sigma > 0 and t.ratio < FULL_NOISE
         rows.append([t, scale, noise, z, s.alpha - t.alpha * z, 0.0, 1 / t.sigma])
         if corrected:
             half = s.alpha * (s.ratio - t.ratio) / 2
@@ -147,7 +103,7 @@ def heun(
             rows.append([s, 1.0, 0.0, 1 + half / s.sigma, -half * s.alpha / s.sigma, -half, 0.0])
     at = Level(*(np.array([row[0][k] for row in rows]) for k in range(3)))
     scale, noise, z, x, past, keep = np.array([row[1:] for row in rows], np.float64).T
-    return _rows(
+    return make_rows(
         at, z, x, scale=scale, churn=noise, past_coef=past[:, None],
         keep_z=keep, keep_x=-keep * at.alpha,
     )  # fmt: skip
@@ -175,114 +131,10 @@ def dpmpp_2m(grid: Grid, stochastic: bool = False) -> Rows:
         half_slope[-1] = 0.0
     half_slope = np.where(np.isfinite(half_slope), half_slope, 0.0)
     noise = s.sigma * np.sqrt(gap) if stochastic else np.zeros(n)
-    return _rows(
+    return make_rows(
         t, z, gain + half_slope, past_coef=-half_slope[:, None],
         noise_coef=noise, keep_x=np.ones(n),
     )  # fmt: skip
-
-
-# Adams-Bashforth weights of eps, latest first (Liu et al. 2022, eq. 12).
-_ADAMS = (
-    [1.0],
-    [3 / 2, -1 / 2],
-    [23 / 12, -16 / 12, 5 / 12],
-    [55 / 24, -59 / 24, 37 / 24, -9 / 24],
-)
-
-
-class _EpsRows:
-    """Collects rows of a sampler that moves by `z_s = (alpha_s/alpha_t) z + c eps` (Liu et al.
-    2022, eq. 11), with eps a weighted sum over named earlier evaluations."""
-
-    def __init__(self) -> None:
-        self.at: list[Level] = []
-        self.z: list[float] = []
-        self.eps: list[dict[int, float]] = []
-
-    def add(self, at: Level, z: float, weights: dict[int, float]) -> int:
-        """`z' = z_coef z + sum_j weights[j] eps_j`; returns this evaluation's own number, which
-        `weights` may name."""
-        self.at.append(at)
-        self.z.append(z)
-        self.eps.append(weights)
-        return len(self.at) - 1
-
-    def rows(self) -> Rows:
-        n = len(self.at)
-        at = Level(*(np.array([level[k] for level in self.at], np.float64) for k in range(3)))
-        memory = max(i - j for i in range(n) for j in self.eps[i])
-        now, past = np.zeros(n), np.zeros((n, memory))
-        for i in range(n):
-            for j, weight in self.eps[i].items():
-                if j == i:
-                    now[i] += weight
-                else:
-                    past[i, i - j - 1] += weight
-        keep = 1 / at.sigma
-        # eps = (z - alpha x_hat) / sigma
-        return _rows(
-            at, np.array(self.z) + now * keep, -now * keep * at.alpha, past_coef=past,
-            keep_z=keep, keep_x=-keep * at.alpha,
-        )  # fmt: skip
-
-
-def _transfer(t: Level, s: Level) -> tuple[float, float]:
-    """`(A, B)` of `z_s = A z_t + B eps`."""
-    if t.alpha < 1e-8:
-        raise ValueError(
-            "plms and pndm extrapolate the noise estimate, which is undefined at the grid's first "
-            "level (alpha = 0): use ddim, heun or dpmpp_2m there"
-        )
-    a = s.alpha / t.alpha
-    return a, s.sigma - a * t.sigma
-
-
-def plms(grid: Grid) -> Rows:
-    """Pseudo linear multistep, started by one pseudo Heun step (Liu et al. 2022, section 3.3): the
-    PNDM of Stable Diffusion, N + 1 evaluations for N steps."""
-    rows = _EpsRows()
-    t, s = take(grid.t, 0), take(grid.s, 0)
-    a, b = _transfer(t, s)
-    history = [rows.add(t, a, {0: b})]
-    if grid.steps > 1:
-        # From the provisional z_s, put (eps_0 + eps_1) / 2 in eps_0's place.
-        rows.add(take(grid.t, 1), 1.0, {0: -b / 2, 1: b / 2})
-    _multistep(rows, grid, range(1, grid.steps), history)
-    return rows.rows()
-
-
-def pndm(grid: Grid) -> Rows:
-    """Pseudo numerical methods: three pseudo Runge-Kutta steps of four evaluations, then linear
-    multistep (Liu et al. 2022, algorithm 2): N + 9 evaluations for N steps."""
-    if grid.steps < 4:
-        raise ValueError(
-            f"pndm needs at least 4 steps (three of them Runge-Kutta), got {grid.steps}"
-        )
-    rows, history = _EpsRows(), []
-    for i in range(3):
-        t, s = take(grid.t, i), take(grid.s, i)
-        middle = grid.schedule.level((t.t + s.t) / 2)
-        (a, b), (a_mid, b_mid) = _transfer(t, s), _transfer(t, middle)
-        k = len(rows.at)
-        # Each stage restarts from z_t, which is recovered from the stage before.
-        rows.add(t, a_mid, {k: b_mid})
-        rows.add(middle, 1.0, {k: -b_mid, k + 1: b_mid})
-        back = a / a_mid
-        rows.add(middle, back, {k + 1: -back * b_mid, k + 2: b})
-        rows.add(s, 1.0, {k: b / 6, k + 1: b / 3, k + 2: b / 3 - b, k + 3: b / 6})
-        history.append(k)
-    _multistep(rows, grid, range(3, grid.steps), history)
-    return rows.rows()
-
-
-def _multistep(rows: _EpsRows, grid: Grid, steps: Sequence[int], history: list[int]) -> None:
-    for i in steps:
-        t = take(grid.t, i)
-        a, b = _transfer(t, take(grid.s, i))
-        history.append(len(rows.at))
-        weights = _ADAMS[min(len(history), 4) - 1]
-        latest = history[::-1][: len(weights)]
-        rows.add(t, a, {j: b * w for j, w in zip(latest, weights, strict=True)})
 
 
 SAMPLERS: dict[str, Callable[..., Rows]] = {

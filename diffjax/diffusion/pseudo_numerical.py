@@ -1,0 +1,126 @@
+"""PLMS and PNDM: linear multistep and Runge-Kutta methods on the noise estimate (Liu et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffjax.diffusion.grids import Grid
+from diffjax.diffusion.levels import Level, take
+from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
+
+# Adams-Bashforth weights of eps, latest first (Liu et al. 2022, eq. 12).
+_ADAMS = (
+    [1.0],
+    [3 / 2, -1 / 2],
+    [23 / 12, -16 / 12, 5 / 12],
+    [55 / 24, -59 / 24, 37 / 24, -9 / 24],
+)
+
+
+class _EpsRows:
+    """Collects rows of a sampler that moves by `z_s = (alpha_s/alpha_t) z + c eps` (Liu et al.
+    2022, eq. 11), with eps a weighted sum over numbered evaluations."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.at: list[Level] = []
+        self.z: list[float] = []
+        self.x: list[float] = []
+        self.eps: list[dict[int, float]] = []
+        self.started = 0  # steps of the grid taken before eps is worth extrapolating
+        while self.started < grid.steps and grid.t.ratio[self.started] >= FULL_NOISE:
+            t, s = take(grid.t, self.started), take(grid.s, self.started)
+            z = s.sigma / t.sigma
+            self.add(t, z, {}, x=s.alpha - t.alpha * z)  # DDIM
+            self.started += 1
+
+    def add(self, at: Level, z: float, weights: dict[int, float], x: float = 0.0) -> int:
+        """`z' = z z + x x_hat + sum_j weights[j] eps_j`; returns this evaluation's own number,
+        which `weights` may name."""
+        self.at.append(at)
+        self.z.append(z)
+        self.x.append(x)
+        self.eps.append(weights)
+        return len(self.at) - 1
+
+    def rows(self) -> Rows:
+        n = len(self.at)
+        at = Level(*(np.array([level[k] for level in self.at], np.float64) for k in range(3)))
+        memory = max((i - j for i in range(n) for j in self.eps[i]), default=0)
+        now, past = np.zeros(n), np.zeros((n, memory))
+        for i in range(n):
+            for j, weight in self.eps[i].items():
+                if j == i:
+                    now[i] += weight
+                else:
+                    past[i, i - j - 1] += weight
+        keep = 1 / at.sigma
+        # eps = (z - alpha x_hat) / sigma
+        return make_rows(
+            at, np.array(self.z) + now * keep, np.array(self.x) - now * keep * at.alpha,
+            past_coef=past, keep_z=keep, keep_x=-keep * at.alpha,
+        )  # fmt: skip
+
+    def multistep(self, grid: Grid, steps: Sequence[int], history: list[int]) -> None:
+        """Adams-Bashforth steps; `history` numbers the evaluations at earlier levels."""
+        for i in steps:
+            t = take(grid.t, i)
+            a, b = _transfer(t, take(grid.s, i))
+            history.append(len(self.at))
+            weights = _ADAMS[min(len(history), 4) - 1]
+            latest = history[::-1][: len(weights)]
+            self.add(t, a, {j: b * w for j, w in zip(latest, weights, strict=True)})
+
+
+def _transfer(t: Level, s: Level) -> tuple[float, float]:
+    """`(A, B)` of `z_s = A z_t + B eps`."""
+    a = s.alpha / t.alpha
+    return a, s.sigma - a * t.sigma
+
+
+def plms(grid: Grid) -> Rows:
+    """Pseudo linear multistep, started by one pseudo Heun step (Liu et al. 2022, section 3.3): the
+    PNDM of Stable Diffusion, N + 1 evaluations for N steps."""
+    rows = _EpsRows(grid)
+    i = rows.started
+    if i == grid.steps:
+        return rows.rows()
+    t, s = take(grid.t, i), take(grid.s, i)
+    a, b = _transfer(t, s)
+    k = rows.add(t, a, {len(rows.at): b})
+    if i + 1 < grid.steps:
+        # From the provisional z_s, put (eps_k + eps_k+1) / 2 in eps_k's place.
+        rows.add(take(grid.t, i + 1), 1.0, {k: -b / 2, k + 1: b / 2})
+    rows.multistep(grid, range(i + 1, grid.steps), [k])
+    return rows.rows()
+
+
+def pndm(grid: Grid) -> Rows:
+    """Pseudo numerical methods: three pseudo Runge-Kutta steps of four evaluations, then linear
+    multistep (Liu et al. 2022, algorithm 2): N + 9 evaluations for N steps.
+
+    Raises:
+      ValueError: too few steps for the three and one after them.
+    """
+    rows, history = _EpsRows(grid), []
+    first = rows.started
+    if grid.steps < first + 4:
+        raise ValueError(
+            f"pndm needs at least {first + 4} steps on this grid (three of them Runge-Kutta), "
+            f"got {grid.steps}"
+        )
+    for i in range(first, first + 3):
+        t, s = take(grid.t, i), take(grid.s, i)
+        middle = grid.schedule.level((t.t + s.t) / 2)
+        (a, b), (a_mid, b_mid) = _transfer(t, s), _transfer(t, middle)
+        k = len(rows.at)
+        # Each stage restarts from z_t, which is recovered from the stage before.
+        rows.add(t, a_mid, {k: b_mid})
+        rows.add(middle, 1.0, {k: -b_mid, k + 1: b_mid})
+        back = a / a_mid
+        rows.add(middle, back, {k + 1: -back * b_mid, k + 2: b})
+        rows.add(s, 1.0, {k: b / 6, k + 1: b / 3, k + 2: b / 3 - b, k + 3: b / 6})
+        history.append(k)
+    rows.multistep(grid, range(first + 3, grid.steps), history)
+    return rows.rows()

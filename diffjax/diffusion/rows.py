@@ -1,0 +1,63 @@
+"""A sampler's table: one row of float64 coefficients per network evaluation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from diffjax.diffusion.levels import Level
+
+# From this sigma / alpha on, z holds no signal to speak of and x_hat is the mean of the data: a
+# first-order step in x_hat is exact there, while rules that weigh differences of eps multiply
+# them by sigma / alpha and return rounding errors (cosine tables end at 2e4, flow at infinity).
+FULL_NOISE = 1000.0
+
+
+class Rows(NamedTuple):
+    """One row per evaluation; all float64 numpy `[N]` unless said otherwise. A row does
+
+        z     <- scale z + churn noise           before the evaluation
+        x_hat <- denoise(z, at)
+        z'    <- z_coef z + x_coef x_hat + past_coef . memory + noise_coef noise
+        memory' <- [keep_z z + keep_x x_hat, *memory[:-1]]
+
+    Attributes:
+      past_coef: `[N, K]`, latest first; K is the length of the memory, 0 for one-step samplers.
+      log_variance: `[N, 2]` log of the smallest and largest variance between which a network with
+        learned variance interpolates (it then replaces noise_coef), or None.
+    """
+
+    at: Level
+    scale: np.ndarray
+    churn: np.ndarray
+    z_coef: np.ndarray
+    x_coef: np.ndarray
+    past_coef: np.ndarray
+    noise_coef: np.ndarray
+    keep_z: np.ndarray
+    keep_x: np.ndarray
+    log_variance: np.ndarray | None = None
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations of a whole trajectory."""
+        return len(self.z_coef)
+
+    @property
+    def stochastic(self) -> bool:
+        return bool(self.noise_coef.any() or self.churn.any()) or self.log_variance is not None
+
+
+def make_rows(at: Level, z: np.ndarray, x: np.ndarray, **given: np.ndarray | None) -> Rows:
+    """A table of `z' = z z + x x_hat`, plus whatever fields are given."""
+    zero = np.zeros_like(z)
+    fields = dict(
+        scale=np.ones_like(z),
+        churn=zero,
+        past_coef=np.zeros((len(z), 0)),
+        noise_coef=zero,
+        keep_z=zero,
+        keep_x=zero,
+    )
+    return Rows(at=at, z_coef=z, x_coef=x, **{**fields, **given})
