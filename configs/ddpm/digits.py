@@ -1,6 +1,6 @@
 """Class-conditional DDPM of real handwritten digits, 8 x 8 pixels: the run to start with.
 
-    python -m experiments.train --config=configs/ddpm/digits.py --workdir=runs/digits
+python -m experiments.train --config=configs/ddpm/digits.py --workdir=runs/digits
 """
 
 from __future__ import annotations

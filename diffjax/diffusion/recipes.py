@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
 
 from diffjax.choices import unknown
 from diffjax.diffusion.grids import Grid, make_grid
 from diffjax.diffusion.guidance import Guidance
-from diffjax.diffusion.samplers import SAMPLERS, Rows
+from diffjax.diffusion.rows import Rows
+from diffjax.diffusion.samplers import SAMPLERS
+from diffjax.diffusion.sampling import start_std
 from diffjax.diffusion.schedules import Schedule
 
 _GRID = ("steps", "spacing", "offset", "final")
@@ -24,6 +28,15 @@ _GUIDANCE = {
     "threshold": "threshold",
     "clip": "clip",
 }
+
+
+class Plan(NamedTuple):
+    """What of a recipe is numbers, float32: recipes that differ in nothing else share one
+    compiled sampler. The table `rows`, the first state's `std` [], the guidance `scale` []."""
+
+    rows: Rows
+    std: Any
+    scale: Any
 
 
 @dataclass(frozen=True)
@@ -47,6 +60,13 @@ class Recipe:
 
     def rows(self, schedule: Schedule) -> Rows:
         return SAMPLERS[self.sampler](self.make_grid(schedule), **self.options)
+
+    def plan(self, schedule: Schedule) -> Plan:
+        """The numbers of the recipe, as arguments of a jitted function."""
+        grid = self.make_grid(schedule)
+        rows = SAMPLERS[self.sampler](grid, **self.options)
+        rows = jax.tree.map(lambda a: np.asarray(a, np.float32), rows)
+        return Plan(rows, np.float32(start_std(grid)), np.float32(self.guidance.scale))
 
     def describe(self, schedule: Schedule) -> dict[str, Any]:
         """The recipe as a flat protocol, its network evaluations counted."""
@@ -76,7 +96,5 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
             raise unknown(f"option of sampler {sampler!r}:", name, known)
     defaults = {"steps": 50, "spacing": "trailing", "offset": 0, "final": "clean"}
     grid = {k: options.get(k, defaults[k]) for k in _GRID}
-    fields = {f.name for f in dataclasses.fields(Guidance)}
-    chosen = {_GUIDANCE[k]: options[k] for k in _GUIDANCE if k in options}
-    assert set(chosen) <= fields
-    return Recipe(sampler, grid, {k: options[k] for k in own if k in options}, Guidance(**chosen))
+    guidance = Guidance(**{_GUIDANCE[k]: options[k] for k in _GUIDANCE if k in options})
+    return Recipe(sampler, grid, {k: options[k] for k in own if k in options}, guidance)

@@ -20,11 +20,6 @@ def balanced_labels(count: int, classes: int) -> np.ndarray:
     return (np.arange(count) % classes).astype(np.int32)
 
 
-def jit_sampler(sample: Callable[..., Any]) -> Callable[..., Any]:
-    """`sample(variables, seed, index, label)` compiled once for all seeds."""
-    return jax.jit(lambda variables, seed, index, label: sample(variables, seed, index, label))
-
-
 def draw(
     sampler: Callable[..., Any],
     variables: Any,

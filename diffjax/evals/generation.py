@@ -13,7 +13,7 @@ import numpy as np
 
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
-from diffjax.evals.drawing import balanced_labels, cached, draw, jit_sampler
+from diffjax.evals.drawing import balanced_labels, cached, draw
 from diffjax.evals.features import Extracted
 from diffjax.evals.fidelity import Fidelity, Measured, RealSide
 from diffjax.evals.pictures import count_matrix, tile_grid
@@ -68,7 +68,7 @@ class Generation:
     @cached_property
     def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
         fn, options = self.context.bind(self.pred, self.pred_kw)
-        return jit_sampler(fn), self.context.recipe(self.pred_kw, options)
+        return fn, self.context.recipe(self.pred_kw, options)
 
     @cached_property
     def _fidelity(self) -> Fidelity:

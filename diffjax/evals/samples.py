@@ -11,7 +11,7 @@ import numpy as np
 
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
-from diffjax.evals.drawing import draw, jit_sampler
+from diffjax.evals.drawing import draw
 from diffjax.evals.pictures import tile_grid
 from diffjax.tasks.base import Variables
 
@@ -49,7 +49,7 @@ class Samples:
     @cached_property
     def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
         fn, options = self.context.bind(self.pred, self.pred_kw)
-        return jit_sampler(fn), self.context.recipe(self.pred_kw, options)
+        return fn, self.context.recipe(self.pred_kw, options)
 
     def __post_init__(self) -> None:
         if min(self.columns, self.max_rows) < 1:

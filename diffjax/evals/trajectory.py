@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
 
 from diffjax.evals.base import Picture, Scalar
@@ -48,7 +47,7 @@ class Trajectory:
     @cached_property
     def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
         fn, options = self.context.bind(self.pred, self.pred_kw)
-        return jax.jit(lambda v, seed, index, label: fn(v, seed, index, label)), options
+        return fn, options
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,11 @@ from jax import Array
 
 from diffjax.diffusion import likelihood
 from diffjax.diffusion.grids import Grid, forward_grid, inverse_grid, make_grid
-from diffjax.diffusion.guidance import bounded, classifier_free
+from diffjax.diffusion.guidance import Guidance, bounded, classifier_free
 from diffjax.diffusion.levels import CLEAN, Level, over, take
 from diffjax.diffusion.predictions import Prediction, check_ends
 from diffjax.diffusion.process import denoising_loss, diffuse
-from diffjax.diffusion.recipes import make_recipe
+from diffjax.diffusion.recipes import Plan, make_recipe
 from diffjax.diffusion.samplers import ddim
 from diffjax.diffusion.sampling import Denoiser, Estimate, prior, sample
 from diffjax.diffusion.schedules import Schedule
@@ -154,23 +154,19 @@ class DiffusionTask:
         class where given."""
         params = variables.params
         if not self.num_classes:
-            if guidance.scale != 1.0:
+            if guidance.guided:
                 raise ValueError(
-                    f"guidance={guidance.scale} needs a class-conditional model; this one has no "
+                    "guidance needs a class-conditional model; this one has no "
                     "classes (task.num_classes=0)"
                 )
             return bounded(lambda z, level: self.estimate(params, z, level, None), guidance)
-        if guidance.scale != 1.0 and not self.label_drop and negative is None:
+        if guidance.guided and not self.label_drop and negative is None:
             raise ValueError(
-                f"guidance={guidance.scale} needs a null class, but the model was trained with "
+                "guidance needs a null class, but the model was trained with "
                 "task.label_drop=0: train with label_drop > 0, or give negative labels"
             )
         null = jnp.full_like(label, self.num_classes) if negative is None else negative
         return classifier_free(partial(self.estimate, params), label, null, guidance)
-
-    def _start(self, seed: Array, index: Array, grid: Grid) -> tuple[Array, Array]:
-        keys = per_row(stream(jax.random.key(seed), "sample"), index)
-        return keys, prior(grid, keys, self.image_shape)
 
     def sample(
         self,
@@ -183,16 +179,15 @@ class DiffusionTask:
     ) -> Array:
         """Samples `[B, *image_shape] float32`, in about [-1, 1].
 
+        Compiled here, once for all recipes that differ in numbers alone (guidance scale, spacing,
+        eta): an evaluator need not jit it.
+
         Args:
           seed: [] int; index: `[B] int32`. Sample n is a function of (seed, index n, label n).
           label, negative: `[B] int32` for class-conditional models.
           **recipe: see `diffusion.recipes.make_recipe`.
         """
-        choice = make_recipe(**recipe)
-        rows = choice.rows(self.schedule)
-        keys, z = self._start(seed, index, choice.make_grid(self.schedule))
-        denoise = self.denoiser(variables, label, choice.guidance, negative)
-        return sample(denoise, rows, z, keys)
+        return self._drawn(False, recipe, variables, seed, index, label, negative)
 
     def trajectory(
         self,
@@ -206,14 +201,17 @@ class DiffusionTask:
     ) -> Array:
         """The way of `sample`, `[T, B, *image_shape]`: the "states" z from the first noise to the
         sample (T = NFE + 1), or the "estimates" x_hat of each evaluation (T = NFE)."""
-        choice = make_recipe(**recipe)
-        rows = choice.rows(self.schedule)
-        keys, z = self._start(seed, index, choice.make_grid(self.schedule))
-        denoise = self.denoiser(variables, label, choice.guidance, negative)
-        _, states, estimates = sample(denoise, rows, z, keys, trajectory=True)
         if which not in ("states", "estimates"):
             raise ValueError(f"which={which!r} is unknown; known: states, estimates")
-        return jnp.concatenate([z[None], states]) if which == "states" else estimates
+        states, estimates = self._drawn(True, recipe, variables, seed, index, label, negative)
+        return states if which == "states" else estimates
+
+    def _drawn(self, trajectory: bool, recipe: Mapping[str, Any], *args: Any) -> Any:
+        choice = make_recipe(**recipe)
+        plan = choice.plan(self.schedule)
+        # The scale is a number of the plan; what is left says which branches there are.
+        shape = choice.guidance if not choice.guidance.guided else replace(choice.guidance, scale=0)
+        return _draw(self, shape, plan.rows.stochastic, trajectory, plan, *args)
 
     def noise_levels(self, which: str = "states", **recipe: Any) -> np.ndarray:
         """`sigma / alpha` of each frame of `trajectory`, `[T] float64`."""
@@ -319,3 +317,28 @@ class DiffusionTask:
             "flow_bits_per_dim": self.flow_bits_per_dim,
             "validation_loss": self.validation_loss,
         }
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _draw(
+    task: DiffusionTask,
+    guidance: Guidance,
+    stochastic: bool,
+    trajectory: bool,
+    plan: Plan,
+    variables: Variables,
+    seed: Array,
+    index: Array,
+    label: Array | None,
+    negative: Array | None,
+) -> Any:
+    """Samples `[B, ...]`; with `trajectory`, states `[T + 1, B, ...]` and estimates."""
+    if guidance.guided:
+        guidance = replace(guidance, scale=plan.scale)
+    keys = per_row(stream(jax.random.key(seed), "sample"), index)
+    z = prior(plan.std, keys, task.image_shape)
+    denoise = task.denoiser(variables, label, guidance, negative)
+    if not trajectory:
+        return sample(denoise, plan.rows, z, keys, stochastic=stochastic)
+    _, states, estimates = sample(denoise, plan.rows, z, keys, True, stochastic)
+    return jnp.concatenate([z[None], states]), estimates
