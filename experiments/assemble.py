@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -250,5 +251,23 @@ class RunEvaluations:
         self, step: int, state: TrainState, frozen: Params, last: bool
     ) -> Iterator[tuple[str, str | None, Iterable[Any]]]:
         for name in self._due(step, last):
-            ema = self.choices[name].ema
-            yield name, ema, self.evaluators[name].run(state.variables(frozen, ema))
+            yield name, *self.one(name, state, frozen)
+
+    def one(self, name: str, state: TrainState, frozen: Params) -> tuple[str | None, Iterable[Any]]:
+        """Which average of the weights, and the records, of one evaluator."""
+        if name not in self.evaluators:
+            raise unknown("evaluator", name, self.evaluators)
+        ema = self.choices[name].ema
+        return ema, self.evaluators[name].run(state.variables(frozen, ema))
+
+
+def open_run(workdir: Path) -> Assembly:
+    """The assembly of a run that is on disk, from its own `config.json`.
+
+    Raises:
+      ValueError: no run there.
+    """
+    file = workdir / "config.json"
+    if not file.exists():
+        raise ValueError(f"{workdir} holds no run (no config.json): train it first")
+    return Assembly(ConfigDict(json.loads(file.read_text())), workdir)

@@ -97,6 +97,17 @@ def _literal(text: str) -> Any:
         return text
 
 
+def assignments(options: Sequence[str]) -> dict[str, Any]:
+    """`["steps=20"]` of a repeated `--set` flag as `{"steps": 20}`."""
+    found = {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if not equals:
+            raise ValueError(f"--set={option} has no value: write --set={option}=value")
+        found[name] = _literal(text)
+    return found
+
+
 def plain(config: Any) -> Any:
     """The config as JSON holds it: dicts, lists, numbers, strings."""
     if isinstance(config, ConfigDict):

@@ -123,7 +123,7 @@ def test_learned_variance_interpolates_its_logarithm(plane):
 
 def test_learned_variance_needs_a_network_that_has_it(plane):
     grid, keys = make_grid(Linear(), 5), keys_of(range(2))
-    with pytest.raises(ValueError, match="learned_variance=True.*predicts the image alone"):
+    with pytest.raises(ValueError, match=r"learned_variance=True.*predicts the image alone"):
         sample(plane.estimate, ancestral(grid, "learned"), prior(grid, keys, (2,)), keys)
 
 
