@@ -19,9 +19,9 @@ from pathlib import Path
 
 from absl import app, flags
 
+from diffjax.choices import unknown
 from diffjax.data.builders import cifar, folder
 from diffjax.data.builders.base import CONTENT, RecordBuilder, prepare
-from diffjax.data.choices import unknown
 from diffjax.data.folder import FolderSource
 from diffjax.data.prepared import EMBEDDED, PreparedSource, default_data_dir
 

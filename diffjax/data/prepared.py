@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from diffjax.choices import unknown
 from diffjax.data.builders.base import CONTENT, RecordBuilder, prepare
 from diffjax.data.builders.digits import Digits
-from diffjax.data.choices import unknown
 from diffjax.data.images import CORRUPT, decode
 from diffjax.data.resize import center_crop_resize
 from diffjax.data.schema import DatasetInfo, Record

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from diffjax.choices import build
 from diffjax.data.arrays import ArraySource
-from diffjax.data.choices import build
 from diffjax.data.folder import FolderSource
 from diffjax.data.prepared import PreparedSource, embedded
 from diffjax.data.schema import Source

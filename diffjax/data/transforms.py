@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.choices import build
 from diffjax.data import augment, resize
-from diffjax.data.choices import build
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
 
