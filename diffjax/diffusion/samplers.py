@@ -16,7 +16,6 @@ from diffjax.diffusion.levels import Level, take
 from diffjax.diffusion.pseudo_numerical import plms, pndm
 from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
 
-
 Sampler = Callable[[Grid], Rows]
 
 

@@ -49,9 +49,7 @@ def exact_flow(mixture, grid):
         return ((z - level.alpha * mixture.denoise(z, level)) / level.sigma)[:, 0]
 
     y0 = starts(grid)[:, 0] / first.alpha
-    way = solve_ivp(
-        slope, (first.ratio, last.ratio), y0, method="DOP853", rtol=1e-11, atol=1e-12
-    )
+    way = solve_ivp(slope, (first.ratio, last.ratio), y0, method="DOP853", rtol=1e-11, atol=1e-12)
     return way.y[:, -1:] * last.alpha
 
 

@@ -259,7 +259,7 @@ def test_bad_choices_are_one_clear_line(build, message):
 
 
 def test_registries_build_their_defaults():
-    for name, kind in SCHEDULES.items():
+    for kind in SCHEDULES.values():
         grid = make_grid(kind(), 6, "trailing")
         for sampler in SAMPLERS.values():
             rows = sampler(grid)

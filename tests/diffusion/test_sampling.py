@@ -53,7 +53,7 @@ def test_scan_equals_the_float64_reading(name, plane, reading):
     np.testing.assert_allclose(quick, exact, atol=5e-5)
 
 
-@pytest.mark.parametrize("name", ["ddpm", "heun-churn", "sde-dpmpp_2m"])
+@pytest.mark.parametrize("name", ["ddpm", "heun-churn"])
 def test_a_sample_does_not_know_its_batch(name, plane):
     grid = make_grid(Linear(), 8)
     rows = VARIANTS[name](grid)
@@ -123,7 +123,7 @@ def test_learned_variance_interpolates_its_logarithm(plane):
 
 def test_learned_variance_needs_a_network_that_has_it(plane):
     grid, keys = make_grid(Linear(), 5), keys_of(range(2))
-    with pytest.raises(ValueError, match="learned_variance=True.*predicts the image alone"):
+    with pytest.raises(ValueError, match=r"learned_variance=True.*predicts the image alone"):
         sample(plane.estimate, ancestral(grid, "learned"), prior(grid, keys, (2,)), keys)
 
 
