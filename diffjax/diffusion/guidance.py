@@ -27,7 +27,7 @@ class Guidance:
 
     Attributes:
       scale: s in `uncond + s (cond - uncond)`: 1 is unguided, 0 unconditional. The paper's w is
-        s - 1 (Ho & Salimans 2022, eq. 6).
+        s - 1 (Ho & Salimans 2022, eq. 6). May be an array [], then it is never taken for 1.
       low, high: guide only where `low < sigma / alpha <= high` (Kynkäänniemi et al. 2024); outside,
         the unconditional network is not evaluated.
       rescale: phi in [0, 1], pulls the estimate's standard deviation to the conditional one's
@@ -37,12 +37,17 @@ class Guidance:
       clip: clamp x_hat to [-1, 1] (pixel models; never for latents).
     """
 
-    scale: float = 1.0
+    scale: float | Array = 1.0
     low: float = 0.0
     high: float = float("inf")
     rescale: float = 0.0
     threshold: float | None = None
     clip: bool = False
+
+    @property
+    def guided(self) -> bool:
+        """Whether an unconditional estimate is needed at all."""
+        return isinstance(self.scale, Array) or self.scale != 1.0
 
 
 def classifier_free(
@@ -68,7 +73,7 @@ def classifier_free(
     def plain(z: Array, level: Level) -> Estimate:
         return denoise(z, level, cond)
 
-    inner = plain if guidance.scale == 1.0 else guided
+    inner = guided if guidance.guided else plain
     limited = guidance.low > 0 or guidance.high < float("inf")
     if inner is guided and limited:
 

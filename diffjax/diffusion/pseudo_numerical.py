@@ -1,4 +1,4 @@
-"""PLMS and PNDM: multistep and Runge-Kutta methods on the noise estimate (Liu et al. 2022)."""
+"""PLMS and PNDM: linear multistep and Runge-Kutta on the noise estimate (Liu et al. 2022)."""
 
 from __future__ import annotations
 

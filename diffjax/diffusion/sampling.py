@@ -33,10 +33,15 @@ class Estimate(NamedTuple):
 Denoiser = Callable[[Array, Level], Estimate]
 
 
-def prior(grid: Grid, keys: Array, shape: tuple[int, ...]) -> Array:
-    """The state that sampling starts from, `[B, *shape]`, sample n from `keys[n]` alone."""
-    first = take(grid.t, 0)
-    std = float(np.asarray(grid.schedule.prior_std(first)))
+def start_std(grid: Grid) -> float:
+    """Standard deviation of the noise that sampling along the grid starts from."""
+    return float(np.asarray(grid.schedule.prior_std(take(grid.t, 0))))
+
+
+def prior(std: Grid | float | Array, keys: Array, shape: tuple[int, ...]) -> Array:
+    """The state that sampling starts from, `[B, *shape]`, sample n from `keys[n]` alone; `std` is
+    the grid, or its `start_std`."""
+    std = start_std(std) if isinstance(std, Grid) else std
     return std * keys_lib.normal(jax.vmap(lambda k: keys_lib.stream(k, "prior"))(keys), shape)
 
 
@@ -72,7 +77,12 @@ def _advance(
 
 
 def sample(
-    denoise: Denoiser, rows: Rows, z: Array, keys: Array, trajectory: bool = False
+    denoise: Denoiser,
+    rows: Rows,
+    z: Array,
+    keys: Array,
+    trajectory: bool = False,
+    stochastic: bool | None = None,
 ) -> Array | tuple[Array, Array, Array]:
     """Run a sampler from the state z.
 
@@ -83,12 +93,14 @@ def sample(
       keys: `[B]`, one per sample. The noise of row i of sample n depends on `keys[n]` and i alone,
         so a sample does not depend on the batch it is drawn in.
       trajectory: also return the way.
+      stochastic: whether noise is drawn; read off the table where it is numpy, as it is unless
+        the table is an argument of a jitted function.
 
     Returns:
       The last state `[B, ...]`; with `trajectory`, also the states after each row and the
       estimates of each row, `[N, B, ...]` each.
     """
-    stochastic = rows.stochastic
+    stochastic = rows.stochastic if stochastic is None else stochastic
     table = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), rows)
     noise_keys = jax.vmap(lambda k: keys_lib.stream(k, "sampler"))(keys)
     memory = jnp.zeros((rows.past_coef.shape[1], *z.shape), jnp.float32)

@@ -1,0 +1,36 @@
+"""Evaluators: run a task's predict functions over data, yield scalars and pictures."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from diffjax.choices import construct, unknown
+from diffjax.evals.base import Evaluator
+from diffjax.evals.classification import Classification
+from diffjax.evals.context import EvalContext
+from diffjax.evals.generation import Generation
+from diffjax.evals.likelihood import Likelihood
+from diffjax.evals.reconstruction import Reconstruction
+from diffjax.evals.samples import Samples
+from diffjax.evals.trajectory import Trajectory
+
+EVALUATORS: dict[str, Any] = {
+    "classification": Classification,
+    "generation": Generation,
+    "likelihood": Likelihood,
+    "reconstruction": Reconstruction,
+    "samples": Samples,
+    "trajectory": Trajectory,
+}
+
+
+def make_evaluator(type: str, context: EvalContext, **kw: Any) -> Evaluator:
+    """The evaluator called `type` with the options of its config section.
+
+    Raises:
+      ValueError: for a type, an option or a predict function that does not exist.
+    """
+    if type not in EVALUATORS:
+        raise unknown("evaluator", type, EVALUATORS)
+    return construct(partial(EVALUATORS[type], context), f"evaluator {type!r}", kw)

@@ -1,0 +1,58 @@
+"""Tasks by name: a network and an objective, as pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from diffjax.choices import build, unknown
+from diffjax.diffusion.predictions import PREDICTIONS
+from diffjax.diffusion.schedules import SCHEDULES
+from diffjax.diffusion.timesteps import TIMES
+from diffjax.diffusion.weightings import WEIGHTINGS
+from diffjax.tasks.base import Task
+from diffjax.tasks.classification import ClassificationTask
+from diffjax.tasks.diffusion import DiffusionTask
+
+TASKS: dict[str, type] = {
+    "diffusion": DiffusionTask,
+    "classification": ClassificationTask,
+}
+# Sections inside a task's section, each a choice from a table of its own.
+PARTS: dict[str, dict] = {
+    "schedule": SCHEDULES,
+    "prediction": PREDICTIONS,
+    "weighting": WEIGHTINGS,
+    "times": TIMES,
+}
+
+
+def make_task(
+    section: Mapping[str, Any],
+    network: nn.Module,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+) -> Task:
+    """The task of a config's `task` section.
+
+    Args:
+      section: `type` and its options; `schedule`, `prediction`, `weighting` and `times` are
+        sections themselves.
+      network: the network that it trains.
+      image_shape: of one example of the data.
+      num_classes: of the data; the section may say otherwise (0: unconditional).
+
+    Raises:
+      ValueError: an unknown name, the nearest valid one named.
+    """
+    section = dict(section)
+    for name, table in PARTS.items():
+        if isinstance(section.get(name), Mapping):
+            section[name] = build(table, f"task.{name}", section[name])
+    given = {"network": network, "image_shape": image_shape}
+    clash = [k for k in given if k in section]
+    if clash:
+        raise unknown("key of task:", clash[0], [k for k in section if k not in clash])
+    return build(TASKS, "task", {"num_classes": num_classes, **section, **given})

@@ -1,0 +1,32 @@
+"""What the configs of this folder share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def make(**sections: Any) -> ConfigDict:
+    """A config of the sections that every run has.
+
+    The sections (see `experiments/assemble.py`, which reads them and refuses any other key):
+    seed, data, model, task, optim, ema, mesh, train, evals, features, expected.
+    """
+    defaults: dict[str, Any] = {
+        "seed": 0,
+        "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+        "ema": {},
+        "evals": {},
+        "expected": {},
+    }
+    # Whole sections are replaced, never merged: a config shows all that it sets.
+    return ConfigDict({**defaults, **sections})
+
+
+def choose(arg: str | None, options: dict[str, Any], default: str) -> Any:
+    """The option named by a config's argument (`config.py:name`)."""
+    name = arg or default
+    if name not in options:
+        raise ValueError(f"config argument {name!r} is unknown; known: {', '.join(options)}")
+    return options[name]

@@ -1,0 +1,56 @@
+"""Class-conditional DDPM of real handwritten digits, 8 x 8 pixels: the run to start with.
+
+python -m experiments.train --config=configs/ddpm/digits.py --workdir=runs/digits
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs.common import make
+
+SAMPLING = dict(sampler="ddim", steps=25, guidance=1.5)
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    if arg is not None:
+        raise ValueError(f"configs/ddpm/digits.py takes no argument, got {arg!r}")
+    return make(
+        data=dict(
+            train=dict(type="digits", split="train"),
+            test=dict(type="digits", split="test"),
+        ),
+        model=dict(
+            type="unet",
+            channels=32,
+            channel_mult=(1, 2),
+            blocks=1,
+            attention_resolutions=(4,),
+            norm_groups=8,
+            time_embed="sin_endpoint",
+        ),
+        task=dict(
+            type="diffusion",
+            schedule=dict(type="cosine"),
+            prediction=dict(type="v"),
+            weighting=dict(type="v_mse"),
+            times=dict(type="uniform", antithetic=True),
+            label_drop=0.1,
+            levels=17,
+        ),
+        optim=dict(type="adam", lr=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
+        ema=dict(slow=dict(half_life=10_000, ramp=0.1)),
+        train=dict(steps=2000, batch_size=128, checkpoint_every=500, log_every=100),
+        features=dict(config="configs/classifier/digits.py"),
+        evals=dict(
+            samples=dict(type="samples", pred_kw=SAMPLING, ema="slow", every=500),
+            generation=dict(
+                type="generation", pred_kw=SAMPLING, ema="slow", num_samples=1000, seeds=(0,)
+            ),
+            trajectory=dict(type="trajectory", pred_kw=SAMPLING, ema="slow"),
+        ),
+        expected={
+            "generation/agreement": (0.97, 1.0),
+            "generation/frechet_ratio": (0.0, 2.0),
+        },
+    )

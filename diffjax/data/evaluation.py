@@ -1,0 +1,43 @@
+"""One pass over a source, in its order: every example once, for evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from diffjax.data.arrays import read
+from diffjax.data.draws import Draws
+from diffjax.data.loader import numeric
+from diffjax.data.schema import Columns, Source
+from diffjax.data.transforms import Transform, apply
+
+
+def eval_batches(
+    source: Source, transforms: Sequence[Transform], batch_size: int, limit: int | None = None
+) -> Iterator[Columns]:
+    """Batches of exactly `batch_size` rows, over the first `limit` examples (by default all).
+
+    The tail repeats its last example; `mask [B] bool` is False there. A random transform draws
+    by position, so every pass sees the same images.
+    """
+    n = len(source) if limit is None else min(limit, len(source))
+    for start in range(0, n, batch_size):
+        indices = np.arange(start, start + batch_size)
+        columns = _transformed(source, transforms, np.minimum(indices, n - 1))
+        yield {**columns, "mask": indices < n}
+
+
+def as_arrays(source: Source, transforms: Sequence[Transform], limit: int | None = None) -> Columns:
+    """The first `limit` examples (by default all), name -> `[N, ...]`."""
+    n = len(source) if limit is None else min(limit, len(source))
+    parts = [
+        _transformed(source, transforms, np.arange(start, min(start + 1024, n)))
+        for start in range(0, n, 1024)
+    ]
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+def _transformed(source: Source, transforms: Sequence[Transform], indices: np.ndarray) -> Columns:
+    """Examples at `indices [B]`, transformed, as arrays."""
+    return numeric(apply(transforms, read(source, indices), Draws.at(0, indices)))

@@ -1,0 +1,67 @@
+"""Transforms by name: maps of a batch's columns, each row by its own draws.
+
+make_transforms([dict(type="random_flip"), dict(type="to_float")])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from diffjax.choices import build
+from diffjax.data import augment, resize
+from diffjax.data.draws import Draws
+from diffjax.data.schema import Columns
+
+# Row i of the result depends on row i of the columns and of the draws alone.
+Transform = Callable[[Columns, Draws], Columns]
+
+
+@dataclass(frozen=True)
+class ToFloat:
+    """uint8 in [0, 255] to float32 in [-1, 1]: x / 127.5 - 1."""
+
+    def __call__(self, columns: Columns, draws: Draws) -> Columns:
+        image = augment.stacked_uint8(columns, "to_float")
+        return {**columns, "image": image.astype(np.float32) / np.float32(127.5) - np.float32(1)}
+
+
+TRANSFORMS: dict[str, Callable[..., Transform]] = {
+    "center_crop_resize": resize.CenterCropResize,
+    "random_affine": augment.RandomAffine,
+    "random_crop": resize.RandomCrop,
+    "random_flip": augment.RandomFlip,
+    "random_resized_crop": resize.RandomResizedCrop,
+    "random_shift": augment.RandomShift,
+    "to_float": ToFloat,
+}
+
+
+def make_transforms(sections: Sequence[Mapping[str, Any]]) -> tuple[Transform, ...]:
+    """One transform per section `dict(type=name, **options)`, to be applied in their order.
+
+    Raises:
+      ValueError: an unknown type or option, naming the nearest.
+    """
+    return tuple(build(TRANSFORMS, "transform", dict(section)) for section in sections)
+
+
+def apply(transforms: Sequence[Transform], columns: Columns, draws: Draws) -> Columns:
+    """`columns` through `transforms` in order, each with streams of its own."""
+    for i, transform in enumerate(transforms):
+        columns = transform(columns, draws.stream(f"transform {i}"))
+    return columns
+
+
+def describe(transforms: Sequence[Transform]) -> list[dict[str, Any]]:
+    """The sections the transforms were made from, every option spelled out, as plain JSON."""
+    names: dict[Any, str] = {cls: name for name, cls in TRANSFORMS.items()}
+    sections = []
+    for t in transforms:
+        options = {f.name: getattr(t, f.name) for f in fields(t)}  # type: ignore[arg-type]
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+        sections.append({"type": names.get(type(t), type(t).__name__), **plain})
+    return sections

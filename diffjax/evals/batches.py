@@ -1,0 +1,59 @@
+"""Whole data sets through a jitted function: fixed-size batches, padding, back to the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+def to_host(x: Any) -> np.ndarray:
+    """An array as numpy, gathered first where it is spread over several processes."""
+    if isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated:
+        x = multihost_utils.process_allgather(x, tiled=True)
+    return np.asarray(x)
+
+
+def padded_batches(
+    arrays: Mapping[str, np.ndarray], batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Slices of `arrays` (name -> `[N, ...]`), every one of `batch_size` rows.
+
+    Each batch also holds `index [B] int32` (the row in the whole set) and `mask [B] bool`. The
+    last is filled with copies of row 0, where `mask` is False.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
+    count = len(next(iter(arrays.values())))
+    for start in range(0, count, batch_size):
+        index = np.arange(start, start + batch_size)
+        mask = index < count
+        index = np.where(mask, index, 0).astype(np.int32)
+        yield {**{k: np.asarray(v)[index] for k, v in arrays.items()}, "index": index, "mask": mask}
+
+
+def map_batches(
+    fn: Callable[[dict[str, Any]], Any],
+    arrays: Mapping[str, np.ndarray],
+    batch_size: int,
+    sharding: jax.sharding.Sharding | None = None,
+) -> Any:
+    """`fn(batch)` over all of `arrays`: its outputs `[B, ...]` joined to `[N, ...]`, unpadded.
+
+    Args:
+      fn: a jitted function of one batch to a tree of arrays with a leading batch axis.
+      arrays: name -> `[N, ...]`.
+      batch_size: rows given to `fn` at a time.
+      sharding: where the batch lies on several devices; `batch_size` must divide by them.
+    """
+    outputs = []
+    for batch in padded_batches(arrays, batch_size):
+        kept = int(batch["mask"].sum())
+        placed = batch if sharding is None else jax.device_put(batch, sharding)
+        outputs.append(jax.tree.map(lambda x, n=kept: to_host(x)[:n], fn(placed)))
+    if not outputs:
+        raise ValueError("there are no examples to evaluate on; check the split's slice")
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)

@@ -1,0 +1,106 @@
+"""What every evaluator is built from: predict functions, data, features, names, a cache."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffjax.choices import unknown
+from diffjax.evals.features import FeatureExtractor
+
+
+@dataclass(frozen=True, eq=False)
+class EvalContext:
+    """Shared by the evaluators of a run; holds no weights of the model under evaluation.
+
+    Attributes:
+      predict_fns: the task's pure functions `(variables, ...)`.
+      train, test: `image [N, H, W, C] float32 in [-1, 1]`, `label [N] int32`.
+      features: what generated images are compared in; None where no evaluator needs it.
+      class_names: by label; the numbers themselves where empty.
+      cache_dir: where drawn samples are kept; None keeps none.
+      nfe: network evaluations per sample of `sample(**pred_kw)`; or a mapping of all that its
+        recipe amounts to, "nfe" among it, which then stands in protocols and captions.
+      noise_levels: `[T]` noise levels (sigma / alpha) of the frames of `trajectory(**pred_kw)`.
+      batch_sharding: of evaluation batches over several devices.
+    """
+
+    predict_fns: Mapping[str, Callable[..., Any]]
+    train: Mapping[str, np.ndarray]
+    test: Mapping[str, np.ndarray]
+    features: FeatureExtractor | None = None
+    class_names: Sequence[str] = ()
+    cache_dir: Path | None = None
+    nfe: Callable[..., int | Mapping[str, Any]] | None = None
+    noise_levels: Callable[..., Any] | None = None
+    batch_sharding: jax.sharding.Sharding | None = None
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """One name per class."""
+        if self.class_names:
+            return tuple(str(n) for n in self.class_names)
+        if "label" not in self.train:
+            return ("all",)
+        return tuple(str(k) for k in range(int(np.max(self.train["label"])) + 1))
+
+    def split(self, name: str) -> Mapping[str, np.ndarray]:
+        """The arrays of "train" or "test"."""
+        splits = {"train": self.train, "test": self.test}
+        if name not in splits:
+            raise unknown("split", name, splits)
+        return splits[name]
+
+    def labels(self, name: str) -> np.ndarray:
+        """`label [N] int32` of a split; zeros where the data have none."""
+        arrays = self.split(name)
+        return np.asarray(arrays.get("label", np.zeros(len(arrays["image"]))), np.int32)
+
+    def recipe(self, pred_kw: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+        """`options` and what `nfe` knows of a sampling run: its protocol.
+
+        Raises:
+          ValueError: from `nfe`, for an option of the recipe that does not exist.
+        """
+        if self.nfe is None:
+            return {**options, "nfe": None}
+        got = self.nfe(**dict(pred_kw))
+        return {**options, **(got if isinstance(got, Mapping) else {"nfe": int(got)})}
+
+    def extractor(self) -> FeatureExtractor:
+        """The feature extractor, or an error that says which argument is missing."""
+        if self.features is None:
+            raise ValueError("this evaluation compares features: give EvalContext(features=...)")
+        return self.features
+
+    def bind(self, pred: str, pred_kw: Any = ()) -> tuple[Callable[..., Any], dict[str, Any]]:
+        """The predict function with its options, and all of those with its own defaults.
+
+        Raises:
+          ValueError: for a function or an option that does not exist, naming the nearest.
+        """
+        if pred not in self.predict_fns:
+            raise unknown("predict function", pred, self.predict_fns)
+        fn, given = self.predict_fns[pred], dict(pred_kw)
+        parameters = inspect.signature(fn).parameters.values()
+        options = {
+            p.name: p.default
+            for p in parameters
+            if p.kind is p.KEYWORD_ONLY
+            or (p.kind is not p.VAR_KEYWORD and p.default is not p.empty)
+        }
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        for key in given:
+            if key not in options and not open_ended:
+                raise unknown(f"option of predict function {pred!r}:", key, options)
+        # A default of None stands for "not given" and says nothing in a protocol.
+        silent = (None, inspect.Parameter.empty)
+        defaults = {k: v for k, v in options.items() if not any(v is s for s in silent)}
+        return functools.partial(fn, **given), {**defaults, **given}

@@ -1,0 +1,73 @@
+"""Drawing samples: class-balanced, in fixed batches, kept in a file and read back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffjax.evals.batches import map_batches
+
+
+def balanced_labels(count: int, classes: int) -> np.ndarray:
+    """`label [count] int32`, sample n of class n mod `classes`: a longer draw starts the same."""
+    return (np.arange(count) % classes).astype(np.int32)
+
+
+def draw(
+    sampler: Callable[..., Any],
+    variables: Any,
+    seed: int,
+    label: np.ndarray,
+    batch_size: int,
+    sharding: jax.sharding.Sharding | None = None,
+) -> np.ndarray:
+    """Samples 0 .. N - 1 of `seed`, of classes `label [N]`: `[N, H, W, C] float32 in [-1, 1]`."""
+
+    def one(batch: dict[str, Any]) -> Any:
+        return sampler(variables, np.int32(seed), batch["index"], batch["label"])
+
+    images = map_batches(one, {"label": label}, batch_size, sharding)
+    bad = int((~np.isfinite(images).reshape(len(images), -1).all(axis=1)).sum())
+    if bad:
+        raise ValueError(f"{bad} of {len(images)} samples of seed {seed} are not finite")
+    return images.astype(np.float32)
+
+
+def read(path: Path) -> np.ndarray | None:
+    """The samples in `path`; None where there is no readable file."""
+    try:
+        with np.load(path) as arrays:
+            return arrays["image"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def write(path: Path, images: np.ndarray, label: np.ndarray) -> None:
+    """Write whole or not at all: a temporary file beside `path`, then a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as f:
+            np.savez(f, image=images, label=label)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def cached(path: Path | None, label: np.ndarray, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The samples kept in `path`, or `make()` and keep them. None keeps nothing."""
+    if path is None:
+        return make()
+    images = read(path)
+    if images is None or len(images) != len(label):
+        images = make()
+        write(path, images, label)
+    return images

@@ -1,0 +1,206 @@
+"""One sampling pass, many numbers: distances, manifolds, class agreement, and three pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.context import EvalContext
+from diffjax.evals.drawing import balanced_labels, cached, draw
+from diffjax.evals.features import Extracted
+from diffjax.evals.fidelity import Fidelity, Measured, RealSide
+from diffjax.evals.pictures import count_matrix, tile_grid
+from diffjax.evals.protocol import extend, fingerprint, protocol, short_hash
+from diffjax.evals.samples import caption
+from diffjax.metrics.classification import agreement, confusion_matrix, inception_score
+from diffjax.metrics.frechet import moments
+from diffjax.metrics.nearest import nearest
+from diffjax.tasks.base import Variables
+
+# Numbers that describe the held-out images alone: no sampler belongs to their protocol.
+REAL = ("frechet_real", "agreement_real")
+
+
+@dataclass(frozen=True, eq=False)
+class Generation:
+    """Draws `num_samples` class-balanced samples for each seed and compares them with real images.
+
+    Attributes:
+      pred, pred_kw: predict function `sample(variables, seed, index, label, **pred_kw)`.
+      num_samples: N, for each seed; at least two of every class.
+      batch_size: samples drawn at a time (the samples do not depend on it).
+      seeds: numbers are means over them, their error bars shrink with them.
+      groups, precision_k, density_k, manifold_size: see `Fidelity`.
+      columns: samples of each class in the picture.
+    """
+
+    context: EvalContext
+    pred: str = "sample"
+    pred_kw: Mapping[str, Any] = field(default_factory=dict)
+    num_samples: int = 1000
+    batch_size: int = 250
+    seeds: Sequence[int] = (0,)
+    groups: int = 20
+    precision_k: int = 3
+    density_k: int = 5
+    manifold_size: int = 5000
+    columns: int = 10
+
+    def __post_init__(self) -> None:
+        self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
+        self.context.extractor()
+        classes = len(self.context.names)
+        if self.num_samples < max(2 * classes, 4):
+            raise ValueError(
+                f"num_samples {self.num_samples} is too few: {classes} classes need at least "
+                f"{max(2 * classes, 4)}"
+            )
+        if not self.seeds:
+            raise ValueError("seeds is empty: give at least one")
+
+    @cached_property
+    def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
+        fn, options = self.context.bind(self.pred, self.pred_kw)
+        return fn, self.context.recipe(self.pred_kw, options)
+
+    @cached_property
+    def _fidelity(self) -> Fidelity:
+        return Fidelity(self.groups, self.precision_k, self.density_k, self.manifold_size)
+
+    @cached_property
+    def _real(self) -> RealSide:
+        extract, c = self.context.extractor(), self.context
+        train = extract(c.train["image"], real=True)
+        reference = moments(train.features)
+        if c.test is c.train:  # nothing was held out
+            return RealSide(train, reference, None, c.labels("test"))
+        return RealSide(train, reference, extract(c.test["image"], real=True), c.labels("test"))
+
+    @cached_property
+    def _label(self) -> np.ndarray:
+        return balanced_labels(self.num_samples, len(self.context.names))
+
+    @cached_property
+    def _protocol(self) -> dict[str, Any]:
+        extract = self.context.extractor()
+        return protocol(
+            resize=extract.resize,
+            quantise=extract.quantise,
+            extractor=extract.name,
+            features=extract.fingerprint,
+            reference=fingerprint(dict(self.context.train)),
+            reference_size=len(self.context.train["image"]),
+            held_out=fingerprint(dict(self.context.test)),
+        )
+
+    def samples(self, variables: Variables, seed: int) -> np.ndarray:
+        """The samples of one seed `[N, H, W, C]`, from the cache where they are kept."""
+        sampler, options = self._bound
+        path = None
+        # Several processes might not agree on whether the file is there, and then wait for ever.
+        if self.context.cache_dir is not None and jax.process_count() == 1:
+            key = short_hash([fingerprint(variables), self.pred, options, seed, self.num_samples])
+            path = Path(self.context.cache_dir) / f"samples_{key}.npz"
+        sharding = self.context.batch_sharding
+        make = lambda: draw(sampler, variables, seed, self._label, self.batch_size, sharding)  # noqa: E731
+        return cached(path, self._label, make)
+
+    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+        """Scalars (see `RealSide.compare` and `_classified`), three pictures."""
+        images = [self.samples(variables, seed) for seed in self.seeds]
+        got = [self.context.extractor()(x) for x in images]
+        classes = len(self.context.names)
+        compared = [self._real.compare(self._fidelity, e, self._label, classes) for e in got]
+        yield from self._scalars([n for n, _ in compared], self._classified(got), compared[0][1])
+        yield self._grid(images[0])
+        yield self._neighbours(images[0], got[0])
+        if got[0].logits is not None and "label" in self.context.train:
+            yield self._confusion(got)
+
+    def _classified(self, got: Sequence[Extracted]) -> dict[str, Measured]:
+        """Share of samples given their class, its 95 % Wilson ends, and the inception score."""
+        if any(e.logits is None for e in got):
+            return {}
+        logits = np.concatenate([e.logits for e in got if e.logits is not None])
+        out = {"inception_score": Measured(*inception_score(logits, seed=0))}
+        if "label" not in self.context.train:
+            return out
+        hit = agreement(np.tile(self._label, len(got)), logits)
+        out["agreement"] = Measured(hit.value, hit.std)
+        out["agreement_low"] = Measured(hit.low, None)
+        out["agreement_high"] = Measured(hit.high, None)
+        if self._real.test is not None and self._real.test.logits is not None:
+            real = agreement(self._real.test_label, self._real.test.logits)
+            out["agreement_real"] = Measured(real.value, real.std)
+        return out
+
+    def _scalars(
+        self, numbers: Sequence[dict[str, Measured]], pooled: dict[str, Measured], matched: int
+    ) -> Iterator[Scalar]:
+        """Means over the seeds; shares from all seeds' samples together."""
+        options = self._bound[1]
+        drawn = extend({**options, **self._protocol}, pred=self.pred, seeds=self.seeds)
+        # Every seed meets the same held-out images: more seeds tell no more about those.
+        means = {
+            name: numbers[0][name] if name in REAL else over_seeds([n[name] for n in numbers])
+            for name in numbers[0]
+        }
+        for name, value in (means | pooled).items():
+            size = matched if name in ("frechet_matched", "frechet_ratio") else self.num_samples
+            how = extend(drawn, num_samples=size)
+            if name in REAL:
+                size = matched if name == "frechet_real" else len(self._real.test_label)
+                how = extend(self._protocol, num_samples=size)
+            yield Scalar(name, value.value, value.std, how)
+
+    def _grid(self, images: np.ndarray) -> Picture:
+        names = self.context.names[:20]
+        rows, classes = len(names), len(self.context.names)
+        columns = min(self.columns, self.num_samples // classes)
+        tiles = images[: columns * classes].reshape(columns, classes, *images.shape[1:])
+        note = f"{caption(self._bound[1])} · seed {self.seeds[0]}".removeprefix(" · ")
+        picture = tile_grid(
+            tiles.swapaxes(0, 1)[:rows], rows=names, title="Samples by class", note=note
+        )
+        return Picture("samples", picture, f"One row per class. {note}.")
+
+    def _neighbours(self, images: np.ndarray, got: Extracted, shown: int = 12) -> Picture:
+        """The first samples over their three nearest training images, in feature space."""
+        train = np.asarray(self.context.train["image"])
+        k = min(3, len(train))
+        found = nearest(got.features[:shown], self._real.train.features, k)
+        tiles = [images[:shown], *(train[found.index[:, j]] for j in range(k))]
+        note = "below each sample: the training images nearest to it in feature space"
+        rows = ["sample", *("nearest", "2nd", "3rd")[:k]]
+        picture = tile_grid(np.stack(tiles), rows=rows, title="Does it copy?", note=note)
+        return Picture("neighbours", picture, f"Samples, and {note}.")
+
+    def _confusion(self, got: Sequence[Extracted]) -> Picture:
+        logits = np.concatenate([e.logits for e in got if e.logits is not None])
+        label = np.tile(self._label, len(got))
+        counts = confusion_matrix(label, logits.argmax(axis=1), len(self.context.names))
+        hit = agreement(label, logits)
+        note = f"{100 * hit.value:.1f} % of {hit.count} samples are given their class"
+        picture = count_matrix(
+            counts,
+            self.context.names,
+            title="What the classifier sees",
+            note=note,
+            across="class seen by the classifier",
+            down="class asked for",
+        )
+        return Picture("confusion", picture, f"{note}.")
+
+
+def over_seeds(each: Sequence[Measured]) -> Measured:
+    """The mean over seeds; independent draws, so their error bars add in squares."""
+    value = float(np.mean([m.value for m in each]))
+    stds = [m.std for m in each if m.std is not None]
+    return Measured(value, float(np.linalg.norm(stds) / len(stds)) if stds else None)

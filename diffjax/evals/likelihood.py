@@ -1,0 +1,78 @@
+"""Likelihood bounds and losses over a data set, component by component, with standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.batches import map_batches
+from diffjax.evals.context import EvalContext
+from diffjax.evals.protocol import extend, fingerprint
+from diffjax.tasks.base import Variables
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """Means of what `bits_per_dim(variables, seed, batch, **pred_kw)` gives, a dict of `[B]`.
+
+    Attributes:
+      pred: the predict function; any other of this form too. Values that are not `[B]` (codes)
+        are left out.
+      split: "test" or "train".
+      num_images: the first so many of the split; None for all.
+      seed: of the noise; batch b is given seed + b, so no two batches share their noise.
+    """
+
+    context: EvalContext
+    pred: str = "bits_per_dim"
+    pred_kw: Mapping[str, Any] = field(default_factory=dict)
+    split: str = "test"
+    num_images: int | None = None
+    batch_size: int = 128
+    seed: int = 0
+
+    @cached_property
+    def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
+        fn, options = self.context.bind(self.pred, self.pred_kw)
+
+        def one(variables: Variables, batch: dict[str, Any]) -> Any:
+            # Inside the jitted call, where a batch that is spread over processes can be read.
+            number = batch["index"].max() // self.batch_size
+            got = fn(variables, self.seed + number, batch)
+            return {k: v for k, v in got.items() if v.ndim == 1}
+
+        return jax.jit(one), options
+
+    def __post_init__(self) -> None:
+        self.context.bind(self.pred, self.pred_kw)
+        self.context.split(self.split)
+
+    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+        """One scalar per component, "<pred>/<component>"; `std` is the mean's error."""
+        bits_per_dim, options = self._bound
+        arrays = {k: v[: self.num_images] for k, v in self.context.split(self.split).items()}
+
+        components = map_batches(
+            lambda batch: bits_per_dim(variables, batch),
+            arrays,
+            self.batch_size,
+            self.context.batch_sharding,
+        )
+        how = extend(
+            options,
+            pred=self.pred,
+            split=self.split,
+            data=fingerprint(arrays),
+            num_images=len(arrays["image"]),
+            seed=self.seed,
+        )
+        for name, values in components.items():
+            x = np.asarray(values, np.float64)
+            error = float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else None
+            yield Scalar(f"{self.pred}/{name}", float(x.mean()), error, how)

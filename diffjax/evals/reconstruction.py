@@ -1,0 +1,96 @@
+"""There and back: encode real images, decode them, and measure what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.batches import map_batches
+from diffjax.evals.context import EvalContext
+from diffjax.evals.pictures import tile_grid
+from diffjax.evals.protocol import extend, fingerprint
+from diffjax.tasks.base import Variables
+
+Stages = tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """`decode(variables, encode(variables, image, label), label)` over part of a split.
+
+    Attributes:
+      encode, decode: predict functions `(variables, image or z [B, ...], label [B], **pred_kw)`.
+      num_images: the first so many of the split.
+      shown: images in the picture.
+    """
+
+    context: EvalContext
+    encode: str = "encode"
+    decode: str = "decode"
+    pred_kw: Mapping[str, Any] = field(default_factory=dict)
+    split: str = "test"
+    num_images: int = 256
+    batch_size: int = 128
+    shown: int = 12
+
+    @cached_property
+    def _stages(self) -> Stages:
+        encode, options = self.context.bind(self.encode, self.pred_kw)
+        decode, _ = self.context.bind(self.decode, self.pred_kw)
+        return (
+            jax.jit(lambda v, x, label: encode(v, x, label)),
+            jax.jit(lambda v, z, label: decode(v, z, label)),
+            options,
+        )
+
+    def __post_init__(self) -> None:
+        for name in (self.encode, self.decode):
+            self.context.bind(name, self.pred_kw)
+        self.context.split(self.split)
+
+    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+        """Scalars: error per dimension, PSNR in dB, moments of z; picture "reconstruction"."""
+        encode, decode, options = self._stages
+        arrays = {k: v[: self.num_images] for k, v in self.context.split(self.split).items()}
+
+        def one(batch: dict[str, Any]) -> Any:
+            z = encode(variables, batch["image"], batch["label"])
+            return z, decode(variables, z, batch["label"])
+
+        sharding = self.context.batch_sharding
+        z, decoded = map_batches(one, arrays, self.batch_size, sharding)
+        image = np.asarray(arrays["image"])
+        mse = np.square(decoded.astype(np.float64) - image).reshape(len(image), -1).mean(axis=1)
+        how = extend(
+            options,
+            encode=self.encode,
+            decode=self.decode,
+            split=self.split,
+            data=fingerprint(arrays),
+            num_images=len(image),
+        )
+        error = float(mse.std(ddof=1) / np.sqrt(len(mse))) if len(mse) > 1 else None
+        yield Scalar("reconstruction_mse", float(mse.mean()), error, how)
+        # The range [-1, 1] is 2 wide: peak squared error 4.
+        psnr = 10 * np.log10(4.0 / max(float(mse.mean()), 1e-12))
+        yield Scalar("reconstruction_psnr", float(psnr), None, how)
+        yield Scalar("latent_mean", float(z.mean(dtype=np.float64)), None, how)
+        yield Scalar("latent_std", float(z.std(dtype=np.float64)), None, how)
+        yield self._picture(image, z, decoded, float(mse.mean()))
+
+    def _picture(self, image: Any, z: Any, decoded: Any, mse: float) -> Picture:
+        kept = min(self.shown, len(image))
+        rows = [("image", image), ("decoded", decoded), ("|error|", np.abs(decoded - image) - 1)]
+        if z.shape == image.shape:
+            rows.insert(1, ("encoded", z / 3.0))
+        tiles = np.stack([x[:kept] for _, x in rows])
+        note = f"mean squared error per dimension {mse:.2g}, pixels in [-1, 1]"
+        names = [name for name, _ in rows]
+        picture = tile_grid(tiles, rows=names, title="There and back", note=note)
+        return Picture("reconstruction", picture, f"Real images, encoded and decoded: {note}.")

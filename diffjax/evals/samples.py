@@ -1,0 +1,70 @@
+"""A grid of samples at a fixed seed: the same noise through training, one row per class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.context import EvalContext
+from diffjax.evals.drawing import draw
+from diffjax.evals.pictures import tile_grid
+from diffjax.tasks.base import Variables
+
+
+def caption(options: Mapping[str, Any]) -> str:
+    """The options that a reader looks for first: "ddim · 50 steps · guidance 2"."""
+    parts = [str(options["sampler"])] if options.get("sampler") else []
+    parts += (
+        [f"{options['steps']} step{'s' * (options['steps'] != 1)}"] if options.get("steps") else []
+    )
+    guidance = options.get("guidance")
+    parts += [f"guidance {guidance:g}"] if isinstance(guidance, int | float) else []
+    return " · ".join(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Draws `columns` samples of each class.
+
+    Attributes:
+      pred: predict function `sample(variables, seed, index, label, **pred_kw)`.
+      columns: samples of one class; column j of row k is sample j * rows + k, so more columns
+        leave the first ones as they were.
+      max_rows: classes shown, from class 0.
+    """
+
+    context: EvalContext
+    pred: str = "sample"
+    pred_kw: Mapping[str, Any] = field(default_factory=dict)
+    columns: int = 10
+    max_rows: int = 20
+    batch_size: int = 100
+    seed: int = 0
+
+    @cached_property
+    def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
+        fn, options = self.context.bind(self.pred, self.pred_kw)
+        return fn, self.context.recipe(self.pred_kw, options)
+
+    def __post_init__(self) -> None:
+        if min(self.columns, self.max_rows) < 1:
+            raise ValueError(f"columns {self.columns} and max_rows {self.max_rows} must be >= 1")
+        self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
+
+    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+        """One picture, "samples"."""
+        sampler, options = self._bound
+        names = self.context.names[: self.max_rows]
+        rows = len(names)
+        label = np.tile(np.arange(rows, dtype=np.int32), self.columns)
+        sharding = self.context.batch_sharding
+        images = draw(sampler, variables, self.seed, label, self.batch_size, sharding)
+        tiles = images.reshape(self.columns, rows, *images.shape[1:]).swapaxes(0, 1)
+        note = f"{caption(options)} · seed {self.seed}".removeprefix(" · ")
+        picture = tile_grid(tiles, rows=names, title="Samples by class", note=note)
+        yield Picture("samples", picture, f"One row per class. {note}.")

@@ -1,0 +1,93 @@
+"""Numbers from a classifier's answers: accuracy, its interval, confusion, inception score."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+
+class Share(NamedTuple):
+    """A share in [0, 1] of `count` examples, its standard error, its Wilson interval."""
+
+    value: float
+    std: float
+    low: float
+    high: float
+    count: int
+
+
+def wilson(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The Wilson score interval of a binomial share (Wilson 1927).
+
+    Unlike value +- z std it stays inside [0, 1] and has width at 0 and at 1.
+    """
+    if not 0 <= successes <= count or count == 0:
+        raise ValueError(
+            f"{successes} successes of {count}: need 0 <= successes <= count, count > 0"
+        )
+    z = float(special.ndtri(0.5 + confidence / 2))
+    p = successes / count
+    centre = (p + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(p * (1 - p) / count + (z / (2 * count)) ** 2)
+    # At the ends the exact value is 0 or 1, which rounding would miss by a hair.
+    low = 0.0 if successes == 0 else float(centre - half)
+    return low, 1.0 if successes == count else float(centre + half)
+
+
+def share(hits: Any, confidence: float = 0.95) -> Share:
+    """The share of True in `hits [N] bool`."""
+    hits = np.asarray(hits, bool)
+    count, successes = hits.size, int(hits.sum())
+    low, high = wilson(successes, count, confidence)
+    p = successes / count
+    return Share(p, float(np.sqrt(p * (1 - p) / count)), low, high, count)
+
+
+def agreement(labels: Any, logits: Any) -> Share:
+    """The share of examples whose largest of `logits [N, K]` is at `labels [N]`.
+
+    On real data that is accuracy; on class-conditional samples, how many are what was asked for.
+    """
+    labels, logits = np.asarray(labels), np.asarray(logits)
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(f"labels {list(labels.shape)} and logits {list(logits.shape)} do not fit")
+    return share(logits.argmax(axis=1) == labels)
+
+
+def confusion_matrix(labels: Any, predictions: Any, classes: int) -> np.ndarray:
+    """Counts `[classes, classes] int64`: row = label, column = prediction."""
+    labels, predictions = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
+    if labels.shape != predictions.shape:
+        raise ValueError(f"{labels.size} labels but {predictions.size} predictions")
+    for name, values in (("label", labels), ("prediction", predictions)):
+        if values.size and not 0 <= values.min() <= values.max() < classes:
+            raise ValueError(
+                f"a {name} lies outside 0 .. {classes - 1}: {values.min()} .. {values.max()}"
+            )
+    return np.bincount(labels * classes + predictions, minlength=classes**2).reshape(
+        classes, classes
+    )
+
+
+def cross_entropy(labels: Any, logits: Any) -> np.ndarray:
+    """`-log softmax(logits)[label]` in nats, `[N] float64`."""
+    log_p = special.log_softmax(np.asarray(logits, np.float64), axis=1)
+    return -np.take_along_axis(log_p, np.asarray(labels, np.int64)[:, None], axis=1)[:, 0]
+
+
+def inception_score(logits: Any, *, splits: int = 10, seed: int) -> tuple[float, float]:
+    """`exp(E KL(p(y|x) | p(y)))` over `splits` random parts: mean and deviation over the parts.
+
+    Salimans et al. 2016: from 1 (all alike) to K (each certain, all classes equally often).
+    """
+    log_p = special.log_softmax(np.asarray(logits, np.float64), axis=1)
+    if not 1 <= splits <= len(log_p):
+        raise ValueError(f"splits must lie in 1 .. {len(log_p)} (the examples), not {splits}")
+    scores = []
+    for part in np.array_split(np.random.default_rng(seed).permutation(len(log_p)), splits):
+        log_marginal = special.logsumexp(log_p[part], axis=0) - np.log(len(part))
+        divergence = (np.exp(log_p[part]) * (log_p[part] - log_marginal)).sum(axis=1)
+        scores.append(np.exp(divergence.mean()))
+    return float(np.mean(scores)), float(np.std(scores))

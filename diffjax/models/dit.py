@@ -1,0 +1,156 @@
+"""DiT: a transformer over image patches, conditioned through adaLN-Zero (Peebles & Xie 2023)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+
+from diffjax.nn.embeddings import LabelTable, NoiseMLP, grid_positions, sinusoid
+from diffjax.nn.initialisers import Init, xavier, zero_bias, zeros
+from diffjax.nn.linear import Dense
+from diffjax.nn.normalisation import layer_norm
+from diffjax.nn.partition import constrain_batch
+from diffjax.nn.transformer import DiTBlock, modulate
+
+small_normal = nn.initializers.normal(stddev=0.02)
+# Time MLP and class table; nothing else of a DiT is drawn from this family.
+DIT_INIT = Init(small_normal, zero_bias, zeros, xavier, small_normal)
+
+
+def patchify(x: Array, patch: int) -> Array:
+    """`[B, H, W, C] -> [B, L, patch * patch * C]`, L row by row, pixels as (row, column, C)."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // patch, patch, w // patch, patch, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, (h // patch) * (w // patch), patch * patch * c)
+
+
+def unpatchify(x: Array, rows: int, columns: int, patch: int) -> Array:
+    """The inverse of `patchify`: `[B, rows * columns, patch * patch * C] -> [B, H, W, C]`."""
+    x = x.reshape(x.shape[0], rows, columns, patch, patch, -1).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(x.shape[0], rows * patch, columns * patch, -1)
+
+
+class ScannedBlock(DiTBlock):
+    """`DiTBlock` in the form that `nn.scan` wants: returns (carry, nothing)."""
+
+    def __call__(self, *args: Any) -> Any:
+        return super().__call__(*args), None
+
+
+class DiT(nn.Module):
+    """`x [B, H, W, C], noise_input [B] -> [B, H, W, out_channels] float32`.
+
+    Attributes:
+      width, depth, heads, mlp_ratio: of the transformer.
+      patch: side of the square patches.
+      out_channels: those of the image, or twice as many where the variance is learned.
+      num_classes: 0 without labels; `null_class` adds class number `num_classes`: no class.
+      time_embed, time_features: kind (a key of `SINUSOIDS`) and width of the time features.
+      cross_attention: every block also attends to `tokens`.
+      eps: of the layer norms.
+      scan_layers: one compiled block scanned over stacked parameters, for deep networks on
+        accelerators; pair it with `remat`, else it holds twice the memory.
+      remat: recompute blocks in the backward pass.
+      dtype: of the arithmetic; parameters, statistics and the output are float32.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    out_channels: int
+    mlp_ratio: float = 4.0
+    num_classes: int = 0
+    null_class: bool = True
+    time_embed: str = "cos"
+    time_features: int = 256
+    cross_attention: bool = False
+    dropout: float = 0.0
+    eps: float = 1e-6
+    scan_layers: bool = False
+    remat: bool = False
+    dtype: DTypeLike = "float32"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        noise_input: Array,
+        *,
+        label: Array | None = None,
+        tokens: Array | None = None,
+        token_mask: Array | None = None,
+        extra: Array | None = None,
+        train: bool = False,
+    ) -> Array:
+        """The network's raw output; `noise_input [B]` is what the time embedding sees."""
+        self._check(x, extra)
+        b, rows, columns = x.shape[0], x.shape[1] // self.patch, x.shape[2] // self.patch
+        h = patchify(constrain_batch(x).astype(self.dtype), self.patch)
+        h = Dense(self.width, kernel_init=xavier, dtype=self.dtype, name="patch_in")(h)
+        h = h + jnp.asarray(grid_positions(rows, columns, self.width), self.dtype)
+
+        told = sinusoid(noise_input, self.time_features, self.time_embed)
+        told = NoiseMLP(self.width, DIT_INIT, name="embed")(told)
+        if self.num_classes:
+            table = LabelTable(self.num_classes, self.width, DIT_INIT, self.null_class)
+            told = told + table(label, b)
+        told = jax.nn.silu(told)
+
+        h = self._blocks(h, told.astype(self.dtype), tokens, token_mask, train)
+        modulation = Dense(2 * self.width, kernel_init=zeros, name="modulation_out")(told)
+        shift, scale = jnp.split(modulation, 2, axis=-1)
+        h = modulate(layer_norm(h.astype(jnp.float32), self.eps), shift, scale)
+        pixels = self.patch * self.patch * self.out_channels
+        h = Dense(pixels, kernel_init=zeros, name="patch_out")(h)
+        return constrain_batch(unpatchify(h, rows, columns, self.patch))
+
+    def _check(self, x: Array, extra: Array | None) -> None:
+        if x.ndim != 4 or x.shape[1] % self.patch or x.shape[2] % self.patch:
+            raise ValueError(
+                f"DiT of patch {self.patch} got x of shape {x.shape}; it needs [B, H, W, C] with "
+                "H and W divisible by the patch"
+            )
+        if extra is not None:
+            raise ValueError("DiT takes no extra conditioning vector; use a UNet with augment_dim")
+
+    def _blocks(
+        self,
+        h: Array,
+        told: Array,
+        tokens: Array | None,
+        token_mask: Array | None,
+        train: bool,
+    ) -> Array:
+        """All blocks in turn, or scanned over parameters stacked on a leading axis."""
+        choices = {
+            "heads": self.heads,
+            "mlp_ratio": self.mlp_ratio,
+            "cross_attention": self.cross_attention,
+            "dropout": self.dropout,
+            "eps": self.eps,
+            "dtype": self.dtype,
+        }
+        # Argument 5 (counting self) is `train`, a Python bool.
+        if not self.scan_layers:
+            make = nn.remat(DiTBlock, static_argnums=(5,)) if self.remat else DiTBlock
+            for i in range(self.depth):
+                h = make(**choices, name=f"block_{i}")(h, told, tokens, token_mask, train)
+            return h
+        body = ScannedBlock
+        if self.remat:
+            body = nn.remat(body, static_argnums=(5,), prevent_cse=False)
+        scanned = nn.scan(
+            body,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=(nn.broadcast,) * 4,
+            length=self.depth,
+        )
+        h, _ = scanned(**choices, name="blocks")(h, told, tokens, token_mask, train)
+        return h

@@ -1,0 +1,284 @@
+"""The U-Net of diffusion in pixel space: DDPM, iDDPM, ADM, DDPM++ and NCSN++ by choice.
+
+One module; `configs/networks.py` holds the choices that make it each paper's network.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+
+from diffjax.models.choices import pick
+from diffjax.nn.attention import SpatialAttention, SpatialCrossAttention, count_heads
+from diffjax.nn.convolution import Conv
+from diffjax.nn.embeddings import (
+    LabelTable,
+    NoiseMLP,
+    fill_label,
+    fourier,
+    fourier_frequencies,
+    sinusoid,
+)
+from diffjax.nn.initialisers import INITS, Init
+from diffjax.nn.linear import Dense
+from diffjax.nn.normalisation import GroupNorm
+from diffjax.nn.partition import constrain_batch
+from diffjax.nn.resampling import BOX, downsample, upsample
+from diffjax.nn.resnet import BlockStyle, ResBlock
+
+# (before, after) zeros around the stride-2 convolution: TensorFlow's SAME, and torch's padding=1.
+DOWN_PADDINGS = {"end": (0, 1), "both": (1, 1)}
+
+
+class Block(nn.Module):
+    """A residual block, then self-attention (`heads` > 0), then cross-attention (`cross`)."""
+
+    features: int
+    style: BlockStyle
+    heads: int = 0
+    cross: bool = False
+    resample: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        embedding: Array,
+        tokens: Array | None,
+        token_mask: Array | None,
+        train: bool,
+    ) -> Array:
+        s = self.style
+        x = constrain_batch(x)
+        h = ResBlock(self.features, s, self.resample, name="resnet")(x, embedding, train)
+        shared = (s.groups, s.eps, s.init, s.min_channels, s.skip_scale, s.dtype)
+        if self.heads:
+            h = SpatialAttention(self.heads, *shared, name="attention")(h)
+        if self.cross and self.heads and tokens is not None:
+            h = SpatialCrossAttention(self.heads, *shared, name="cross")(h, tokens, token_mask)
+        return constrain_batch(h)
+
+
+class UNet(nn.Module):
+    """`x [B, H, W, C], noise_input [B] -> [B, H, W, out_channels] float32`.
+
+    Attributes:
+      channels: width of the first convolution; level i has `channels * channel_mult[i]`.
+      out_channels: those of the image, or twice as many where the variance is learned.
+      blocks: residual blocks per level on the way down; one more on the way up.
+      attention_resolutions: heights of the feature maps that attend, e.g. (16,).
+      num_heads, head_channels: heads by number, or (where given) by their width.
+      decoder_attention: "all" blocks of an attending level, or its "last" (DDPM++, NCSN++).
+      resample: "conv" (DDPM: strided convolution; repetition and convolution) or "resblock".
+      resample_taps: filter of "resblock" resampling; (1, 1) is mean and repetition.
+      residual_input: the filtered input is added to every lower level (NCSN++).
+      down_padding: of the strided convolution; "end" as TensorFlow, "both" as torch.
+      scale_shift, skip_scale, dropout, norm_*: see `BlockStyle`.
+      time_embed: a key of `SINUSOIDS`, or "fourier".
+      noise_channels, embed_channels: widths of the time features and of what blocks are told;
+        None for `channels` and `4 * channels`.
+      frequencies: of "fourier"; None draws them from N(0, fourier_scale^2), always the same.
+      num_classes: 0 without labels; `null_class` adds class number `num_classes`: no class.
+      label_to: "embedding" (ADM: a table added to what blocks are told) or "noise" (DDPM++: a
+        dense layer over scaled one-hot classes, added to the time features).
+      augment_dim: width of the vector `extra [B, n]` added to the time features (EDM: 9).
+      cross_attention: attending blocks also attend to `tokens`.
+      init_style: a key of `INITS`.
+      dtype: of the arithmetic; parameters, statistics and the output are float32.
+      remat: recompute blocks in the backward pass to save memory.
+    """
+
+    channels: int
+    out_channels: int
+    channel_mult: tuple[int, ...] = (1, 2, 2, 2)
+    blocks: int = 2
+    attention_resolutions: tuple[int, ...] = (16,)
+    num_heads: int = 1
+    head_channels: int | None = None
+    mid_attention: bool = True
+    decoder_attention: str = "all"
+    resample: str = "conv"
+    resample_taps: tuple[int, ...] = BOX
+    project_resampled: bool = False
+    residual_input: bool = False
+    down_padding: str = "end"
+    scale_shift: bool = False
+    skip_scale: float = 1.0
+    dropout: float = 0.0
+    norm_groups: int = 32
+    norm_eps: float = 1e-6
+    norm_min_channels: int = 1
+    time_embed: str = "sin_endpoint"
+    noise_channels: int | None = None
+    embed_channels: int | None = None
+    fourier_scale: float = 16.0
+    frequencies: tuple[float, ...] | None = None
+    num_classes: int = 0
+    null_class: bool = True
+    label_to: str = "embedding"
+    augment_dim: int = 0
+    cross_attention: bool = False
+    init_style: str = "ddpm"
+    dtype: DTypeLike = "float32"
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        noise_input: Array,
+        *,
+        label: Array | None = None,
+        tokens: Array | None = None,
+        token_mask: Array | None = None,
+        extra: Array | None = None,
+        train: bool = False,
+    ) -> Array:
+        """The network's raw output; `noise_input [B]` is what the time embedding sees."""
+        family, style = self._choices()
+        self._check(x)
+        embedding = self._embedding(family, noise_input, label, extra, x.shape[0])
+        told = (embedding, tokens, token_mask, train)
+        x = constrain_batch(x.astype(self.dtype))
+        h, skips = self._encode(x, style, told)
+        h = self._block(style, h, h.shape[-1], "mid_0", self.mid_attention)(h, *told)
+        h = self._block(style, h, h.shape[-1], "mid_1", False)(h, *told)
+        h = self._decode(h, skips, style, told)
+        # The last normalisation and convolution run in float32, as ADM's do.
+        h = GroupNorm(self.norm_groups, self.norm_eps, self.norm_min_channels, name="norm_out")(
+            h.astype(jnp.float32)
+        )
+        return Conv(self.out_channels, kernel_init=family.final, name="conv_out")(jax.nn.silu(h))
+
+    def _choices(self) -> tuple[Init, BlockStyle]:
+        """The named choices, checked."""
+        pick("decoder_attention", self.decoder_attention, ("all", "last"))
+        pick("resample", self.resample, ("conv", "resblock"))
+        pick("label_to", self.label_to, ("embedding", "noise"))
+        pick("down_padding", self.down_padding, DOWN_PADDINGS)
+        family = INITS[pick("init_style", self.init_style, INITS)]
+        style = BlockStyle(
+            init=family,
+            groups=self.norm_groups,
+            eps=self.norm_eps,
+            min_channels=self.norm_min_channels,
+            dropout=self.dropout,
+            scale_shift=self.scale_shift,
+            skip_scale=self.skip_scale,
+            taps=tuple(self.resample_taps),
+            project_resampled=self.project_resampled,
+            dtype=self.dtype,
+        )
+        return family, style
+
+    def _check(self, x: Array) -> None:
+        step = 2 ** (len(self.channel_mult) - 1)
+        if x.ndim != 4 or x.shape[1] % step or x.shape[2] % step:
+            raise ValueError(
+                f"UNet of {len(self.channel_mult)} levels got x of shape {x.shape}; it needs "
+                f"[B, H, W, C] with H and W divisible by {step} (or a shorter channel_mult)"
+            )
+
+    def _embedding(
+        self, family: Init, noise_input: Array, label: Array | None, extra: Array | None, batch: int
+    ) -> Array:
+        """What every block is told `[B, E] float32`, before its SiLU."""
+        width = self.noise_channels or self.channels
+        if self.time_embed == "fourier":
+            drawn = self.frequencies or fourier_frequencies(width, self.fourier_scale, seed=0)
+            features = fourier(noise_input, drawn)
+        else:
+            features = sinusoid(noise_input, width, self.time_embed)
+        kinds = {"kernel_init": family.kernel, "bias_init": family.bias}
+        n = self.num_classes
+        if n and self.label_to == "noise":
+            # Class number n has no bit set: the null class is the zero vector.
+            label = fill_label(label, batch, n, self.null_class)
+            one_hot = jax.nn.one_hot(label, n) * n**0.5
+            features = features + Dense(width, name="label", **kinds)(one_hot)
+        if self.augment_dim:
+            extra = jnp.zeros((batch, self.augment_dim)) if extra is None else extra
+            features = features + Dense(width, use_bias=False, name="augment", **kinds)(extra)
+        embedding = NoiseMLP(self.embed_channels or 4 * self.channels, family, name="embed")(
+            features
+        )
+        if n and self.label_to == "embedding":
+            table = LabelTable(n, embedding.shape[-1], family, self.null_class, name="label")
+            embedding = embedding + table(label, batch)
+        return embedding
+
+    def _block(
+        self, style: BlockStyle, h: Array, features: int, name: str, attention: bool, **kwargs
+    ) -> nn.Module:
+        """One block, rematerialised if asked; `h` is its input."""
+        heads = count_heads(features, self.num_heads, self.head_channels) if attention else 0
+        # Argument 5 (counting self) is `train`, a Python bool.
+        make = nn.remat(Block, static_argnums=(5,)) if self.remat else Block
+        return make(features, style, heads, self.cross_attention, name=name, **kwargs)
+
+    def _encode(self, x: Array, style: BlockStyle, told: tuple) -> tuple[Array, list[Array]]:
+        """Down the levels; returns the lowest map and the skips in order."""
+        kinds = {"kernel_init": style.init.kernel, "bias_init": style.init.bias}
+        h = Conv(self.channels, name="conv_in", dtype=self.dtype, **kinds)(x)
+        skips, pyramid = [h], x
+        for level, mult in enumerate(self.channel_mult):
+            if level:
+                h = self._down(h, level, style, told)
+                if self.residual_input:
+                    wide = Conv(
+                        h.shape[-1],
+                        padding=(2, 2),
+                        dtype=self.dtype,
+                        name=f"down_{level}_input",
+                        **kinds,
+                    )(pyramid)
+                    h = (h + downsample(wide, style.taps, padding=0)) * 0.5**0.5
+                    pyramid = h
+                skips.append(h)
+            for i in range(self.blocks):
+                attention = h.shape[1] in self.attention_resolutions
+                name = f"down_{level}_{i}"
+                h = self._block(style, h, self.channels * mult, name, attention)(h, *told)
+                skips.append(h)
+        return h, skips
+
+    def _decode(self, h: Array, skips: list[Array], style: BlockStyle, told: tuple) -> Array:
+        """Up the levels, one skip concatenated before every block."""
+        skips = list(skips)
+        for level, mult in reversed(list(enumerate(self.channel_mult))):
+            if level < len(self.channel_mult) - 1:
+                h = self._up(h, level, style, told)
+            for i in range(self.blocks + 1):
+                attention = h.shape[1] in self.attention_resolutions
+                if self.decoder_attention == "last":
+                    attention = attention and i == self.blocks
+                h = jnp.concatenate([h, skips.pop()], axis=-1)
+                name = f"up_{level}_{i}"
+                h = self._block(style, h, self.channels * mult, name, attention)(h, *told)
+        return h
+
+    def _down(self, h: Array, level: int, style: BlockStyle, told: tuple) -> Array:
+        """From level - 1 to level, channels unchanged."""
+        name = f"down_{level}"
+        if self.resample == "resblock":
+            return self._block(style, h, h.shape[-1], name, False, resample="down")(h, *told)
+        return Conv(
+            h.shape[-1],
+            stride=2,
+            padding=DOWN_PADDINGS[self.down_padding],
+            kernel_init=style.init.kernel,
+            bias_init=style.init.bias,
+            dtype=self.dtype,
+            name=name,
+        )(h)
+
+    def _up(self, h: Array, level: int, style: BlockStyle, told: tuple) -> Array:
+        """From level + 1 to level, channels unchanged."""
+        name = f"up_{level}"
+        if self.resample == "resblock":
+            return self._block(style, h, h.shape[-1], name, False, resample="up")(h, *told)
+        kinds = {"kernel_init": style.init.kernel, "bias_init": style.init.bias}
+        return Conv(h.shape[-1], dtype=self.dtype, name=name, **kinds)(upsample(h))

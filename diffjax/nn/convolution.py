@@ -1,0 +1,54 @@
+"""Two-dimensional convolution, the one layer that every convolutional network here uses."""
+
+from __future__ import annotations
+
+import jax
+from flax import linen as nn
+from jax import Array
+from jax.nn.initializers import Initializer
+from jax.typing import DTypeLike
+
+from diffjax.nn.initialisers import BiasInit, xavier, zero_bias
+from diffjax.nn.linear import matmul
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def conv2d(x: Array, kernel: Array, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> Array:
+    """Cross-correlation of `x [B, H, W, C]` with `kernel [k, k, C, F]`.
+
+    `padding` is (before, after) on both spatial axes. A 1x1 kernel is a matrix product.
+    """
+    if kernel.shape[:2] == (1, 1) and stride == 1 and padding == (0, 0):
+        return matmul(x, kernel[0, 0])
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), (padding, padding), dimension_numbers=LAYOUT
+    )
+
+
+class Conv(nn.Module):
+    """`x [B, H, W, C] -> [B, H', W', features]`; parameters float32, arithmetic in `dtype`.
+
+    `padding` is (before, after) on both spatial axes; None keeps the size of an odd kernel.
+    """
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    padding: tuple[int, int] | None = None
+    use_bias: bool = True
+    kernel_init: Initializer = xavier
+    bias_init: BiasInit = zero_bias
+    dtype: DTypeLike = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        k = self.kernel
+        fan_in = k * k * x.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (k, k, x.shape[-1], self.features))
+        padding = (k // 2, k // 2) if self.padding is None else tuple(self.padding)
+        y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, padding)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init(fan_in), (self.features,))
+            y = y + bias.astype(self.dtype)
+        return y

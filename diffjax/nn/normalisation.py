@@ -1,0 +1,79 @@
+"""Group and layer normalisation, statistics in float32 whatever the network's dtype."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from diffjax.nn.initialisers import ones, zeros
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation of `x [B, H, W, C]` with an affine map (Wu & He 2018, eq. 1 to 3).
+
+    `groups` is capped so that each holds at least `min_channels` (Karras et al. 2022 keep 4).
+    A conditional `scale`, `shift [B, C]`, as in ADM's GN(x) (1 + scale) + shift, costs nothing:
+    everything ends in one multiplication and one addition per element.
+    """
+
+    groups: int
+    eps: float
+    min_channels: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array, scale: Array | None = None, shift: Array | None = None) -> Array:
+        channels = x.shape[-1]
+        gamma = self.param("scale", ones, (channels,))
+        beta = self.param("bias", zeros, (channels,))
+        groups = max(1, min(self.groups, channels // self.min_channels))
+        if channels % groups:
+            raise ValueError(
+                f"GroupNorm {self.name}: {channels} channels do not divide into {groups} groups; "
+                "set norm_groups to a divisor of every level's channels"
+            )
+        mean, var = _group_moments(x, groups)
+        a = gamma * jax.lax.rsqrt(var + self.eps)
+        b = beta - mean * a
+        if scale is not None and shift is not None:
+            gain = 1.0 + scale.astype(jnp.float32)
+            a, b = a * gain, b * gain + shift.astype(jnp.float32)
+        y = x.astype(jnp.float32) * a[:, None, None, :] + b[:, None, None, :]
+        return y.astype(x.dtype)
+
+
+def _group_moments(x: Array, groups: int) -> tuple[Array, Array]:
+    """Mean and variance of `x [B, H, W, C]` over space and each group, given per channel `[B, C]`.
+
+    Moments are taken per channel first, which needs no transposition, and mixed afterwards.
+    """
+    x = x.astype(jnp.float32)
+    b, channels = x.shape[0], x.shape[-1]
+    first = x.mean(axis=(1, 2)).reshape(b, groups, -1).mean(axis=-1)
+    second = jnp.square(x).mean(axis=(1, 2)).reshape(b, groups, -1).mean(axis=-1)
+    # Rounding can make the difference slightly negative where the group is constant.
+    var = jnp.maximum(second - jnp.square(first), 0.0)
+    repeat = channels // groups
+    return jnp.repeat(first, repeat, axis=-1), jnp.repeat(var, repeat, axis=-1)
+
+
+def layer_norm(x: Array, eps: float) -> Array:
+    """`x [..., D]` to mean 0 and variance 1 along D, without parameters."""
+    y = x.astype(jnp.float32)
+    y = y - y.mean(axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + eps)
+    return y.astype(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """`layer_norm` followed by a learned scale and bias `[D]`."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", ones, (x.shape[-1],))
+        bias = self.param("bias", zeros, (x.shape[-1],))
+        y = layer_norm(x.astype(jnp.float32), self.eps) * scale + bias
+        return y.astype(x.dtype)

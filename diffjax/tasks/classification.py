@@ -1,0 +1,87 @@
+"""The classification task: a network that names an image's class, and lends its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from diffjax.keys import Rng
+from diffjax.tasks.base import Batch, LossOutput, Params, Variables
+
+
+@dataclass(frozen=True)
+class ClassificationTask:
+    """Attributes:
+    network: `(image [B, H, W, C], *, train) -> (logits [B, K], {"features": [B, D]})`.
+    image_shape: (H, W, C).
+    num_classes: K.
+    label_smoothing: in [0, 1).
+    """
+
+    network: nn.Module
+    image_shape: tuple[int, ...]
+    num_classes: int
+    label_smoothing: float = 0.0
+
+    def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
+        del batch_spec  # the shape of an image is the task's own
+        image = jnp.zeros((1, *self.image_shape), jnp.float32)
+        return Variables(self.network.init(key, image, train=False)["params"], {}, {})
+
+    def loss(
+        self,
+        params: Params,
+        model_state: Params,
+        frozen: Params,
+        batch: Batch,
+        rng: Rng,
+        train: bool,
+    ) -> LossOutput:
+        """Cross-entropy in nats against smoothed labels."""
+        dropout = jax.random.fold_in(rng.batch("dropout"), rng.rows[0])
+        kw = {"rngs": {"dropout": dropout}} if train else {}
+        logits, _ = self.network.apply({"params": params}, batch["image"], train=train, **kw)
+        hot = jax.nn.one_hot(batch["label"], self.num_classes)
+        logits = logits.astype(jnp.float32)
+        smooth = optax.smooth_labels(hot, self.label_smoothing)
+        loss = optax.softmax_cross_entropy(logits, smooth)
+        right = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
+        return LossOutput(loss, {"accuracy": right}, model_state)
+
+    def logits(self, variables: Variables, image: Array) -> Array:
+        """`[B, K] float32`."""
+        return self._forward(variables, image)[0].astype(jnp.float32)
+
+    def features(self, variables: Variables, image: Array) -> Array:
+        """The penultimate layer, `[B, D] float32`."""
+        return self._forward(variables, image)[1]["features"].astype(jnp.float32)
+
+    def features_and_logits(self, variables: Variables, image: Array) -> tuple[Array, Array]:
+        """Both of one forward pass."""
+        logits, out = self._forward(variables, image)
+        return out["features"].astype(jnp.float32), logits.astype(jnp.float32)
+
+    def _forward(self, variables: Variables, image: Array) -> Any:
+        return self.network.apply({"params": variables.params}, image, train=False)
+
+    def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
+        """Loss and accuracy [B]."""
+        size = len(batch["image"])
+        rng = Rng(jax.random.key(seed), jnp.arange(size), size)
+        out = self.loss(*variables, batch, rng, False)
+        return {"loss": out.loss, **out.metrics}
+
+    def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
+        return {
+            "logits": self.logits,
+            "features": self.features,
+            "features_and_logits": self.features_and_logits,
+            "validation_loss": self.validation_loss,
+        }

@@ -1,0 +1,344 @@
+"""The diffusion task: a denoising network, its loss, and everything that is drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffjax.diffusion import likelihood
+from diffjax.diffusion.grids import Grid, forward_grid, inverse_grid, make_grid
+from diffjax.diffusion.guidance import Guidance, bounded, classifier_free
+from diffjax.diffusion.levels import CLEAN, Level, over, take
+from diffjax.diffusion.predictions import Prediction, check_ends
+from diffjax.diffusion.process import denoising_loss, diffuse
+from diffjax.diffusion.recipes import Plan, make_recipe
+from diffjax.diffusion.samplers import ddim
+from diffjax.diffusion.sampling import Denoiser, Estimate, prior, sample
+from diffjax.diffusion.schedules import Schedule
+from diffjax.diffusion.timesteps import Times, Uniform
+from diffjax.diffusion.weightings import Simple, Weighting
+from diffjax.keys import Rng, normal, per_row, stream, uniform
+from diffjax.tasks.base import Batch, LossOutput, Params, Variables
+
+
+@dataclass(frozen=True)
+class DiffusionTask:
+    """Pixel diffusion, unconditional or by class.
+
+    Attributes:
+      network: `(x, noise_input [B], *, label, tokens, token_mask, extra, train) -> [B, H, W, C']`.
+      image_shape: (H, W, C) of one image, or (D,) of one point.
+      schedule, prediction, weighting, times: the axes of the loss.
+      num_classes: classes conditioned on, 0 for none; label `num_classes` is the null class.
+      label_drop: share of training labels replaced by the null class.
+      learned_variance: the network also predicts where its variance lies, C' = 2 C
+        (Nichol & Dhariwal 2021, eq. 15), trained by the bound.
+      vlb_weight: lambda of the hybrid loss, on the bound in bits per dimension (eq. 16).
+      levels: values that a pixel takes, for the likelihood: 256 for 8 bits.
+    """
+
+    network: nn.Module
+    image_shape: tuple[int, ...]
+    schedule: Schedule
+    prediction: Prediction
+    weighting: Weighting = field(default_factory=Simple)
+    times: Times = field(default_factory=Uniform)
+    num_classes: int = 0
+    label_drop: float = 0.0
+    learned_variance: bool = False
+    vlb_weight: float = 0.001
+    levels: int = 256
+
+    def __post_init__(self) -> None:
+        check_ends(self.schedule, self.prediction)
+        if self.label_drop and not self.num_classes:
+            raise ValueError(
+                f"task.label_drop={self.label_drop} without classes: set task.num_classes, or 0"
+            )
+        if self.learned_variance and not self.schedule.discrete:
+            raise ValueError(
+                "task.learned_variance=True needs a table of steps: use schedule linear, cosine, "
+                f"..., not {type(self.schedule).__name__}"
+            )
+
+    def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
+        del batch_spec  # the shape of an image is the task's own
+        image = jnp.zeros((1, *self.image_shape), jnp.float32)
+        label = jnp.zeros((1,), jnp.int32) if self.num_classes else None
+        got = self.network.init(key, image, jnp.zeros((1,)), label=label, train=False)
+        return Variables(got["params"], {}, {})
+
+    def _output(
+        self, params: Params, z: Array, level: Level, label: Array | None, **kw: Any
+    ) -> tuple[Array, Array | None]:
+        """The network's prediction and, with learned variance, its v; `level` [] or [B]."""
+        noise_input = jnp.broadcast_to(
+            jnp.asarray(self.prediction.noise_input(self.schedule, level), jnp.float32), (len(z),)
+        )
+        z = over(self.prediction.input_scale(level), z) * z
+        out = self.network.apply({"params": params}, z, noise_input, label=label, **kw)
+        out = out.astype(jnp.float32)
+        if not self.learned_variance:
+            return out, None
+        out, v = jnp.split(out, 2, axis=-1)
+        return out, v
+
+    def estimate(
+        self, params: Params, z: Array, level: Level, label: Array | None, **kw: Any
+    ) -> Estimate:
+        """The denoiser: x_hat of `z [B, ...] float32` at a level."""
+        out, v = self._output(params, z, level, label, **{"train": False, **kw})
+        return Estimate(self.prediction.to_x(out, z, level), v)
+
+    def loss(
+        self,
+        params: Params,
+        model_state: Params,
+        frozen: Params,
+        batch: Batch,
+        rng: Rng,
+        train: bool,
+    ) -> LossOutput:
+        """`L_simple` under the weighting, plus `vlb_weight * T * L_t` with learned variance."""
+        x = batch["image"]
+        t = self.times(self.schedule, rng)
+        level = self.schedule.level(t)
+        eps = normal(rng.rowwise("noise"), x.shape[1:])
+        z = diffuse(x, eps, level)
+        label = self._dropped(batch["label"], rng, train) if self.num_classes else None
+        # Microbatches share a key and differ in their first row.
+        dropout = jax.random.fold_in(rng.batch("dropout"), rng.rows[0])
+        kw = {"rngs": {"dropout": dropout}} if train else {}
+        out, v = self._output(params, z, level, label, train=train, **kw)
+        loss, mse = denoising_loss(
+            out, x, eps, level, self.schedule, self.prediction, self.weighting
+        )
+        metrics = {"mse": mse}
+        if v is not None:
+            # The mean learns from the simple loss alone (Nichol & Dhariwal 2021, section 3.1).
+            x_hat = jax.lax.stop_gradient(self.prediction.to_x(out, z, level))
+            bound = likelihood.bound_term(
+                Estimate(x_hat, v), x, z, level, self._below(t), "learned", self.levels
+            )
+            bound = bound / likelihood.LOG2 * (self.schedule.t_max + 1)
+            metrics["vlb"] = bound
+            loss = loss + self.vlb_weight * bound
+        return LossOutput(loss, metrics, model_state)
+
+    def _dropped(self, label: Array, rng: Rng, train: bool) -> Array:
+        if not (train and self.label_drop):
+            return label
+        drop = uniform(rng.rowwise("label_drop")) < self.label_drop
+        return jnp.where(drop, self.num_classes, label)
+
+    def _below(self, t: Array) -> Level:
+        """The level one table entry cleaner than t, the clean end below 0."""
+        lower = self.schedule.level(jnp.maximum(t - 1, 0))
+        pick = partial(jnp.where, t > 0)
+        return Level(*(pick(a, jnp.float32(b)) for a, b in zip(lower, CLEAN, strict=True)))
+
+    # What is drawn from a trained model.
+
+    def denoiser(
+        self, variables: Variables, label: Array | None, guidance: Any, negative: Array | None
+    ) -> Denoiser:
+        """The guided denoiser of a batch of labels; `negative` labels stand in for the null
+        class where given."""
+        params = variables.params
+        if not self.num_classes:
+            if guidance.guided:
+                raise ValueError(
+                    "guidance needs a class-conditional model; this one has no "
+                    "classes (task.num_classes=0)"
+                )
+            return bounded(lambda z, level: self.estimate(params, z, level, None), guidance)
+        if guidance.guided and not self.label_drop and negative is None:
+            raise ValueError(
+                "guidance needs a null class, but the model was trained with "
+                "task.label_drop=0: train with label_drop > 0, or give negative labels"
+            )
+        null = jnp.full_like(label, self.num_classes) if negative is None else negative
+        return classifier_free(partial(self.estimate, params), label, null, guidance)
+
+    def sample(
+        self,
+        variables: Variables,
+        seed: Array,
+        index: Array,
+        label: Array | None = None,
+        negative: Array | None = None,
+        **recipe: Any,
+    ) -> Array:
+        """Samples `[B, *image_shape] float32`, in about [-1, 1].
+
+        Compiled here, once for all recipes that differ in numbers alone (guidance scale, spacing,
+        eta): an evaluator need not jit it.
+
+        Args:
+          seed: [] int; index: `[B] int32`. Sample n is a function of (seed, index n, label n).
+          label, negative: `[B] int32` for class-conditional models.
+          **recipe: see `diffusion.recipes.make_recipe`.
+        """
+        return self._drawn(False, recipe, variables, seed, index, label, negative)
+
+    def trajectory(
+        self,
+        variables: Variables,
+        seed: Array,
+        index: Array,
+        label: Array | None = None,
+        negative: Array | None = None,
+        which: str = "states",
+        **recipe: Any,
+    ) -> Array:
+        """The way of `sample`, `[T, B, *image_shape]`: the "states" z from the first noise to the
+        sample (T = NFE + 1), or the "estimates" x_hat of each evaluation (T = NFE)."""
+        if which not in ("states", "estimates"):
+            raise ValueError(f"which={which!r} is unknown; known: states, estimates")
+        states, estimates = self._drawn(True, recipe, variables, seed, index, label, negative)
+        return states if which == "states" else estimates
+
+    def _drawn(self, trajectory: bool, recipe: Mapping[str, Any], *args: Any) -> Any:
+        choice = make_recipe(**recipe)
+        plan = choice.plan(self.schedule)
+        # The scale is a number of the plan; what is left says which branches there are.
+        shape = choice.guidance if not choice.guidance.guided else replace(choice.guidance, scale=0)
+        return _draw(self, shape, plan.rows.stochastic, trajectory, plan, *args)
+
+    def noise_levels(self, which: str = "states", **recipe: Any) -> np.ndarray:
+        """`sigma / alpha` of each frame of `trajectory`, `[T] float64`."""
+        choice = make_recipe(**recipe)
+        ratio = choice.rows(self.schedule).at.ratio
+        if which == "estimates":
+            return ratio
+        return np.append(ratio, choice.make_grid(self.schedule).s.ratio[-1])
+
+    def encode(
+        self, variables: Variables, image: Array, label: Array | None = None, **recipe: Any
+    ) -> Array:
+        """DDIM inversion: `image [B, ...]`, taken to lie at the grid's least level, to its
+        noisiest (Song et al. 2021a, section 4.3)."""
+        return self._transport(inverse_grid, variables, image, label, recipe)
+
+    def decode(
+        self, variables: Variables, code: Array, label: Array | None = None, **recipe: Any
+    ) -> Array:
+        """The way back of `encode` over the same recipe."""
+        return self._transport(forward_grid, variables, code, label, recipe)
+
+    def _transport(
+        self,
+        direction: Callable[[Grid], Grid],
+        variables: Variables,
+        z: Array,
+        label: Array | None,
+        recipe: Mapping[str, Any],
+    ) -> Array:
+        choice = make_recipe(**recipe)
+        if choice.sampler != "ddim" or choice.options.get("eta", 0.0) != 0.0:
+            raise ValueError("encode and decode run ddim with eta=0, the deterministic sampler")
+        rows = ddim(direction(choice.make_grid(self.schedule)))
+        keys = per_row(jax.random.key(0), jnp.arange(len(z)))  # never drawn from: eta is 0
+        return sample(self.denoiser(variables, label, choice.guidance, None), rows, z, keys)
+
+    def bits_per_dim(
+        self,
+        variables: Variables,
+        seed: Array,
+        batch: Batch,
+        steps: int | None = None,
+        variance: str = "large",
+    ) -> dict[str, Array]:
+        """The variational bound of `batch` in bits per dimension, [B] each: total, prior,
+        diffusion, decoder. `steps`: None for the whole table."""
+        steps = int(self.schedule.t_max + 1) if steps is None else steps
+        grid = make_grid(self.schedule, steps, "linspace")
+        x = jnp.round((batch["image"] + 1) / 2 * (self.levels - 1)) / (self.levels - 1) * 2 - 1
+        keys = per_row(stream(jax.random.key(seed), "bits"), jnp.arange(len(x)))
+        label = batch["label"] if self.num_classes else None
+        clipped = make_recipe(clip=True).guidance
+        denoise = self.denoiser(variables, label, clipped, None)
+        bound = likelihood.variational_bound(denoise, grid, x, keys, variance, self.levels)
+        return {k: bound[k] for k in ("total", "prior", "diffusion", "decoder")}
+
+    def flow_bits_per_dim(
+        self,
+        variables: Variables,
+        seed: Array,
+        batch: Batch,
+        steps: int = 50,
+        spacing: str = "log_snr",
+        probes: int | None = 1,
+    ) -> dict[str, Array]:
+        """The probability flow's likelihood of uniformly dequantised images, in bits per dimension
+        [B] (Song et al. 2021b, section 4.3), and the state at the noisy end."""
+        grid = make_grid(self.schedule, steps, spacing)
+        keys = per_row(stream(jax.random.key(seed), "flow"), jnp.arange(len(batch["image"])))
+        width = 2 / (self.levels - 1)
+        shift = uniform(keys, self.image_shape) - 0.5
+        x = batch["image"] + width * shift
+        label = batch["label"] if self.num_classes else None
+        denoise = self.denoiser(variables, label, make_recipe().guidance, None)
+        first = take(grid.t, -1)
+        log_p, z = likelihood.flow_log_likelihood(
+            denoise, grid, float(first.alpha) * x, keys, probes
+        )
+        size = x[0].size
+        # p of x from p of alpha x, then the mass of one pixel value from its density.
+        nats = -(log_p / size + jnp.log(float(first.alpha)) + jnp.log(width))
+        return {"total": nats / likelihood.LOG2, "code": z}
+
+    def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
+        """The training loss without dropout, [B]."""
+        size = len(batch["image"])
+        rng = Rng(stream(jax.random.key(seed), "validation"), jnp.arange(size), size)
+        out = self.loss(*variables, batch, rng, False)
+        return {"loss": out.loss, **out.metrics}
+
+    def nfe(self, **recipe: Any) -> dict[str, Any]:
+        """The protocol of a sampling recipe, `nfe` and every default spelled out."""
+        return make_recipe(**recipe).describe(self.schedule)
+
+    def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
+        return {
+            "sample": self.sample,
+            "trajectory": self.trajectory,
+            "encode": self.encode,
+            "decode": self.decode,
+            "bits_per_dim": self.bits_per_dim,
+            "flow_bits_per_dim": self.flow_bits_per_dim,
+            "validation_loss": self.validation_loss,
+        }
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _draw(
+    task: DiffusionTask,
+    guidance: Guidance,
+    stochastic: bool,
+    trajectory: bool,
+    plan: Plan,
+    variables: Variables,
+    seed: Array,
+    index: Array,
+    label: Array | None,
+    negative: Array | None,
+) -> Any:
+    """Samples `[B, ...]`; with `trajectory`, states `[T + 1, B, ...]` and estimates."""
+    if guidance.guided:
+        guidance = replace(guidance, scale=plan.scale)
+    keys = per_row(stream(jax.random.key(seed), "sample"), index)
+    z = prior(plan.std, keys, task.image_shape)
+    denoise = task.denoiser(variables, label, guidance, negative)
+    if not trajectory:
+        return sample(denoise, plan.rows, z, keys, stochastic=stochastic)
+    _, states, estimates = sample(denoise, plan.rows, z, keys, True, stochastic)
+    return jnp.concatenate([z[None], states]), estimates

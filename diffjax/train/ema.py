@@ -1,0 +1,44 @@
+"""Exponential moving averages of the parameters, their length stated in images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.tasks.base import Params
+
+
+@dataclass(frozen=True)
+class EMA:
+    """One average.
+
+    Attributes:
+      half_life: images over which an old value loses half its weight, so the average means the
+        same at every batch size. Decay 0.9999 at batch 128 is `images_of_decay(0.9999, 128)`.
+      ramp: the half-life is at most `ramp` times the images seen (EDM: 0.05), so that the
+        initial values are forgotten early; None for none (Ho et al. 2020).
+    """
+
+    half_life: float
+    ramp: float | None = None
+
+    def decay(self, step: Array, batch_size: int) -> Array:
+        """The weight of the old average at update number `step` (from 0), [] float32."""
+        half_life = jnp.float32(self.half_life)
+        if self.ramp is not None:
+            seen = step.astype(jnp.float32) * batch_size
+            half_life = jnp.minimum(half_life, jnp.maximum(self.ramp * seen, 1e-8))
+        return jnp.exp2(-batch_size / half_life)
+
+    def update(self, average: Params, params: Params, step: Array, batch_size: int) -> Params:
+        decay = self.decay(step, batch_size)
+        return jax.tree.map(lambda a, p: p + decay * (a - p), average, params)
+
+
+def images_of_decay(decay: float, batch_size: int) -> float:
+    """The half-life in images of a per-step decay: `B ln 2 / -ln(decay)`."""
+    return batch_size * math.log(2) / -math.log(decay)

@@ -1,0 +1,101 @@
+"""Optimizers and learning-rate schedules, by configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import optax
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "lion")
+DECAYS = ("constant", "cosine", "linear", "rsqrt")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Choices of the optimizer.
+
+    Attributes:
+      type: adam, adamw, sgd (with momentum b1) or lion.
+      lr: peak learning rate.
+      decay: constant, cosine (to `final` at the last step), linear, or rsqrt after warm-up.
+      warmup_steps: linear from 0.
+      final: learning rate at the end as a share of lr, for cosine and linear.
+      weight_decay: decoupled, on matrices and kernels only (no bias, scale or embedding table).
+      clip_norm: global gradient norm, or None for no clipping.
+    """
+
+    type: str = "adam"
+    lr: float = 2e-4
+    decay: str = "constant"
+    warmup_steps: int = 0
+    final: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.type not in OPTIMIZERS:
+            raise ValueError(f"optim.type={self.type!r} is unknown; known: {', '.join(OPTIMIZERS)}")
+        if self.decay not in DECAYS:
+            raise ValueError(f"optim.decay={self.decay!r} is unknown; known: {', '.join(DECAYS)}")
+        if self.weight_decay and self.type in ("adam", "sgd"):
+            raise ValueError(
+                f"optim.weight_decay={self.weight_decay} is not read by optim.type={self.type!r}: "
+                "use adamw or lion"
+            )
+
+
+def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
+    """Learning rate as a function of the update's number (from 0)."""
+    warmup = choice.warmup_steps
+    rest = max(steps - warmup, 1)
+    if choice.decay == "cosine":
+        after = optax.cosine_decay_schedule(choice.lr, rest, alpha=choice.final)
+    elif choice.decay == "linear":
+        after = optax.linear_schedule(choice.lr, choice.lr * choice.final, rest)
+    elif choice.decay == "rsqrt":
+        shift = max(warmup, 1)
+
+        def after(count: Any) -> Any:
+            return choice.lr * (shift / (count + shift)) ** 0.5
+    else:
+        after = optax.constant_schedule(choice.lr)
+    if not warmup:
+        return after
+    # Update 0 already moves: a rate of exactly 0 would waste it.
+    ramp = optax.linear_schedule(choice.lr / warmup, choice.lr, max(warmup - 1, 1))
+    return optax.join_schedules([ramp, after], [warmup])
+
+
+def decayed(params: Any) -> Any:
+    """Which leaves are weight-decayed: kernels, not biases, scales or embeddings."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: (
+            leaf.ndim > 1 and "embedding" not in jax.tree_util.keystr(path[-1:], simple=True)
+        ),
+        params,
+    )
+
+
+def make_optimizer(choice: Optimizer, steps: int) -> optax.GradientTransformation:
+    """The optax transformation of a run of `steps` updates."""
+    rate = learning_rate(choice, steps)
+    if choice.type == "adam":
+        inner = optax.adam(rate, b1=choice.b1, b2=choice.b2, eps=choice.eps)
+    elif choice.type == "adamw":
+        inner = optax.adamw(
+            rate, choice.b1, choice.b2, choice.eps, weight_decay=choice.weight_decay, mask=decayed
+        )
+    elif choice.type == "lion":
+        inner = optax.lion(
+            rate, choice.b1, choice.b2, weight_decay=choice.weight_decay, mask=decayed
+        )
+    else:
+        inner = optax.sgd(rate, momentum=choice.b1)
+    if choice.clip_norm is None:
+        return inner
+    return optax.chain(optax.clip_by_global_norm(choice.clip_norm), inner)

@@ -1,0 +1,273 @@
+"""Puts a run together from its config: the only place where all rooms meet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from diffjax.choices import construct, unknown
+from diffjax.data.evaluation import as_arrays
+from diffjax.data.loader import Loader
+from diffjax.data.sources import make_source
+from diffjax.data.transforms import make_transforms
+from diffjax.evals import EvalContext, make_evaluator
+from diffjax.evals.features import FeatureExtractor
+from diffjax.models import build_model
+from diffjax.tasks import make_task
+from diffjax.tasks.base import Params
+from diffjax.train import sharding
+from diffjax.train.checkpoint import Checkpoints
+from diffjax.train.ema import EMA
+from diffjax.train.loop import Run, TrainChoices, build_state
+from diffjax.train.optim import Optimizer
+from diffjax.train.state import TrainState
+from experiments.settings import plain
+
+SECTIONS = ("seed", "data", "model", "task", "optim", "ema", "mesh", "train", "evals", "features",
+            "expected")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataChoices:
+    """Config section `data`.
+
+    Attributes:
+      train, test: sections of `make_source`; test may be left out.
+      transforms: of the training examples.
+      eval_transforms: of evaluated examples.
+      cache: keep decoded examples in memory: True, False or "auto".
+      prefetch, threads, workers: see `Loader.iterate`.
+    """
+
+    train: Mapping[str, Any]
+    test: Mapping[str, Any] | None = None
+    transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
+    eval_transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
+    cache: bool | str = "auto"
+    prefetch: int = 2
+    threads: int = 1
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class EvalChoices:
+    """What an entry of `evals` says beside its evaluator's own options.
+
+    Attributes:
+      every: updates between evaluations; 0 for the end of the run alone.
+      ema: which average of the weights is evaluated; None for the weights themselves.
+      at_end: whether the end of the run is evaluated too.
+    """
+
+    every: int = 0
+    ema: str | None = None
+    at_end: bool = True
+
+
+class Assembly:
+    """A run and what surrounds it, built from a config; nothing is trained or sampled yet."""
+
+    def __init__(self, config: ConfigDict, workdir: Path):
+        for key in config:
+            if key not in SECTIONS:
+                raise unknown("config section", key, SECTIONS)
+        missing = [k for k in ("data", "model", "task", "optim", "train") if k not in config]
+        if missing:
+            raise ValueError(f"the config has no section {', '.join(missing)}")
+        self.config = plain(config)
+        self.workdir = workdir
+        self.data: DataChoices = construct(DataChoices, "data", self.config["data"])
+        self.choices: TrainChoices = construct(TrainChoices, "train", self.config["train"])
+        self.optimizer: Optimizer = construct(Optimizer, "optim", self.config["optim"])
+        self.emas = {
+            k: construct(EMA, f"ema.{k}", v) for k, v in self.config.get("ema", {}).items()
+        }
+        self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
+        sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
+        self.source = make_source(**self.data.train)
+        self.loader = _Prefetching(
+            Loader(
+                self.source,
+                make_transforms(self.data.transforms),
+                self.choices.batch_size,
+                config.get("seed", 0),
+                rows=sharding.local_rows(self.mesh, self.choices.batch_size),
+                cache=self.data.cache,  # type: ignore[arg-type]
+            ),
+            self.data,
+        )
+        spec = self.loader.batch_spec()
+        self.task = make_task(
+            self.config["task"],
+            build_model(**self.config["model"], **self._outputs(spec)),
+            spec["image"].shape[1:],
+            self.source.info.num_classes,
+        )
+        self.eval_choices, self.eval_sections = self._split_evals()
+
+    def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """What the network must know of the data, where the config leaves it open."""
+        task, classes = self.config["task"], self.source.info.num_classes
+        known: dict[str, Any] = {"num_classes": task.get("num_classes", classes)}
+        if task["type"] == "diffusion":
+            channels = spec["image"].shape[-1]
+            known["out_channels"] = channels * (2 if task.get("learned_variance") else 1)
+        return {k: v for k, v in known.items() if k not in self.config["model"]}
+
+    def _split_evals(self) -> tuple[dict[str, EvalChoices], dict[str, dict[str, Any]]]:
+        own, rest = {}, {}
+        fields = EvalChoices.__dataclass_fields__
+        for name, section in self.config.get("evals", {}).items():
+            own[name] = construct(
+                EvalChoices, f"evals.{name}", {k: v for k, v in section.items() if k in fields}
+            )
+            rest[name] = {k: v for k, v in section.items() if k not in fields}
+            if own[name].every % self.choices.steps_per_dispatch:
+                raise ValueError(
+                    f"evals.{name}.every={own[name].every} is not a multiple of "
+                    f"train.steps_per_dispatch={self.choices.steps_per_dispatch}"
+                )
+            if own[name].ema is not None and own[name].ema not in self.emas:
+                raise unknown(f"evals.{name}.ema:", own[name].ema, self.emas)
+        return own, rest
+
+    @property
+    def run(self) -> Run:
+        return Run(
+            task=self.task,
+            loader=self.loader,
+            choices=self.choices,
+            optimizer=self.optimizer,
+            emas=self.emas,
+            mesh=self.mesh,
+            seed=self.config.get("seed", 0),
+            workdir=self.workdir,
+            config=self.config,
+        )
+
+    @cached_property
+    def arrays(self) -> dict[str, dict[str, np.ndarray]]:
+        """The evaluated splits as arrays: `train`, and `test` where there is one."""
+        transforms = make_transforms(self.data.eval_transforms)
+        found = {"train": as_arrays(self.source, transforms)}
+        if self.data.test is not None:
+            found["test"] = as_arrays(make_source(**self.data.test), transforms)
+        return found
+
+    def context(self, features: FeatureExtractor | None) -> EvalContext:
+        """What the evaluators of this run are built from."""
+        return EvalContext(
+            predict_fns=self.task.predict_fns(),
+            train=self.arrays["train"],
+            test=self.arrays.get("test", self.arrays["train"]),
+            features=features,
+            class_names=self.source.info.class_names,
+            cache_dir=self.workdir / "samples",
+            nfe=getattr(self.task, "nfe", None),
+            noise_levels=getattr(self.task, "noise_levels", None),
+        )
+
+    def evaluations(self, features: FeatureExtractor | None) -> RunEvaluations:
+        """The evaluators of the config, built now so that a mistake shows before training."""
+        context = self.context(features)
+        built = {
+            name: make_evaluator(context=context, **section)
+            for name, section in self.eval_sections.items()
+        }
+        return RunEvaluations(built, self.eval_choices)
+
+    def trained(self, step: int | None = None) -> tuple[int, TrainState, Params]:
+        """The state of a checkpoint (the latest readable one by default) and the frozen towers.
+
+        Raises:
+          ValueError: there is no such checkpoint.
+        """
+        with jax.set_mesh(self.mesh):
+            fresh, frozen, _ = build_state(self.run)
+            checkpoints = Checkpoints(self.workdir / "checkpoints", self.choices.keep)
+            try:
+                if step is not None and step not in checkpoints.steps():
+                    raise ValueError(
+                        f"{self.workdir} holds no checkpoint of step {step}; it holds "
+                        f"{', '.join(map(str, checkpoints.steps())) or 'none'}"
+                    )
+                got = checkpoints.restore(fresh) if step is None else checkpoints.read(step, fresh)
+            finally:
+                checkpoints.close()
+        if got is None:
+            raise ValueError(f"{self.workdir} holds no checkpoint: train it first")
+        return int(got[0].step), got[0], frozen
+
+
+@dataclass(frozen=True)
+class _Prefetching:
+    """The loader with the config's reading-ahead."""
+
+    loader: Loader
+    data: DataChoices
+
+    def iterate(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
+        d = self.data
+        return self.loader.iterate(
+            start_step, prefetch=d.prefetch, threads=d.threads, workers=d.workers
+        )
+
+    def batch(self, step: int) -> Mapping[str, np.ndarray]:
+        return self.loader.batch(step)
+
+    def batch_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        return self.loader.batch_spec()
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return self.loader.fingerprint()
+
+
+@dataclass(frozen=True)
+class RunEvaluations:
+    """The evaluators of a run and when each is due; see `train.loop.Evaluations`."""
+
+    evaluators: Mapping[str, Any]
+    choices: Mapping[str, EvalChoices]
+
+    def _due(self, step: int, last: bool) -> list[str]:
+        return [
+            name
+            for name, c in self.choices.items()
+            if (last and c.at_end) or (c.every and step % c.every == 0 and step)
+        ]
+
+    def due(self, step: int, last: bool) -> bool:
+        return bool(self._due(step, last))
+
+    def run(
+        self, step: int, state: TrainState, frozen: Params, last: bool
+    ) -> Iterator[tuple[str, str | None, Iterable[Any]]]:
+        for name in self._due(step, last):
+            yield name, *self.one(name, state, frozen)
+
+    def one(self, name: str, state: TrainState, frozen: Params) -> tuple[str | None, Iterable[Any]]:
+        """Which average of the weights, and the records, of one evaluator."""
+        if name not in self.evaluators:
+            raise unknown("evaluator", name, self.evaluators)
+        ema = self.choices[name].ema
+        return ema, self.evaluators[name].run(state.variables(frozen, ema))
+
+
+def open_run(workdir: Path) -> Assembly:
+    """The assembly of a run that is on disk, from its own `config.json`.
+
+    Raises:
+      ValueError: no run there.
+    """
+    file = workdir / "config.json"
+    if not file.exists():
+        raise ValueError(f"{workdir} holds no run (no config.json): train it first")
+    return Assembly(ConfigDict(json.loads(file.read_text())), workdir)

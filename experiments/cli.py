@@ -1,0 +1,60 @@
+"""How every main starts: absl flags, config overrides, one-line errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from diffjax.train.checkpoint import SaveError
+from diffjax.train.guard import NonFiniteError
+from diffjax.train.loop import Preempted
+from experiments.settings import PREFIX
+
+_overrides: list[str] = []
+# What a user can mend, by exit code: 2 bad input, 3 the run failed, 143 stopped by SIGTERM.
+ERRORS: dict[type[Exception], int] = {
+    ValueError: 2,
+    FileNotFoundError: 2,
+    SaveError: 3,
+    NonFiniteError: 3,
+    Preempted: 143,
+}
+
+
+def overrides() -> list[str]:
+    """The `--config.a.b=value` arguments of this process, without their prefix."""
+    return list(_overrides)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    rest = [a for a in argv if not a.startswith(PREFIX)]
+    _overrides[:] = [a.removeprefix(PREFIX) for a in argv if a.startswith(PREFIX)]
+    try:
+        extra = flags.FLAGS(rest)
+    except flags.Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    if len(extra) > 1:
+        print(f"error: unexpected argument {extra[1]!r} (flags begin with --)", file=sys.stderr)
+        sys.exit(2)
+    return extra
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Parses the command line and runs `main`; an error that a user can mend is one line on
+    stderr (its traceback is shown under `--verbosity=1`)."""
+
+    def guarded(_: Sequence[str]) -> None:
+        # Orbax tells of every file it touches at INFO, absl's default.
+        logging.set_verbosity(flags.FLAGS.verbosity if flags.FLAGS["verbosity"].present else -1)
+        try:
+            main()
+        except tuple(ERRORS) as error:
+            logging.debug("traceback of the error below", exc_info=True)
+            code = next(c for kind, c in ERRORS.items() if isinstance(error, kind))
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            sys.exit(code)
+
+    app.run(guarded, flags_parser=_parse)

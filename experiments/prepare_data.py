@@ -1,0 +1,116 @@
+"""Write a data set as array_record, once, to be read by `dict(type="tfds", name=...)`.
+
+    python -m experiments.prepare_data --source=digits
+    python -m experiments.prepare_data --source=cifar10 --path=cifar-10-binary.tar.gz
+    python -m experiments.prepare_data --source=folder --path=photos --name=photos64 --size=64
+    python -m experiments.prepare_data --source=folder --path=photos --name=photos \\
+        --splits=train,test --on_corrupt=skip
+
+Sets are written below --data_dir ($DIFFJAX_DATA, or ~/.cache/diffjax/data). No network is used:
+archives are files that you downloaded, and their SHA-256 is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+
+from diffjax.choices import unknown
+from diffjax.data.builders import cifar, folder
+from diffjax.data.builders.base import CONTENT, RecordBuilder, prepare
+from diffjax.data.folder import FolderSource
+from diffjax.data.prepared import EMBEDDED, PreparedSource, default_data_dir
+
+FLAGS = flags.FLAGS
+
+Make = Callable[[Path], RecordBuilder]
+
+
+def define_flags() -> None:
+    """The command line."""
+    flags.DEFINE_string("source", None, "digits, folder, cifar10 or cifar100.", required=True)
+    flags.DEFINE_string("path", None, "The folder, or the archive.")
+    flags.DEFINE_string("data_dir", None, "Where data sets are kept.")
+    flags.DEFINE_string("name", None, "folder: name of the data set, by default the folder's.")
+    flags.DEFINE_list("splits", [], "folder: folders inside it, one per split; none is all train.")
+    flags.DEFINE_integer("size", None, "folder: crop and resize to squares of so many pixels.")
+    flags.DEFINE_integer("channels", 3, "folder: 3 for RGB, 1 for grey.")
+    flags.DEFINE_enum("on_corrupt", "error", ["error", "skip"], "folder: on a corrupt image.")
+    flags.DEFINE_string("sha256", None, "cifar: of an archive that was packed again.")
+
+
+def folder_recipe() -> tuple[str, Make]:
+    """(name, builder) of a folder of images."""
+    path = Path(FLAGS.path).expanduser()
+    name = FLAGS.name or path.resolve().name
+    if not name.isidentifier():
+        raise ValueError(f"--name={name}: use letters, digits and underscores alone")
+    options = dict(size=FLAGS.size, channels=FLAGS.channels, on_corrupt=FLAGS.on_corrupt)
+    sources = {
+        split or "train": FolderSource(path, split, **options) for split in FLAGS.splits or [None]
+    }
+    for split, source in sources.items():
+        for file, reason in source.skipped:
+            print(f"{split}: skipped {file} ({reason})")
+    return name, lambda aside: folder.builder(name, sources, aside)
+
+
+def cifar_recipe() -> tuple[str, Make]:
+    """(name, builder) of a CIFAR archive."""
+    name, path = FLAGS.source, Path(FLAGS.path).expanduser()
+    return name, lambda aside: cifar.builder(name, path, aside, FLAGS.sha256)
+
+
+def recipe() -> tuple[str, Make]:
+    """(name, builder) of what the flags ask for."""
+    if FLAGS.source in EMBEDDED:
+        return FLAGS.source, lambda aside: EMBEDDED[FLAGS.source](data_dir=aside)
+    if FLAGS.source != "folder" and FLAGS.source not in cifar.LAYOUTS:
+        raise unknown("--source", FLAGS.source, [*EMBEDDED, "folder", *cifar.LAYOUTS])
+    if not FLAGS.path:
+        raise ValueError(f"--source={FLAGS.source} needs --path")
+    return folder_recipe() if FLAGS.source == "folder" else cifar_recipe()
+
+
+def run() -> None:
+    """Prepares the set, or finds it prepared from the same data, and says how to read it."""
+    data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else default_data_dir()
+    name, make = recipe()
+    prepared: list[RecordBuilder] = []
+
+    def kept(aside: Path) -> RecordBuilder:
+        prepared.append(make(aside))
+        return prepared[0]
+
+    final = prepare(kept, name, data_dir, progress=sys.stderr.isatty())
+    if not prepared and FLAGS.source == "folder":
+        # Nothing was written: make sure that what is there is what was asked for.
+        stored = json.loads((final / CONTENT).read_text())
+        if stored != make(data_dir).fingerprints:
+            raise ValueError(
+                f"{final}: holds other data than {FLAGS.path}; choose another --name, or remove it"
+            )
+    for split in json.loads((final / CONTENT).read_text()):
+        source = PreparedSource(name, split, data_dir)
+        shape = "x".join("?" if s is None else str(s) for s in source.info.image_shape)
+        print(f"{split}: {len(source)} images {shape}, {source.info.num_classes} classes")
+    print(f"{final}\nread it with dict(type='tfds', name='{name}', split=...)")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected {argv[1]!r}")
+    try:
+        run()
+    except (ValueError, OSError) as error:
+        print(f"prepare_data: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)

@@ -1,0 +1,110 @@
+"""A run directory read back: config, curves, measured values and pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffjax.train.writer import read_records, read_text
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measured value. `std` is its error bar, None where it has none."""
+
+    step: int
+    eval: str
+    ema: str | None
+    name: str
+    value: float | None
+    std: float | None
+    protocol: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        return f"{self.eval}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Plate:
+    """One picture of an evaluation, as a PNG file."""
+
+    path: Path
+    eval: str
+    name: str
+    step: int
+    ema: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is recorded in a workdir. `metrics` are the objects of `metrics.jsonl`, by step."""
+
+    workdir: Path
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+    measures: Sequence[Measure]
+    plates: Sequence[Plate]
+
+    def latest(self) -> list[Measure]:
+        """The last record of each (eval, name, ema), in the order they first appeared."""
+        last: dict[tuple[str, str, str | None], Measure] = {}
+        for m in self.measures:
+            known = last.get((m.eval, m.name, m.ema))
+            if known is None or m.step >= known.step:
+                last[m.eval, m.name, m.ema] = m
+        return list(last.values())
+
+
+def read_run(workdir: str | os.PathLike[str]) -> Run:
+    """Reads a run directory; of an evaluation repeated at a step, the later record stands.
+
+    Raises:
+      ValueError: `workdir` holds no readable `config.json`.
+    """
+    workdir = Path(workdir)
+    path = workdir / "config.json"
+    if not path.exists():
+        raise ValueError(f"{workdir} is not a run directory: it holds no config.json")
+    measures: dict[tuple[Any, ...], Measure] = {}
+    for r in read_records(workdir / "evals.jsonl"):
+        key = (r["step"], r["eval"], r.get("ema"), r["name"])
+        value, std = r.get("value"), r.get("std")
+        measures[key] = Measure(*key[:3], r["name"], value, std, r.get("protocol") or {})
+    return Run(
+        workdir=workdir,
+        config=read_json(path),
+        environment=read_json(workdir / "environment.json", missing={}),
+        metrics=read_records(workdir / "metrics.jsonl"),
+        measures=sorted(measures.values(), key=lambda m: m.step),
+        plates=[_plate(path) for path in sorted((workdir / "figures").glob("*/*_*.png"))],
+    )
+
+
+def read_json(path: Path, missing: Any = None) -> Any:
+    """The object in `path`; `missing` where there is no such file and `missing` is not None."""
+    if missing is not None and not path.exists():
+        return missing
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): restore or remove it") from error
+
+
+def _plate(path: Path) -> Plate:
+    step, _, stem = path.stem.partition("_")
+    text = read_text(path)
+    return Plate(
+        path=path,
+        eval=path.parent.name,
+        name=text.get("name", stem),
+        step=int(step) if step.isdigit() else 0,
+        ema=text.get("ema", ""),
+        caption=text.get("caption", ""),
+    )

@@ -1,0 +1,60 @@
+"""Run an ablation: `python -m experiments.sweep --study=experiments/studies/sampler_steps`.
+
+Every cell is a file, so a sweep that was killed goes on where it stopped; tables, plots and
+`report.html` are written at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from absl import flags
+
+from experiments import environment
+from experiments.cli import run_main
+from experiments.grid import Outcome, make_cells, run_grid, save_sweep
+from experiments.settings import assignments
+from experiments.study import Cells, Study, load_study, with_run
+from experiments.sweep_report import write_sweep_report
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command line."""
+    flags.DEFINE_string("study", None, "Folder of a study, or its file.", required=True)
+    flags.DEFINE_string("run", None, "Trained run to measure, instead of the study's own.")
+    flags.DEFINE_string("workdir", None, "Folder of the sweep; <run>/sweeps/<name> by default.")
+    flags.DEFINE_multi_string("set", [], "Option of the evaluator, name=value.")
+
+
+def changed(study: Study, options: list[str]) -> Study:
+    """The study with options of its evaluator replaced."""
+    return replace(study, evaluator={**study.evaluator, **assignments(options)})
+
+
+def run_sweep(study: Study, workdir: Path, command: str = "") -> Outcome:
+    """All cells of a study, then its tables and report."""
+    runner = Cells(study, workdir)
+    cells = make_cells(study.sweep, runner.base)
+    save_sweep(study.sweep, cells, workdir, command)
+    outcome = run_grid(cells, runner.run, workdir, lambda line: print(line, flush=True))
+    write_sweep_report(workdir)
+    return outcome
+
+
+def main() -> None:
+    study = changed(with_run(load_study(FLAGS.study), FLAGS.run), FLAGS.set)
+    default = Path(study.sweep.run) / "sweeps" / study.sweep.name
+    workdir = Path(FLAGS.workdir) if FLAGS.workdir else default
+    outcome = run_sweep(study, workdir, environment.command_line("experiments.sweep"))
+    print(outcome)
+    print(f"report: {workdir / 'report.html'}")
+    sys.exit(outcome.exit_code)
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_main(main)

@@ -1,0 +1,196 @@
+"""A sweep's cells gathered into one table: means over seeds, paired differences, protocols."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.grid import read_cell, short
+from experiments.intervals import Difference, Summary, paired, summarise
+from experiments.records import read_json
+
+
+@dataclass(frozen=True)
+class Row:
+    """One assignment: metric -> `Summary` over seeds, and -> `Difference` from its baseline."""
+
+    assignment: Mapping[str, Any]
+    summaries: Mapping[str, Summary | None]
+    differences: Mapping[str, Difference | None]
+    pictures: Sequence[Mapping[str, str]]
+    is_baseline: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in the sweep's order.
+
+    `differing`: protocol key -> its values, for the keys that differ between cells.
+    `failed`: cell name -> error. `missing`: cells without a file.
+    """
+
+    sweep: Mapping[str, Any]
+    axes: Sequence[str]
+    metrics: Sequence[str]
+    rows: Sequence[Row]
+    differing: Mapping[str, Sequence[Any]]
+    failed: Mapping[str, str]
+    missing: int
+    seconds: float
+
+    def find(self, assignment: Mapping[str, Any]) -> Row | None:
+        wanted = key_of(assignment)
+        return next((row for row in self.rows if key_of(row.assignment) == wanted), None)
+
+
+def key_of(assignment: Mapping[str, Any]) -> str:
+    return json.dumps(assignment, sort_keys=True)
+
+
+def read_table(workdir: str | os.PathLike[str]) -> Table:
+    """The table of the sweep in `workdir`: what is finished so far, of the cells it now has.
+
+    Raises:
+      ValueError: `workdir` holds no readable `sweep.json`.
+    """
+    workdir = Path(workdir)
+    if not (workdir / "sweep.json").exists():
+        raise ValueError(f"{workdir} is not a sweep: it holds no sweep.json")
+    sweep = read_json(workdir / "sweep.json")
+    results = [(cell, read_cell(workdir / "cells", cell["id"])) for cell in sweep["cells"]]
+    done = [r for _, r in results if r and r["status"] == "done"]
+    seen = list(dict.fromkeys(name for r in done for name in r["values"]))
+    metrics = [m for m in sweep["metrics"] if m in seen] or seen
+    groups: dict[str, list[dict[str, Any]]] = {key_of(c["assignment"]): [] for c, _ in results}
+    assignments = {key_of(c["assignment"]): c["assignment"] for c, _ in results}
+    for result in done:
+        groups[key_of(result["assignment"])].append(result)
+    failed = {_name(c): r["error"] for c, r in results if r and r["status"] == "failed"}
+    return Table(
+        sweep=sweep,
+        axes=list(sweep["axes"]),
+        metrics=metrics,
+        rows=[_row(a, groups, metrics, sweep["baseline"]) for a in assignments.values()],
+        differing=_differing(done, metrics),
+        failed=failed,
+        missing=sum(r is None for _, r in results),
+        seconds=sum(r["seconds"] for r in done),
+    )
+
+
+def _row(
+    assignment: Mapping[str, Any],
+    groups: Mapping[str, list[dict[str, Any]]],
+    metrics: Sequence[str],
+    baseline: Mapping[str, Any],
+) -> Row:
+    mine = groups[key_of(assignment)]
+    reference = {**assignment, **baseline}
+    is_baseline = bool(baseline) and key_of(reference) == key_of(assignment)
+    theirs = groups.get(key_of(reference), []) if baseline and not is_baseline else []
+    summaries, differences = {}, {}
+    for metric in metrics:
+        values = _values(mine, metric)
+        stds = [r["values"][metric].get("std") for r in mine if metric in r["values"]]
+        summaries[metric] = summarise(values, stds[0] if len(stds) == 1 else None)
+        differences[metric] = paired(values, _values(theirs, metric))
+    pictures = [{**p, "seed": r["seed"]} for r in mine for p in r["pictures"]]
+    return Row(assignment, summaries, differences, pictures, is_baseline)
+
+
+def _values(results: Sequence[Mapping[str, Any]], metric: str) -> dict[int, float]:
+    """Seed -> value; what was not finite has no value and lowers n."""
+    pairs = ((r["seed"], r["values"].get(metric, {}).get("value")) for r in results)
+    return {seed: value for seed, value in pairs if value is not None}
+
+
+def _differing(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, list]:
+    found: dict[str, list] = {}
+    for metric in metrics:
+        protocols = [r["values"][metric]["protocol"] for r in results if metric in r["values"]]
+        for key in dict.fromkeys(key for protocol in protocols for key in protocol):
+            values = [protocol.get(key) for protocol in protocols]
+            unique = [v for n, v in enumerate(values) if v not in values[:n]]
+            if len(unique) > 1:
+                found[key] = unique
+    return found
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    parts = [f"{short(axis)}={value}" for axis, value in cell["assignment"].items()]
+    return " ".join([*parts, f"seed={cell['seed']}"])
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """`digits` significant digits, in exponent form outside 1e-4 to 1e7; "–" for None."""
+    if value is None:
+        return "–"
+    if value != 0 and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.{digits - 1}g}"
+    magnitude = math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:,.{max(digits - 1 - magnitude, 0)}f}"
+
+
+def with_error(summary: Summary | None) -> str:
+    """`mean ± half width of the 95 % interval`."""
+    if summary is None:
+        return "–"
+    if summary.half_width is None:
+        return number(summary.mean)
+    mean, half = summary.mean, summary.half_width
+    if half <= 1e-9 * abs(mean):  # nothing but rounding
+        return f"{number(mean)} ± 0"
+    if not 1e-6 < half < 1e6:
+        return f"{number(mean)} ± {number(half, 2)}"
+    # The error has two digits and the mean as many decimals as the error.
+    decimals = max(1 - math.floor(math.log10(half)), 0)
+    return f"{mean:,.{decimals}f} ± {half:,.{decimals}f}"
+
+
+def to_markdown(table: Table) -> str:
+    """The table as Markdown: mean ± half width, and the paired difference where there is one."""
+    compared = bool(table.sweep["baseline"])
+    head = [short(axis) for axis in table.axes]
+    for metric in table.metrics:
+        head += [metric, f"Δ {metric}"] if compared else [metric]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in table.rows:
+        cells = [str(row.assignment[axis]) for axis in table.axes]
+        for metric in table.metrics:
+            cells.append(with_error(row.summaries[metric]))
+            if compared:
+                difference = row.differences[metric]
+                cells.append("baseline" if row.is_baseline else with_error(difference))
+        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    seeds = len(table.sweep["seeds"])
+    lines += ["", f"Mean ± half width of the 95 % interval over {seeds} seed(s)."]
+    return "\n".join(lines) + "\n"
+
+
+_SUMMARY = ("n", "mean", "se", "low", "high")
+_DIFFERENCE = ("mean", "low", "high", "p")
+
+
+def to_csv(table: Table) -> str:
+    """The table as CSV at full precision, one row per assignment."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    head = list(table.axes)
+    for metric in table.metrics:
+        head += [f"{metric}:{part}" for part in _SUMMARY]
+        head += [f"{metric}:difference_{part}" for part in _DIFFERENCE]
+    writer.writerow(head)
+    for row in table.rows:
+        line = [row.assignment[axis] for axis in table.axes]
+        for metric in table.metrics:
+            line += [getattr(row.summaries[metric], part, None) for part in _SUMMARY]
+            line += [getattr(row.differences[metric], part, None) for part in _DIFFERENCE]
+        writer.writerow(line)
+    return out.getvalue()

@@ -1,0 +1,52 @@
+"""Train, resume, evaluate, report: `python -m experiments.train --config=... --workdir=...`.
+
+A workdir that holds a checkpoint is resumed. What a run leaves behind is listed in the README.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from absl import flags
+
+from diffjax.train.loop import train
+from experiments import environment
+from experiments.assemble import Assembly
+from experiments.cli import overrides, run_main
+from experiments.features import make_features
+from experiments.report import write_report
+from experiments.settings import check_workdir, load_config
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command line."""
+    flags.DEFINE_string(
+        "config", None, "Config file, `file.py` or `file.py:argument`.", required=True
+    )
+    flags.DEFINE_string("workdir", None, "Folder of the run; made when missing.", required=True)
+
+
+def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
+    """A whole run: assembled, checked, trained to its end, evaluated, reported."""
+    assembly = Assembly(load_config(config_path, changes), workdir)
+    check_workdir(assembly.config, workdir)
+    environment.write(workdir, environment.command_line("experiments.train"))
+    evaluations = assembly.evaluations(make_features(assembly))
+    train(assembly.run, evaluations)
+    return assembly
+
+
+def main() -> None:
+    begun = time.monotonic()
+    workdir = Path(FLAGS.workdir)
+    train_run(FLAGS.config, overrides(), workdir)
+    report = write_report(workdir)
+    print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    run_main(main)

@@ -1,0 +1,208 @@
+"""The report: complete, self-contained, and safe against what a config holds."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from diffjax.train.writer import Writer
+from experiments import figures
+from experiments.grid import Sweep, make_cells, run_grid, save_sweep
+from experiments.report import write_report
+
+
+@dataclass
+class Value:
+    name: str
+    value: float
+    std: float | None = None
+    protocol: dict = field(default_factory=dict)
+
+
+@dataclass
+class Plate:
+    name: str
+    image: np.ndarray
+    caption: str = ""
+
+
+CONFIG = {
+    "seed": 3,
+    "data": {"source": {"type": "digits"}},
+    "task": {"type": "diffusion", "note": "<script>alert('config')</script>"},
+    "model": {"type": "unet", "channels": 48, "empty": {}, "list": [1, "<b>"]},
+    "train": {"steps": 40},
+    "expected": {
+        "generation/class_agreement": [0.97, 1.0],
+        "generation/frechet": [None, 1.0],
+        "classifier/accuracy": [0.97, None],
+    },
+}
+PROTOCOL = {"n": 100, "nfe": 50, "features": "classifier:1234"}
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(CONFIG))
+    with Writer(path) as writer:
+        for step in range(1, 41):
+            loss = float("nan") if step == 7 else 1 / step
+            scalars = {"seconds": step, "train/loss": loss, "train/grad_norm": 2.0}
+            writer.scalars(step, scalars | {"train/images_per_second": 1234.0, "train/odd": step})
+            if step % 10 == 0:
+                n = 100 if step < 40 else 200
+                for ema in ("slow", "fast"):
+                    records = [
+                        Value("class_agreement", 0.9 + step / 500, 0.01, PROTOCOL),
+                        Value("frechet", 50 / step, None, PROTOCOL | {"n": n}),
+                    ]
+                    writer.evaluation(step, "generation", ema, records)
+                image = np.full((10, 10, 3), step, np.uint8)
+                caption = f"after <i>{step}</i> steps"
+                writer.evaluation(step, "samples", "slow", [Plate("grid", image, caption)])
+        writer.evaluation(40, "samples", "slow", [Plate("trajectory", image, "from noise")])
+    return path
+
+
+@pytest.fixture(scope="module")
+def text(workdir):
+    return write_report(workdir).read_text()
+
+
+@pytest.fixture(scope="module")
+def page(text):
+    return Page(text)
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags, their attributes, and the text by tag."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text, self._open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if not {"script", "style"} & set(self._open):
+            self.text.append(data)
+
+    def of(self, tag, css=None):
+        return [a for t, a in self.tags if t == tag and (css is None or css in _classes(a))]
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+def _classes(attributes):
+    return (attributes.get("class") or "").split()
+
+
+def test_it_holds_cards_curves_pictures_values_and_the_whole_config(page):
+    # Two curves, three other signals (images per second, odd; the NaN step is a gap), two measures.
+    assert len([a for a in page.of("svg") if a.get("role") == "img"]) == 4 + 2
+    labels = {a.get("aria-label") for a in page.of("svg")}
+    assert {"loss by step", "grad norm by step", "frechet by step"} <= labels
+    films = page.of("figure", "film")
+    assert len(films) == 2 and len(page.of("input")) == 1 + 1  # one slider, one search
+    steps = [a["data-step"] for a in page.of("img") if "data-step" in a]
+    assert steps == ["10", "20", "30", "40"]
+    for word in ("class agreement", "40", "channels", "48", "unet", "classifier:1234", "1,234"):
+        assert word in page.words
+
+
+def test_cards_say_what_was_expected_and_whether_it_was_met(page):
+    states = [_classes(a)[1:] for a in page.of("div", "card")]
+    assert states[:3] == [["met"], ["unmet"], ["missing"]]
+    assert "expected 0.97 to 1" in page.words and "expected at most 1" in page.words
+    assert "expected at least 0.97" in page.words and "not measured" in page.words
+
+
+def test_values_of_different_protocols_are_marked_with_the_key_that_differs(page):
+    assert "frechet †" in page.words and "class_agreement †" not in page.words
+    odd = [a for a in page.of("dt") if "odd" in _classes(a)]
+    assert len(odd) == 2  # the key `n`, in the rows of both averages
+
+
+def test_nothing_is_fetched_from_anywhere(page, text):
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, name, value)
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+
+
+def test_what_a_config_or_caption_holds_is_never_markup(page):
+    assert len(page.of("script")) == 1 and not page.of("i")
+    assert "<script>alert('config')</script>" in page.words
+    assert "after <i>40</i> steps" in page.words and '[1, "<b>"]' in page.words
+
+
+def test_ids_are_unique_and_every_reference_inside_the_page_resolves(page, text):
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
+    assert used <= set(ids)
+
+
+def test_sweeps_below_the_run_are_shown(workdir, tmp_path):
+    workdir = shutil.copytree(workdir, tmp_path / "digits")
+    sweep = Sweep("guidance <scale>", "runs/digits", {"eval.guidance": [1.0, 2.0]}, (0, 1))
+    cells = make_cells(sweep, "base")
+    save_sweep(sweep, cells, workdir / "sweeps" / "guidance")
+    run_grid(cells, lambda cell: [Value("recall", 0.25 + cell.seed)], workdir / "sweeps/guidance")
+    page = Page(write_report(workdir).read_text())
+    assert "Sweep: guidance <scale>" in page.words
+    assert len(page.of("table", "sortable")) == 1 and "0.8 ± 6.4" in page.words
+
+
+def test_a_run_that_has_only_begun_has_a_report(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    page = Page(write_report(tmp_path).read_text())
+    assert "The command was not recorded" in page.words
+
+
+def test_the_report_of_the_same_record_is_the_same_file(workdir, text):
+    assert write_report(workdir).read_text() == text
+
+
+def test_a_folder_that_is_no_run_is_one_clear_line_and_exit_code_2(tmp_path):
+    command = [sys.executable, "-m", "experiments.report", f"--workdir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("it holds no config.json")
+    assert "Traceback" not in done.stderr
+
+
+def test_smoothing_starts_at_the_first_value_and_passes_over_gaps():
+    values = np.array([4.0, np.nan, 4.0, 4.0])
+    np.testing.assert_allclose(figures.smooth(values, 3), 4.0)
+    assert figures.smooth(np.array([0.0, 1.0]), 3)[1] == pytest.approx(1 / 1.5)
+
+
+def test_plots_escape_their_words_and_take_colours_from_the_page():
+    svg = figures.line_plot([figures.Line("<a&b>", [1, 2], [3.0, 4.0])] * 2, 'x<"', "y")
+    assert "<a&b>" not in svg and "&lt;a&amp;b&gt;" in svg
+    assert "var(--s1)" in svg and "#0b0" not in svg
+    assert Page(svg).of("svg")[0]["aria-label"] == 'y by x<"'
+
+
+def test_a_plot_of_words_and_a_gap_still_draws():
+    line = figures.Line("a", ["ddim", "ddpm"], [1.0, 2.0], [0.1, None])
+    assert "ddpm" in figures.line_plot([line], "sampler", "frechet")
