@@ -41,6 +41,8 @@ class DataChoices:
 
     Attributes:
       train, test: sections of `make_source`; test may be left out.
+      image_shape: (height, width, channels) that the networks are made for; other data are
+        refused. None takes what the data have.
       transforms: of the training examples.
       eval_transforms: of evaluated examples.
       cache: keep decoded examples in memory: True, False or "auto".
@@ -49,6 +51,7 @@ class DataChoices:
 
     train: Mapping[str, Any]
     test: Mapping[str, Any] | None = None
+    image_shape: tuple[int, ...] | None = None
     transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
     eval_transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
     cache: bool | str = "auto"
@@ -105,10 +108,16 @@ class Assembly:
             self.data,
         )
         spec = self.loader.batch_spec()
+        shape, wanted = spec["image"].shape[1:], self.data.image_shape
+        if wanted is not None and shape != wanted:
+            raise ValueError(
+                f"the images of {self.source.info.name} are {shape}, but data.image_shape says "
+                f"{wanted}: add a resizing transform, or prepare the set at that size"
+            )
         self.task = make_task(
             self.config["task"],
             build_model(**self.config["model"], **self._outputs(spec)),
-            spec["image"].shape[1:],
+            shape,
             self.source.info.num_classes,
         )
         self.eval_choices, self.eval_sections = self._split_evals()
