@@ -51,7 +51,8 @@ class Process:
     @property
     def stdout(self) -> str:
         """What it has said so far."""
-        return (self._folder / "stdout").read_text()
+        path = self._folder / "stdout"
+        return path.read_text() if path.exists() else ""
 
     def until(self, said: str) -> None:
         """Returns when the run has written `said`, or has ended."""
