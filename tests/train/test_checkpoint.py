@@ -76,8 +76,7 @@ def test_a_step_with_a_file_cut_short_is_set_aside(run, tmp_path, how, caplog):
         same(state, before)
         assert (folder.parent / "unreadable" / "8").is_dir() and not (folder / "8").exists()
         assert "last good one, step 4" in caplog.text
-    largest = max(files(run), key=lambda n: (run.workdir / "checkpoints" / "8" / n).stat().st_size)
-    assert largest in aside
+    assert any("/d/" in name for name in aside)  # the arrays themselves
     assert {"state/_METADATA", "state/manifest.ocdbt", "meta/metadata"} <= set(aside)
 
 
