@@ -36,11 +36,11 @@ _TIME = _RNG.standard_normal(_SIZE).astype(np.float32)
 
 
 def network(z, t, xp):
-    """A random smooth function of the state and the time, near z as noise estimates are."""
+    """A random smooth function of the state and the time."""
     array = jnp.asarray if xp is jnp else torch.as_tensor
     flat = z.reshape(len(z), -1)
     hidden = xp.tanh(flat @ array(_W1) + array(_TIME) * (t * 0.004))
-    return (0.95 * flat + 0.2 * hidden @ array(_W2)).reshape(z.shape)
+    return (0.9 * flat + 0.8 * hidden @ array(_W2)).reshape(z.shape)
 
 
 def torch_network(z, t):
