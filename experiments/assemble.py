@@ -101,7 +101,7 @@ class Assembly:
                 self.source,
                 make_transforms(self.data.transforms),
                 self.choices.batch_size,
-                config.get("seed", 0),
+                self.config.get("seed", 0),
                 rows=sharding.local_rows(self.mesh, self.choices.batch_size),
                 cache=self.data.cache,  # type: ignore[arg-type]
             ),
@@ -126,7 +126,11 @@ class Assembly:
         """What the network must know of the data, where the config leaves it open."""
         task, classes = self.config["task"], self.source.info.num_classes
         known: dict[str, Any] = {"num_classes": task.get("num_classes", classes)}
-        if task["type"] == "diffusion":
+        if 0 < known["num_classes"] < classes:
+            raise ValueError(
+                f"task.num_classes={known['num_classes']}, but the data have {classes} classes"
+            )
+        if task.get("type") == "diffusion":
             channels = spec["image"].shape[-1]
             known["out_channels"] = channels * (2 if task.get("learned_variance") else 1)
         return {k: v for k, v in known.items() if k not in self.config["model"]}
@@ -229,8 +233,8 @@ class _Prefetching:
             start_step, prefetch=d.prefetch, threads=d.threads, workers=d.workers
         )
 
-    def batch(self, step: int) -> Mapping[str, np.ndarray]:
-        return self.loader.batch(step)
+    def batch(self, step: int, rows: Any = None) -> Mapping[str, np.ndarray]:
+        return self.loader.batch(step, rows)
 
     def batch_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         return self.loader.batch_spec()
