@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from diffjax.compiler import compiler_options
 from diffjax.diffusion import likelihood
 from diffjax.diffusion.grids import Grid, forward_grid, inverse_grid, make_grid
 from diffjax.diffusion.guidance import Guidance, bounded, classifier_free
@@ -219,7 +220,10 @@ class DiffusionTask:
         plan = choice.plan(self.schedule)
         # The scale is a number of the plan; what is left says which branches there are.
         shape = choice.guidance if not choice.guidance.guided else replace(choice.guidance, scale=0)
-        return _draw(self, shape, plan.rows.stochastic, trajectory, plan, *args)
+        static = (self, shape, plan.rows.stochastic, trajectory)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+            return _draw(*static, plan, *args)  # the caller compiles
+        return _compiled_draw()(*static, plan, *args)
 
     def noise_levels(self, which: str = "states", **recipe: Any) -> np.ndarray:
         """`sigma / alpha` of each frame of `trajectory`, `[T] float64`."""
@@ -334,7 +338,11 @@ class DiffusionTask:
         }
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@cache
+def _compiled_draw() -> Callable[..., Any]:
+    return jax.jit(_draw, static_argnums=(0, 1, 2, 3), compiler_options=compiler_options())
+
+
 def _draw(
     task: DiffusionTask,
     guidance: Guidance,
