@@ -10,7 +10,8 @@ import jax
 # matrix products alone gives convolutions back to the threaded kernels (measured on jax 0.10:
 # forward 1.7 times, weight gradient 2 to 3 times as fast on two cores, same results).
 CPU_OPTIONS: dict[str, str | bool] = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+    "xla_disable_hlo_passes": "cse_barrier_expander",
 }
 
 
