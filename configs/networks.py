@@ -1,4 +1,4 @@
-"""The published networks, as `task`-free `model` sections: `c.model = dict(NETWORKS["ddpm_cifar10"])`.
+"""The published networks, as `model` sections of a config without its task.
 
 Parameter counts of each are held by tests/models/test_parameter_counts.py. Image size is no part
 of a U-Net; the name says which resolution its attention was placed for.

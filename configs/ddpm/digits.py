@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs.common import make
+from configs.common import make, no_argument
 
 SAMPLING = dict(sampler="ddim", steps=25, guidance=1.5)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    if arg is not None:
-        raise ValueError(f"configs/ddpm/digits.py takes no argument, got {arg!r}")
+    no_argument(arg)
     return make(
         data=dict(
             train=dict(type="digits", split="train"),

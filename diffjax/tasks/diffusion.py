@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import flax.linen as nn
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from diffjax.compiler import compiler_options
 from diffjax.diffusion import likelihood
 from diffjax.diffusion.grids import Grid, forward_grid, inverse_grid, make_grid
 from diffjax.diffusion.guidance import Guidance, bounded, classifier_free
@@ -72,7 +73,10 @@ class DiffusionTask:
             )
 
     def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
-        del batch_spec  # the shape of an image is the task's own
+        if self.num_classes and "label" not in batch_spec:
+            raise ValueError(
+                f"task.num_classes={self.num_classes}, but the data have no labels: set it to 0"
+            )
         image = jnp.zeros((1, *self.image_shape), jnp.float32)
         label = jnp.zeros((1,), jnp.int32) if self.num_classes else None
         got = self.network.init(key, image, jnp.zeros((1,)), label=label, train=False)
@@ -86,7 +90,7 @@ class DiffusionTask:
             jnp.asarray(self.prediction.noise_input(self.schedule, level), jnp.float32), (len(z),)
         )
         z = over(self.prediction.input_scale(level), z) * z
-        out = self.network.apply({"params": params}, z, noise_input, label=label, **kw)
+        out: Any = self.network.apply({"params": params}, z, noise_input, label=label, **kw)
         out = out.astype(jnp.float32)
         if not self.learned_variance:
             return out, None
@@ -152,25 +156,30 @@ class DiffusionTask:
     # What is drawn from a trained model.
 
     def denoiser(
-        self, variables: Variables, label: Array | None, guidance: Any, negative: Array | None
+        self, variables: Variables, label: Array | None, guidance: Guidance, negative: Array | None
     ) -> Denoiser:
         """The guided denoiser of a batch of labels; `negative` labels stand in for the null
         class where given."""
         params = variables.params
+        self._check_guidance(guidance, negative is not None)
         if not self.num_classes:
-            if guidance.guided:
-                raise ValueError(
-                    "guidance needs a class-conditional model; this one has no "
-                    "classes (task.num_classes=0)"
-                )
             return bounded(lambda z, level: self.estimate(params, z, level, None), guidance)
-        if guidance.guided and not self.label_drop and negative is None:
+        if label is None:
+            raise ValueError("a class-conditional model draws by label: give label [B]")
+        null = jnp.full_like(label, self.num_classes) if negative is None else negative
+        return classifier_free(partial(self.estimate, params), label, null, guidance)
+
+    def _check_guidance(self, guidance: Guidance, negative: bool) -> None:
+        if guidance.guided and not self.num_classes:
+            raise ValueError(
+                "guidance needs a class-conditional model; this one has no "
+                "classes (task.num_classes=0)"
+            )
+        if guidance.guided and not self.label_drop and not negative:
             raise ValueError(
                 "guidance needs a null class, but the model was trained with "
                 "task.label_drop=0: train with label_drop > 0, or give negative labels"
             )
-        null = jnp.full_like(label, self.num_classes) if negative is None else negative
-        return classifier_free(partial(self.estimate, params), label, null, guidance)
 
     def sample(
         self,
@@ -215,7 +224,10 @@ class DiffusionTask:
         plan = choice.plan(self.schedule)
         # The scale is a number of the plan; what is left says which branches there are.
         shape = choice.guidance if not choice.guidance.guided else replace(choice.guidance, scale=0)
-        return _draw(self, shape, plan.rows.stochastic, trajectory, plan, *args)
+        static = (self, shape, plan.rows.stochastic, trajectory)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+            return _draw(*static, plan, *args)  # the caller compiles
+        return _compiled_draw()(*static, plan, *args)
 
     def noise_levels(self, which: str = "states", **recipe: Any) -> np.ndarray:
         """`sigma / alpha` of each frame of `trajectory`, `[T] float64`."""
@@ -251,7 +263,10 @@ class DiffusionTask:
             raise ValueError("encode and decode run ddim with eta=0, the deterministic sampler")
         rows = ddim(direction(choice.make_grid(self.schedule)))
         keys = per_row(jax.random.key(0), jnp.arange(len(z)))  # never drawn from: eta is 0
-        return sample(self.denoiser(variables, label, choice.guidance, None), rows, z, keys)
+        denoise = self.denoiser(variables, label, choice.guidance, None)
+        last = sample(denoise, rows, z, keys)
+        assert not isinstance(last, tuple)  # no trajectory was asked for
+        return last
 
     def bits_per_dim(
         self,
@@ -309,9 +324,13 @@ class DiffusionTask:
 
     def nfe(self, **recipe: Any) -> dict[str, Any]:
         """The protocol of a sampling recipe, `nfe` and every default spelled out."""
-        return make_recipe(**recipe).describe(self.schedule)
+        choice = make_recipe(**recipe)
+        # Told before anything is trained: negative labels are arguments of `sample` alone.
+        self._check_guidance(choice.guidance, False)
+        return choice.describe(self.schedule)
 
     def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
+        """All of the above, by name."""
         return {
             "sample": self.sample,
             "trajectory": self.trajectory,
@@ -323,7 +342,11 @@ class DiffusionTask:
         }
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@cache
+def _compiled_draw() -> Callable[..., Any]:
+    return jax.jit(_draw, static_argnums=(0, 1, 2, 3), compiler_options=compiler_options())
+
+
 def _draw(
     task: DiffusionTask,
     guidance: Guidance,
