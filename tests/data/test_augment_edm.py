@@ -110,6 +110,13 @@ def test_a_mark_moves_where_the_matrix_says(name):
     np.testing.assert_allclose(got, wanted[:2], atol=0.25)
 
 
+def test_the_changes_are_made_in_the_papers_order():
+    """Magnified to (6, 2), turned to (2, -6), stretched to (4, -3), moved by (2, -4)."""
+    p = known(scale=5.0, angle=np.pi / 2, stretch=5.0, dx=1.0, dy=-1.0)
+    got = forward_matrices(p, 32, 16)[0] @ (3, 1, 1)
+    np.testing.assert_allclose(got, (6, -7, 1), atol=1e-12)
+
+
 def test_directions_as_seen_on_a_screen():
     """Counterclockwise, right and down are what they say (rows run downwards)."""
     right = blob(0, 8)
