@@ -4,9 +4,8 @@ The network is told what was done to each image, so that samples, for which it i
 look like the images and not like the augmented ones.
 
 Against the authors' code: reflection at the borders has no end (theirs stops, at an extent that
-depends on the batch, and shows grey beyond), and the filter's true centre is used (theirs is taken
-as half a fine sample, which moves a turned image by up to 0.4 pixels). Rows of which only a flip
-was drawn skip the filter, whose way there and back is exact.
+depends on the batch, and is grey beyond), and rows of which nothing but a flip was drawn skip the
+filters, whose way there and back is exact. Else the pixels are the same for the same parameters.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from diffjax.diffusion.schedules import Schedule
 from diffjax.diffusion.timesteps import Times, Uniform
 from diffjax.diffusion.weightings import Simple, Weighting
 from diffjax.keys import Rng, normal, per_row, stream, uniform
+from diffjax.tasks.augment_label import told_of_augmentation
 from diffjax.tasks.base import Batch, LossOutput, Params, Variables
 
 
@@ -35,7 +36,8 @@ class DiffusionTask:
     """Pixel diffusion, unconditional or by class.
 
     Attributes:
-      network: `(x, noise_input [B], *, label, tokens, token_mask, extra, train) -> [B, H, W, C']`.
+      network: `(x, noise_input [B], *, label, tokens, token_mask, extra, train) -> [B, H, W, C']`;
+        one with `augment_dim` n > 0 is trained on batches with `augment [B, n]`, its `extra`.
       image_shape: (H, W, C) of one image, or (D,) of one point.
       schedule, prediction, weighting, times: the axes of the loss.
       num_classes: classes conditioned on, 0 for none; label `num_classes` is the null class.
@@ -120,7 +122,9 @@ class DiffusionTask:
         label = self._dropped(batch["label"], rng, train) if self.num_classes else None
         # Microbatches share a key and differ in their first row.
         dropout = jax.random.fold_in(rng.batch("dropout"), rng.rows[0])
-        kw = {"rngs": {"dropout": dropout}} if train else {}
+        kw = told_of_augmentation(self.network, batch, train)
+        if train:
+            kw["rngs"] = {"dropout": dropout}
         out, v = self._output(params, z, level, label, train=train, **kw)
         loss, mse = denoising_loss(
             out, x, eps, level, self.schedule, self.prediction, self.weighting
