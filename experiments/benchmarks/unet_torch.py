@@ -1,4 +1,4 @@
-"""Benchmark worker: the same U-Net in PyTorch (diffusers), forward and train step."""
+"""Benchmark worker: the same U-Net in PyTorch (diffusers), and its DDIM of 50 steps."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def unet2d_kwargs(shape: Shape) -> dict[str, Any]:
     )
 
 
-def build(shape_name: str, threads: int, layout: str, dtype: str):
-    """(facts, operations); the optimizer is torch's fused Adam, its fastest."""
+def build(shape_name: str, threads: int, layout: str, dtype: str, names: list[str]):
+    """(facts, operations called `names`); the optimizer is torch's fused Adam, its fastest."""
     import diffusers
     import torch
 
@@ -65,9 +65,21 @@ def build(shape_name: str, threads: int, layout: str, dtype: str):
         optimizer.step()
         finish()
 
+    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+
+    def draw():
+        scheduler.set_timesteps(50)
+        z = torch.randn_like(x)
+        with torch.no_grad(), cast:
+            for step in scheduler.timesteps:
+                z = scheduler.step(model(z, step).sample, step, z).prev_sample
+        finish()
+
     facts = {"parameters": sum(p.numel() for p in model.parameters()), "backend": device}
-    return facts, {"forward": forward, "train step": train_step}
+    operations = {"forward": forward, "train step": train_step, "ddim 50": draw}
+    return facts, {name: operations[name] for name in names}
 
 
 if __name__ == "__main__":
-    serve(lambda: build(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]))
+    shape, threads, layout, dtype, names = sys.argv[1:]
+    serve(lambda: build(shape, int(threads), layout, dtype, names.split(",")))
