@@ -20,11 +20,11 @@ RUN = [
     "matplotlib",
     "Jinja2",
     "rich",
-    "tensorboardX",
 ]
 NOTEBOOK = ["nbformat", "nbclient", "ipykernel"]
 TEST = [
     "pytest",
+    "tensorboardX",  # the tests read our event files back with it
     "ruff",
     "pyright[nodejs]",
     *NOTEBOOK,

@@ -30,3 +30,12 @@ def choose(arg: str | None, options: dict[str, Any], default: str) -> Any:
     if name not in options:
         raise ValueError(f"config argument {name!r} is unknown; known: {', '.join(options)}")
     return options[name]
+
+
+def no_argument(arg: str | None) -> None:
+    """Refuses an argument where a config takes none."""
+    if arg is not None:
+        raise ValueError(f"this config takes no argument, got {arg!r}")
+
+
+IMAGE_FLIP = ({"type": "random_flip"}, {"type": "to_float"})

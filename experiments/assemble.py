@@ -41,6 +41,8 @@ class DataChoices:
 
     Attributes:
       train, test: sections of `make_source`; test may be left out.
+      image_shape: (height, width, channels) that the networks are made for; other data are
+        refused. None takes what the data have.
       transforms: of the training examples.
       eval_transforms: of evaluated examples.
       cache: keep decoded examples in memory: True, False or "auto".
@@ -49,6 +51,7 @@ class DataChoices:
 
     train: Mapping[str, Any]
     test: Mapping[str, Any] | None = None
+    image_shape: tuple[int, ...] | None = None
     transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
     eval_transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
     cache: bool | str = "auto"
@@ -98,17 +101,23 @@ class Assembly:
                 self.source,
                 make_transforms(self.data.transforms),
                 self.choices.batch_size,
-                config.get("seed", 0),
+                self.config.get("seed", 0),
                 rows=sharding.local_rows(self.mesh, self.choices.batch_size),
                 cache=self.data.cache,  # type: ignore[arg-type]
             ),
             self.data,
         )
         spec = self.loader.batch_spec()
+        shape, wanted = spec["image"].shape[1:], self.data.image_shape
+        if wanted is not None and shape != wanted:
+            raise ValueError(
+                f"the images of {self.source.info.name} are {shape}, but data.image_shape says "
+                f"{wanted}: add a resizing transform, or prepare the set at that size"
+            )
         self.task = make_task(
             self.config["task"],
             build_model(**self.config["model"], **self._outputs(spec)),
-            spec["image"].shape[1:],
+            shape,
             self.source.info.num_classes,
         )
         self.eval_choices, self.eval_sections = self._split_evals()
@@ -117,7 +126,11 @@ class Assembly:
         """What the network must know of the data, where the config leaves it open."""
         task, classes = self.config["task"], self.source.info.num_classes
         known: dict[str, Any] = {"num_classes": task.get("num_classes", classes)}
-        if task["type"] == "diffusion":
+        if 0 < known["num_classes"] < classes:
+            raise ValueError(
+                f"task.num_classes={known['num_classes']}, but the data have {classes} classes"
+            )
+        if task.get("type") == "diffusion":
             channels = spec["image"].shape[-1]
             known["out_channels"] = channels * (2 if task.get("learned_variance") else 1)
         return {k: v for k, v in known.items() if k not in self.config["model"]}
@@ -220,8 +233,8 @@ class _Prefetching:
             start_step, prefetch=d.prefetch, threads=d.threads, workers=d.workers
         )
 
-    def batch(self, step: int) -> Mapping[str, np.ndarray]:
-        return self.loader.batch(step)
+    def batch(self, step: int, rows: Any = None) -> Mapping[str, np.ndarray]:
+        return self.loader.batch(step, rows)
 
     def batch_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         return self.loader.batch_spec()

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs.common import make
+from configs.common import make, no_argument
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    if arg is not None:
-        raise ValueError(f"configs/classifier/digits.py takes no argument, got {arg!r}")
+    no_argument(arg)
     return make(
         data=dict(
             train=dict(type="digits", split="train"),

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs.common import make
+from configs.common import make, no_argument
 
-SAMPLING = dict(sampler="ddim", steps=25, guidance=1.5)
+SAMPLING = dict(sampler="ddim", steps=25, guidance=1.25)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    if arg is not None:
-        raise ValueError(f"configs/ddpm/digits.py takes no argument, got {arg!r}")
+    no_argument(arg)
     return make(
         data=dict(
             train=dict(type="digits", split="train"),
@@ -22,7 +21,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         model=dict(
             type="unet",
-            channels=32,
+            channels=24,
             channel_mult=(1, 2),
             blocks=1,
             attention_resolutions=(4,),
@@ -40,10 +39,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         optim=dict(type="adam", lr=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
         ema=dict(slow=dict(half_life=10_000, ramp=0.1)),
-        train=dict(steps=2000, batch_size=128, checkpoint_every=500, log_every=100),
+        train=dict(steps=1200, batch_size=128, checkpoint_every=300, log_every=100),
         features=dict(config="configs/classifier/digits.py"),
         evals=dict(
-            samples=dict(type="samples", pred_kw=SAMPLING, ema="slow", every=500),
+            samples=dict(type="samples", pred_kw=SAMPLING, ema="slow", every=300),
             generation=dict(
                 type="generation", pred_kw=SAMPLING, ema="slow", num_samples=1000, seeds=(0,)
             ),

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from diffjax.models.choices import pick
 from diffjax.nn.attention import SpatialAttention, SpatialCrossAttention, count_heads
 from diffjax.nn.convolution import Conv
+from diffjax.nn.cpu import fence
 from diffjax.nn.embeddings import (
     LabelTable,
     NoiseMLP,
@@ -148,10 +149,9 @@ class UNet(nn.Module):
         h = self._block(style, h, h.shape[-1], "mid_1", False)(h, *told)
         h = self._decode(h, skips, style, told)
         # The last normalisation and convolution run in float32, as ADM's do.
-        h = GroupNorm(self.norm_groups, self.norm_eps, self.norm_min_channels, name="norm_out")(
-            h.astype(jnp.float32)
-        )
-        return Conv(self.out_channels, kernel_init=family.final, name="conv_out")(jax.nn.silu(h))
+        norm = (self.norm_groups, self.norm_eps, self.norm_min_channels, True)
+        h = GroupNorm(*norm, name="norm_out")(h.astype(jnp.float32))
+        return Conv(self.out_channels, kernel_init=family.final, name="conv_out")(h)
 
     def _choices(self) -> tuple[Init, BlockStyle]:
         """The named choices, checked."""
@@ -255,7 +255,7 @@ class UNet(nn.Module):
                 attention = h.shape[1] in self.attention_resolutions
                 if self.decoder_attention == "last":
                     attention = attention and i == self.blocks
-                h = jnp.concatenate([h, skips.pop()], axis=-1)
+                h = fence(jnp.concatenate([h, skips.pop()], axis=-1))
                 name = f"up_{level}_{i}"
                 h = self._block(style, h, self.channels * mult, name, attention)(h, *told)
         return h

@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
+from diffjax.nn.cpu import fence
 from diffjax.nn.initialisers import Init
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import GroupNorm, LayerNorm
@@ -76,7 +77,7 @@ class SpatialAttention(nn.Module):
         q, k, v = (split_heads(z, self.heads) for z in jnp.split(qkv, 3, axis=-1))
         y = attend(q, k, v).reshape(b, h, w, c)
         y = Dense(c, kernel_init=init.final, dtype=self.dtype, name="proj")(y)
-        return (x + y) * jnp.asarray(self.skip_scale, x.dtype)
+        return fence((x + y) * jnp.asarray(self.skip_scale, x.dtype))
 
 
 class SpatialCrossAttention(nn.Module):
@@ -106,4 +107,4 @@ class SpatialCrossAttention(nn.Module):
         v = split_heads(Dense(c, name="value", **kinds)(context), self.heads)
         y = attend(q, k, v, mask).reshape(b, h, w, c)
         y = Dense(c, kernel_init=init.final, dtype=self.dtype, name="proj")(y)
-        return (x + y) * jnp.asarray(self.skip_scale, x.dtype)
+        return fence((x + y) * jnp.asarray(self.skip_scale, x.dtype))

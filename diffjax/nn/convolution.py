@@ -8,6 +8,7 @@ from jax import Array
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
+from diffjax.nn.cpu import add_bias, fence, fence_cotangent
 from diffjax.nn.initialisers import BiasInit, xavier, zero_bias
 from diffjax.nn.linear import matmul
 
@@ -47,8 +48,8 @@ class Conv(nn.Module):
         fan_in = k * k * x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (k, k, x.shape[-1], self.features))
         padding = (k // 2, k // 2) if self.padding is None else tuple(self.padding)
-        y = conv2d(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, padding)
+        y = conv2d(fence(x.astype(self.dtype)), kernel.astype(self.dtype), self.stride, padding)
         if self.use_bias:
             bias = self.param("bias", self.bias_init(fan_in), (self.features,))
-            y = y + bias.astype(self.dtype)
-        return y
+            y = add_bias(y, bias.astype(self.dtype))
+        return fence_cotangent(y)

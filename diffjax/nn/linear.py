@@ -7,6 +7,7 @@ from jax import Array
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 
+from diffjax.nn.cpu import add_bias
 from diffjax.nn.initialisers import BiasInit, xavier, zero_bias
 
 
@@ -35,5 +36,5 @@ class Dense(nn.Module):
         y = matmul(x.astype(self.dtype), kernel.astype(self.dtype))
         if self.use_bias:
             bias = self.param("bias", self.bias_init(fan_in), (self.features,))
-            y = y + bias.astype(self.dtype)
+            y = add_bias(y, bias.astype(self.dtype))
         return y

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from diffjax.nn.cpu import affine, moments
 from diffjax.nn.initialisers import ones, zeros
 
 
@@ -15,12 +16,13 @@ class GroupNorm(nn.Module):
 
     `groups` is capped so that each holds at least `min_channels` (Karras et al. 2022 keep 4).
     A conditional `scale`, `shift [B, C]`, as in ADM's GN(x) (1 + scale) + shift, costs nothing:
-    everything ends in one multiplication and one addition per element.
+    everything ends in one multiplication and one addition per element. `activate` appends a SiLU.
     """
 
     groups: int
     eps: float
     min_channels: int = 1
+    activate: bool = False
 
     @nn.compact
     def __call__(self, x: Array, scale: Array | None = None, shift: Array | None = None) -> Array:
@@ -33,25 +35,23 @@ class GroupNorm(nn.Module):
                 f"GroupNorm {self.name}: {channels} channels do not divide into {groups} groups; "
                 "set norm_groups to a divisor of every level's channels"
             )
-        mean, var = _group_moments(x, groups)
+        flat = x.reshape(x.shape[0], -1, channels)
+        mean, var = _group_moments(flat, groups)
         a = gamma * jax.lax.rsqrt(var + self.eps)
         b = beta - mean * a
         if scale is not None and shift is not None:
             gain = 1.0 + scale.astype(jnp.float32)
             a, b = a * gain, b * gain + shift.astype(jnp.float32)
-        y = x.astype(jnp.float32) * a[:, None, None, :] + b[:, None, None, :]
-        return y.astype(x.dtype)
+        return affine(flat, a, b, self.activate).reshape(x.shape)
 
 
 def _group_moments(x: Array, groups: int) -> tuple[Array, Array]:
-    """Mean and variance of `x [B, H, W, C]` over space and each group, given per channel `[B, C]`.
+    """Mean and variance of `x [B, N, C]` over N and each group, given per channel `[B, C]`.
 
     Moments are taken per channel first, which needs no transposition, and mixed afterwards.
     """
-    x = x.astype(jnp.float32)
-    b, channels = x.shape[0], x.shape[-1]
-    first = x.mean(axis=(1, 2)).reshape(b, groups, -1).mean(axis=-1)
-    second = jnp.square(x).mean(axis=(1, 2)).reshape(b, groups, -1).mean(axis=-1)
+    b, _, channels = x.shape
+    first, second = (m.reshape(b, groups, -1).mean(axis=-1) for m in moments(x))
     # Rounding can make the difference slightly negative where the group is constant.
     var = jnp.maximum(second - jnp.square(first), 0.0)
     repeat = channels // groups

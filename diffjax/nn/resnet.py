@@ -11,6 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from diffjax.nn.convolution import Conv
+from diffjax.nn.cpu import fence
 from diffjax.nn.initialisers import Init
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import GroupNorm
@@ -61,25 +62,26 @@ class ResBlock(nn.Module):
     def __call__(self, x: Array, embedding: Array, train: bool) -> Array:
         s = self.style
         kinds = {"kernel_init": s.init.kernel, "bias_init": s.init.bias, "dtype": s.dtype}
-        h = jax.nn.silu(GroupNorm(s.groups, s.eps, s.min_channels, name="norm1")(x))
+        norm = (s.groups, s.eps, s.min_channels, True)
+        h = GroupNorm(*norm, name="norm1")(x)
         h, skip = self._resample(h), self._resample(x)
         h = Conv(self.features, name="conv1", **kinds)(h)
 
         wide = self.features * (2 if s.scale_shift else 1)
         e = Dense(wide, name="embed", **kinds)(jax.nn.silu(embedding))
-        norm2 = GroupNorm(s.groups, s.eps, s.min_channels, name="norm2")
+        norm2 = GroupNorm(*norm, name="norm2")
         if s.scale_shift:
             scale, shift = jnp.split(e, 2, axis=-1)
             h = norm2(h, scale, shift)
         else:
             h = norm2(h + e[:, None, None, :])
-        h = nn.Dropout(s.dropout, deterministic=not train)(jax.nn.silu(h))
+        h = nn.Dropout(s.dropout, deterministic=not train)(h)
         h = Conv(self.features, kernel_init=s.init.final, dtype=s.dtype, name="conv2")(h)
 
         resampled = s.project_resampled and self.resample is not None
         if x.shape[-1] != self.features or resampled:
             skip = Conv(self.features, kernel=1, name="skip", **kinds)(skip)
-        return (skip + h) * jnp.asarray(s.skip_scale, h.dtype)
+        return fence((skip + h) * jnp.asarray(s.skip_scale, h.dtype))
 
     def _resample(self, x: Array) -> Array:
         if self.resample is None:

@@ -46,7 +46,7 @@ class ClassificationTask:
     ) -> LossOutput:
         """Cross-entropy in nats against smoothed labels."""
         dropout = jax.random.fold_in(rng.batch("dropout"), rng.rows[0])
-        kw = {"rngs": {"dropout": dropout}} if train else {}
+        kw: dict[str, Any] = {"rngs": {"dropout": dropout}} if train else {}
         logits, _ = self.network.apply({"params": params}, batch["image"], train=train, **kw)
         hot = jax.nn.one_hot(batch["label"], self.num_classes)
         logits = logits.astype(jnp.float32)

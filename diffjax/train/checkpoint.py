@@ -6,8 +6,9 @@ steps before it as they were.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Checkpoints:
                 force=True,
             )
         except Exception as error:
-            raise self._failed(error) from error
+            raise self.failed("save a checkpoint", error) from error
 
     def wait(self) -> None:
         """Until the save under way is on disk.
@@ -78,7 +79,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
         except Exception as error:
-            raise self._failed(error) from error
+            raise self.failed("save a checkpoint", error) from error
 
     def restore(self, like: TrainState) -> tuple[TrainState, Mapping[str, Any]] | None:
         """The latest readable step, onto the shapes and shardings of `like`; None when there is no
@@ -133,19 +134,32 @@ class Checkpoints:
         self._manager.reload()
         return target
 
-    def _failed(self, error: Exception) -> SaveError:
+    def failed(self, what: str, error: Exception) -> SaveError:
+        """The error of a write that failed: why, and what is left."""
         steps = self.steps()
         last = f"step {steps[-1]} is the last good one" if steps else "no step was saved yet"
-        reason = next((line for line in _reasons(error) if "space" in line.lower()), None)
-        reason = reason or _reasons(error)[0]
-        return SaveError(f"could not save a checkpoint in {self.folder}: {reason}; {last}")
+        reasons = _reasons(error)
+        reason = next((line for line in reasons if "space" in line.lower()), reasons[0])
+        return SaveError(f"could not {what} in {self.folder.parent}: {reason}; {last}")
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """What fails to be written inside is a SaveError that says which step is left."""
+        try:
+            yield
+        except OSError as error:
+            raise self.failed("write the record", error) from error
 
     def reached_preemption(self, step: int) -> bool:
         """With `jax.distributed`: whether every process has agreed to save at this step."""
         return self._manager.reached_preemption(step)
 
     def close(self) -> None:
-        self._manager.close()
+        """Stops the threads that save; the error of a save that failed was raised before."""
+        try:
+            self._manager.close()
+        except Exception as error:
+            logging.debug("closing the checkpoints of %s: %s", self.folder, error)
 
 
 def _reasons(error: BaseException) -> list[str]:

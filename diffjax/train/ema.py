@@ -26,17 +26,26 @@ class EMA:
     half_life: float
     ramp: float | None = None
 
-    def decay(self, step: Array, batch_size: int) -> Array:
-        """The weight of the old average at update number `step` (from 0), [] float32."""
+    def __post_init__(self) -> None:
+        if self.half_life <= 0 or (self.ramp is not None and self.ramp <= 0):
+            raise ValueError(
+                f"an ema needs half_life > 0 images and ramp > 0 (or None), not {self.half_life} "
+                f"and {self.ramp}"
+            )
+
+    def share(self, step: Array, batch_size: int) -> Array:
+        """The weight of the new parameters at update number `step` (from 0), [] float32: 1 minus
+        the decay, without the loss of digits that 1 - 0.9999 has."""
         half_life = jnp.float32(self.half_life)
         if self.ramp is not None:
             seen = step.astype(jnp.float32) * batch_size
             half_life = jnp.minimum(half_life, jnp.maximum(self.ramp * seen, 1e-8))
-        return jnp.exp2(-batch_size / half_life)
+        return -jnp.expm1(-batch_size * math.log(2) / half_life)
 
     def update(self, average: Params, params: Params, step: Array, batch_size: int) -> Params:
-        decay = self.decay(step, batch_size)
-        return jax.tree.map(lambda a, p: p + decay * (a - p), average, params)
+        """The average after update number `step`."""
+        share = self.share(step, batch_size)
+        return jax.tree.map(lambda a, p: a + share * (p - a), average, params)
 
 
 def images_of_decay(decay: float, batch_size: int) -> float:

@@ -2,151 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Generator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
-from absl import logging
 
-from diffjax.tasks.base import Params, Task
+from diffjax.tasks.base import Params
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
-from diffjax.train.ema import EMA
 from diffjax.train.guard import NonFiniteError, diagnose, write_bundle
-from diffjax.train.optim import Optimizer, learning_rate, make_optimizer
-from diffjax.train.progress import Progress
+from diffjax.train.record import Recorder
+from diffjax.train.run import Evaluations, Run, TrainChoices, build_state, compile_step
 from diffjax.train.state import RUNNING, TrainState
-from diffjax.train.step import StepChoices, init_state, make_train_step, several
-from diffjax.train.writer import Writer
+
+__all__ = ["Evaluations", "Preempted", "Run", "TrainChoices", "build_state", "train"]
 
 
 class Preempted(RuntimeError):
     """The run was told to stop (SIGTERM) and has saved its state."""
-
-
-class Loader(Protocol):
-    """Batches as a function of the step; see `diffjax.data.loader`."""
-
-    def iterate(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]: ...
-
-    def batch(self, step: int) -> Mapping[str, np.ndarray]: ...
-
-    def batch_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]: ...
-
-    def fingerprint(self) -> Mapping[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class TrainChoices:
-    """Config section `train`.
-
-    Attributes:
-      steps: updates of the whole run.
-      batch_size: images per update, over all devices.
-      checkpoint_every: updates between checkpoints.
-      log_every: updates between records.
-      steps_per_dispatch: updates run by one call into the device.
-      grad_accum: microbatches per update.
-      on_nonfinite: stop or skip.
-      keep: checkpoints kept; keep_every: steps divisible by it are kept for good, 0 for none.
-    """
-
-    steps: int
-    batch_size: int
-    checkpoint_every: int = 1000
-    log_every: int = 100
-    steps_per_dispatch: int = 1
-    grad_accum: int = 1
-    on_nonfinite: str = "stop"
-    keep: int = 2
-    keep_every: int = 0
-
-    def __post_init__(self) -> None:
-        k = self.steps_per_dispatch
-        for name in ("steps", "checkpoint_every", "log_every", "keep_every"):
-            if getattr(self, name) % k:
-                raise ValueError(
-                    f"train.{name}={getattr(self, name)} is not a multiple of "
-                    f"train.steps_per_dispatch={k}: the run could not stop there"
-                )
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every", "keep"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name}={getattr(self, name)} must be at least 1")
-        self.step_choices()
-
-    def step_choices(self) -> StepChoices:
-        return StepChoices(self.batch_size, self.grad_accum, self.on_nonfinite)
-
-
-class Evaluations(Protocol):
-    """What is measured along the way; the loop writes down whatever it yields."""
-
-    def due(self, step: int, last: bool) -> bool:
-        """Whether anything is measured after `step` updates."""
-        ...
-
-    def run(
-        self, step: int, state: TrainState, frozen: Params, last: bool
-    ) -> Iterator[tuple[str, str | None, Iterable[Any]]]:
-        """`(evaluator's name, which average of the weights, its records)`, one after another."""
-        ...
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything a run is made of."""
-
-    task: Task
-    loader: Loader
-    choices: TrainChoices
-    optimizer: Optimizer
-    emas: Mapping[str, EMA]
-    mesh: jax.sharding.Mesh
-    seed: int
-    workdir: Path
-    config: Mapping[str, Any]
-
-
-def build_state(run: Run) -> tuple[TrainState, Params, Any]:
-    """Fresh, sharded state and frozen towers, and the state's shardings."""
-    sharding.check_batch(run.choices.batch_size, run.choices.grad_accum, run.mesh)
-    optimizer = make_optimizer(run.optimizer, run.choices.steps)
-
-    def init(key: jax.Array) -> tuple[TrainState, Params]:
-        return init_state(run.task, optimizer, run.emas, key, run.loader.batch_spec())
-
-    key = jax.random.key(run.seed)
-    places = sharding.shardings(jax.eval_shape(init, key), run.mesh)
-    options = None
-    if jax.default_backend() == "cpu":
-        # Initialisation runs once: compiling it well costs more than it could save.
-        options = {
-            "xla_backend_optimization_level": 0,
-            "xla_llvm_disable_expensive_passes": True,
-        }
-    state, frozen = jax.jit(init, out_shardings=places, compiler_options=options)(key)
-    return state, frozen, places
-
-
-def compile_step(run: Run, places: Any) -> Callable:
-    """The jitted step (of `steps_per_dispatch` updates), its state donated."""
-    optimizer = make_optimizer(run.optimizer, run.choices.steps)
-    step = make_train_step(
-        run.task, optimizer, run.emas, run.choices.step_choices(), jax.random.key(run.seed)
-    )
-    stacked = run.choices.steps_per_dispatch > 1
-    state_places, _ = places
-    return jax.jit(
-        several(step) if stacked else step,
-        donate_argnums=0,
-        out_shardings=(state_places, sharding.replicated(run.mesh)),
-    )
 
 
 def train(run: Run, evaluations: Evaluations | None = None) -> TrainState:
@@ -156,22 +33,28 @@ def train(run: Run, evaluations: Evaluations | None = None) -> TrainState:
       ValueError: the choices, the mesh or the checkpoint do not fit.
       NonFiniteError, SaveError, Preempted: the run stopped early; the state on disk is good.
     """
-    with jax.set_mesh(run.mesh):
+    with jax.set_mesh(run.mesh), contextlib.ExitStack() as stack:
         state, frozen, places = build_state(run)
         checkpoints = Checkpoints(
             run.workdir / "checkpoints", run.choices.keep, run.choices.keep_every or None
         )
-        try:
-            state = _resumed(run, checkpoints, state)
-            return _loop(run, state, frozen, places, checkpoints, evaluations)
-        finally:
-            checkpoints.close()
+        stack.callback(checkpoints.close)
+        state, unrecorded = _resumed(run, checkpoints, state)
+        sigterm = stack.enter_context(_Sigterm())
+        with checkpoints.guarded():
+            record = Recorder(run, int(state.step), unrecorded)
+        stack.callback(record.close)
+        session = _Session(run, frozen, checkpoints, record, evaluations, sigterm)
+        return session.train(state, compile_step(run, places))
 
 
-def _resumed(run: Run, checkpoints: Checkpoints, fresh: TrainState) -> TrainState:
+def _resumed(
+    run: Run, checkpoints: Checkpoints, fresh: TrainState
+) -> tuple[TrainState, Mapping[str, list[float]]]:
+    """The state to go on from, and the metrics of its steps that are in no record yet."""
     restored = checkpoints.restore(fresh)
     if restored is None:
-        return fresh
+        return fresh, {}
     state, meta = restored
     here, there = dict(run.loader.fingerprint()), meta["data"]["fingerprint"]
     differ = [k for k in here if here[k] != there.get(k)]
@@ -180,24 +63,27 @@ def _resumed(run: Run, checkpoints: Checkpoints, fresh: TrainState) -> TrainStat
             f"the checkpoint in {run.workdir} was trained on other data: "
             + "; ".join(f"{k} was {there.get(k)!r}, is {here[k]!r}" for k in differ)
         )
-    logging.info("Resuming at step %d of %d", int(state.step), run.choices.steps)
-    return state
-
-
-def _meta(run: Run, step: int) -> dict[str, Any]:
-    data = {"next_index": step, "fingerprint": dict(run.loader.fingerprint())}
-    return {"config": dict(run.config), "data": data, "seed": run.seed}
+    left, k = run.choices.steps - int(state.step), run.choices.steps_per_dispatch
+    if left % k:
+        raise ValueError(
+            f"the checkpoint in {run.workdir} is of step {int(state.step)}, from where "
+            f"train.steps_per_dispatch={k} does not lead to step {run.choices.steps}: take 1, or "
+            f"another divisor of {left}"
+        )
+    return state, meta.get("unrecorded", {})
 
 
 class _Sigterm:
-    """A flag raised by SIGTERM, where signals can be caught (the main thread)."""
+    """A flag raised by SIGTERM, where signals can be caught (the main thread). With several
+    processes JAX catches it, for they must agree on the step that they save at."""
 
     def __init__(self) -> None:
         self.raised = False
 
     def __enter__(self) -> _Sigterm:
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
+        main = threading.current_thread() is threading.main_thread()
+        self._caught = main and jax.process_count() == 1
+        if self._caught:
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
@@ -205,105 +91,112 @@ class _Sigterm:
         self.raised = True
 
     def __exit__(self, *_: Any) -> None:
-        if self._main:
+        if self._caught:
             signal.signal(signal.SIGTERM, self._before)
 
 
-def _dispatches(run: Run, start: int) -> Iterator[tuple[int, dict[str, jax.Array]]]:
+def _dispatches(run: Run, start: int) -> Generator[tuple[int, dict[str, jax.Array]], None, None]:
     """`(step after the dispatch, its batches on the devices)` from `start` to the end."""
     k, size = run.choices.steps_per_dispatch, run.choices.batch_size
+    if start >= run.choices.steps:
+        return
     batches = run.loader.iterate(start)
-    for after in range(start + k, run.choices.steps + 1, k):
-        if k == 1:
-            local = next(batches)
-        else:
-            group = [next(batches) for _ in range(k)]
-            local = {name: np.stack([b[name] for b in group]) for name in group[0]}
-        yield after, sharding.to_devices(local, run.mesh, size, stacked=k > 1)
-
-
-def _loop(
-    run: Run,
-    state: TrainState,
-    frozen: Params,
-    places: Any,
-    checkpoints: Checkpoints,
-    evaluations: Evaluations | None,
-) -> TrainState:
-    choices, start = run.choices, int(state.step)
-    step_fn = compile_step(run, places)
-    record = Recorder(run, start)
-    window: list[Mapping[str, jax.Array]] = []
     try:
-        with _Sigterm() as sigterm:
-            for step, batch in _dispatches(run, start):
-                state, metrics = step_fn(state, frozen, batch)
-                window.append(metrics)
+        for after in range(start + k, run.choices.steps + 1, k):
+            if k == 1:
+                local = next(batches)
+            else:
+                group = [next(batches) for _ in range(k)]
+                local = {name: np.stack([b[name] for b in group]) for name in group[0]}
+            yield after, sharding.to_devices(local, run.mesh, size, stacked=k > 1)
+    finally:
+        getattr(batches, "close", lambda: None)()
+
+
+class _Session:
+    """The steps, saves, records and evaluations of one process's part of a run."""
+
+    def __init__(
+        self,
+        run: Run,
+        frozen: Params,
+        checkpoints: Checkpoints,
+        record: Recorder,
+        evaluations: Evaluations | None,
+        sigterm: _Sigterm,
+    ):
+        self.run, self.frozen, self.checkpoints = run, frozen, checkpoints
+        self.record, self.evaluations, self.sigterm = record, evaluations, sigterm
+        self._saved: int | None = None
+
+    def train(self, state: TrainState, step_fn: Any) -> TrainState:
+        """All steps that are left."""
+        choices, start = self.run.choices, int(state.step)
+        self._saved = start or None
+        if start:  # The run may have been killed during the evaluations of this very step.
+            self.evaluate(start, state)
+        with contextlib.closing(_dispatches(self.run, start)) as dispatches:
+            for step, batch in dispatches:
+                state, metrics = step_fn(state, self.frozen, batch)
+                self.record.add(metrics)
                 last = step == choices.steps
-                stopping = sigterm.raised or checkpoints.reached_preemption(step)
+                stopping = self.sigterm.raised or self.checkpoints.reached_preemption(step)
                 logs = step % choices.log_every == 0 or last
                 saves = step % choices.checkpoint_every == 0 or last or stopping
                 if logs or saves:
-                    _check_halted(run, state, frozen)
+                    _check_halted(self.run, state, self.frozen)
                 if logs:
-                    record.scalars(step, window)
-                    window = []
+                    with self.checkpoints.guarded():
+                        self.record.scalars(step)
                 if saves:
-                    checkpoints.save(step, state, _meta(run, step))
+                    self.save(step, state)
                 if stopping and not last:
-                    checkpoints.wait()
-                    raise Preempted(
-                        f"stopped by SIGTERM at step {step} of {choices.steps}; saved in "
-                        f"{checkpoints.folder}: the same command goes on from there"
-                    )
-                if evaluations is not None and not last and evaluations.due(step, False):
-                    record.evaluations(step, evaluations.run(step, state, frozen, False))
-        checkpoints.wait()
-        if evaluations is not None and evaluations.due(choices.steps, True):
-            record.evaluations(choices.steps, evaluations.run(choices.steps, state, frozen, True))
+                    self.stop(step, state)
+                self.evaluate(step, state)
+        self.checkpoints.wait()
         return state
-    finally:
-        record.close()
+
+    def save(self, step: int, state: TrainState) -> None:
+        """Starts to save this step."""
+        self.checkpoints.save(step, state, _meta(self.run, step, self.record.unrecorded()))
+        self._saved = step
+
+    def stop(self, step: int, state: TrainState) -> None:
+        """Ends the run here, on disk."""
+        if self._saved != step:
+            _check_halted(self.run, state, self.frozen)
+            self.save(step, state)
+        self.checkpoints.wait()
+        raise Preempted(
+            f"stopped by SIGTERM at step {step} of {self.run.choices.steps}; saved in "
+            f"{self.checkpoints.folder}: the same command goes on from there"
+        )
+
+    def evaluate(self, step: int, state: TrainState) -> None:
+        """What is due after this step."""
+        last = step == self.run.choices.steps
+        if self.evaluations is None or not self.evaluations.due(step, last):
+            return
+        if last:
+            self.checkpoints.wait()
+
+        def check() -> None:
+            if self.sigterm.raised:
+                self.stop(step, state)
+
+        with self.checkpoints.guarded():
+            results = self.evaluations.run(step, state, self.frozen, last)
+            self.record.evaluations(step, results, check)
 
 
-class Recorder:
-    """Writes a run's record and moves its progress bar."""
-
-    def __init__(self, run: Run, start: int):
-        self._size = run.choices.batch_size
-        self._rate = learning_rate(run.optimizer, run.choices.steps)
-        self._writer = Writer(run.workdir, active=jax.process_index() == 0)
-        before = self._writer.truncate(start) or {}
-        self._progress = Progress(run.choices.steps, start)
-        self._begun = time.monotonic() - before.get("seconds", 0.0)
-        self._mark = (start, time.monotonic())
-
-    def scalars(self, step: int, window: list[Mapping[str, jax.Array]]) -> None:
-        """Means over the window since the last record; waits for the device."""
-        fetched = jax.device_get(window)
-        values = {f"train/{k}": float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
-        values["train/nonfinite"] = float(np.sum([m["nonfinite"] for m in fetched]))
-        values["train/learning_rate"] = float(self._rate(step - 1))
-        now, (marked, since) = time.monotonic(), self._mark
-        values["train/images_per_second"] = (step - marked) * self._size / (now - since)
-        self._mark = (step, now)
-        head = {"images": step * self._size, "seconds": now - self._begun}
-        self._writer.scalars(step, {**head, **values})
-        self._progress.update(step, values)
-
-    def evaluations(
-        self, step: int, results: Iterable[tuple[str, str | None, Iterable[Any]]]
-    ) -> None:
-        for name, ema, records in results:
-            values = self._writer.evaluation(step, name, ema, records)
-            shown = "  ".join(f"{k} {v:.4g}" for k, v in values.items())
-            self._progress.note(f"step {step:,}  {name}  {shown}")
-        self._progress.pause()
-        self._mark = (step, time.monotonic())
-
-    def close(self) -> None:
-        self._progress.close()
-        self._writer.close()
+def _meta(run: Run, step: int, unrecorded: Mapping[str, list[float]]) -> dict[str, Any]:
+    data = {"next_index": step, "fingerprint": dict(run.loader.fingerprint())}
+    return {
+        "config": dict(run.config),
+        "data": data,
+        "seed": run.seed,
+        "unrecorded": dict(unrecorded),
+    }
 
 
 def _check_halted(run: Run, state: TrainState, frozen: Params) -> None:
@@ -311,12 +204,12 @@ def _check_halted(run: Run, state: TrainState, frozen: Params) -> None:
     step = int(state.halted_at)
     if step == RUNNING:
         return
-    batch = run.loader.batch(step)
-    key = jax.random.key(run.seed)
-    leaves = diagnose(run.task, state, frozen, batch, run.choices.step_choices(), key)
-    bundle = write_bundle(run.workdir / "nonfinite", step, batch, leaves, run.seed)
+    leaves = diagnose(run, state, frozen, step)
+    folder = run.workdir / "nonfinite"
+    bundle = write_bundle(folder, run, step, leaves)
     kept = Checkpoints(bundle / "state")
-    kept.save(step, state, _meta(run, step))
+    if step not in kept.steps():
+        kept.save(step, state, _meta(run, step, {}))
     kept.wait()
     kept.close()
     named = "; ".join(leaves[:3]) or "not seen again when the step was replayed"

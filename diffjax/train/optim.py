@@ -53,6 +53,7 @@ def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
     """Learning rate as a function of the update's number (from 0)."""
     warmup = choice.warmup_steps
     rest = max(steps - warmup, 1)
+    after: optax.Schedule
     if choice.decay == "cosine":
         after = optax.cosine_decay_schedule(choice.lr, rest, alpha=choice.final)
     elif choice.decay == "linear":
@@ -60,8 +61,7 @@ def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
     elif choice.decay == "rsqrt":
         shift = max(warmup, 1)
 
-        def after(count: Any) -> Any:
-            return choice.lr * (shift / (count + shift)) ** 0.5
+        after = lambda count: choice.lr * (shift / (count + shift)) ** 0.5  # noqa: E731
     else:
         after = optax.constant_schedule(choice.lr)
     if not warmup:
@@ -72,12 +72,10 @@ def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
 
 
 def decayed(params: Any) -> Any:
-    """Which leaves are weight-decayed: kernels, not biases, scales or embeddings."""
+    """Which leaves are weight-decayed: those called `kernel`, not biases, scales or tables. The
+    name says it where the rank cannot: a bias of scanned layers is a matrix."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: (
-            leaf.ndim > 1 and "embedding" not in jax.tree_util.keystr(path[-1:], simple=True)
-        ),
-        params,
+        lambda path, leaf: jax.tree_util.keystr(path[-1:], simple=True) == "kernel", params
     )
 
 

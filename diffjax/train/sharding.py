@@ -20,8 +20,8 @@ BATCH = ("data", "fsdp")
 # Path rules for tensor parallelism, right-aligned so that scanned layers fit: attention and MLP
 # input projections are cut along their outputs, output projections along their inputs.
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    (r"(to_q|to_k|to_v|qkv|mlp_in)/kernel$", (None, "tensor")),
-    (r"(to_out|mlp_out)/kernel$", ("tensor", None)),
+    (r"(qkv|query|key|value|mlp/layer1|modulation)/kernel$", (None, "tensor")),
+    (r"(attention/proj|cross/proj|mlp/layer2)/kernel$", ("tensor", None)),
 )
 
 
@@ -82,6 +82,7 @@ def shardings(
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
     return NamedSharding(mesh, P())
 
 

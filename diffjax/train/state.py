@@ -49,4 +49,5 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def counter(value: int) -> Array:
+    """`value` as [] int32."""
     return jnp.asarray(value, jnp.int32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ class StepChoices:
             raise ValueError(
                 f"train.on_nonfinite={self.on_nonfinite!r} is unknown; known: {', '.join(POLICIES)}"
             )
-        if self.batch_size % self.grad_accum:
+        if self.grad_accum < 1 or self.batch_size % self.grad_accum:
             raise ValueError(
                 f"train.batch_size={self.batch_size} is not divisible by "
                 f"train.grad_accum={self.grad_accum}"
@@ -121,7 +122,7 @@ def gradients(
 ) -> tuple[Params, dict[str, Array], Params]:
     """Mean gradient, mean metrics and new model state of one global batch, in microbatches."""
 
-    def objective(params: Params, model_state: Params, part: Batch, rows: Array):
+    def objective(params: Params, model_state: Params, part: Batch, rows: Array) -> Any:
         rng = Rng(key, rows, choices.batch_size)
         out = task.loss(params, model_state, frozen, part, rng, True)
         metrics = {"loss": out.loss, **out.metrics}
@@ -139,7 +140,7 @@ def gradients(
         lambda a: jnp.moveaxis(a.reshape(len(a) // n, n, *a.shape[1:]), 1, 0), (batch, rows)
     )
 
-    def body(carry, part):
+    def body(carry: Any, part: Any) -> Any:
         total, model_state = carry
         grads, (metrics, model_state) = gradient(state.params, model_state, *part)
         return (jax.tree.map(jnp.add, total, grads), model_state), metrics
@@ -151,12 +152,9 @@ def gradients(
 
 
 def several(step: Step) -> Step:
-    """The step over a stack of batches `[k, B, ...]`, in one dispatch; metrics are means over k,
-    `nonfinite` the number of faults."""
+    """The step over a stack of batches `[k, B, ...]`, in one dispatch; metrics are `[k]` each."""
 
     def steps(state: TrainState, frozen: Params, batches: Batch) -> tuple[TrainState, Metrics]:
-        state, metrics = jax.lax.scan(lambda s, b: step(s, frozen, b), state, batches)
-        faults = metrics["nonfinite"].sum()
-        return state, {**{k: v.mean() for k, v in metrics.items()}, "nonfinite": faults}
+        return jax.lax.scan(lambda s, b: step(s, frozen, b), state, batches)
 
     return steps

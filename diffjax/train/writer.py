@@ -99,7 +99,7 @@ class Writer:
         self._events: EventFile | None = None
         if active:
             self.workdir.mkdir(parents=True, exist_ok=True)
-            for path in (self.metrics_path, self.evals_path):
+            for path in (self.metrics_path, self.evals_path, self._evaluated_path):
                 _drop_torn_line(path)
 
     @property
@@ -110,17 +110,25 @@ class Writer:
     def evals_path(self) -> Path:
         return self.workdir / "evals.jsonl"
 
+    @property
+    def _evaluated_path(self) -> Path:
+        return self.workdir / "evaluated.jsonl"
+
     def truncate(self, step: int) -> dict[str, Any] | None:
-        """Forgets what was recorded after `step`, the step of the checkpoint resumed from.
+        """Forgets what was recorded after `step`, the step of the checkpoint resumed from, and
+        the evaluations of that step that were cut off.
 
         Returns:
           The last record left in `metrics.jsonl` (its `seconds` continues the clock), or None.
         """
         kept = []
         if self.active:
-            for path in (self.evals_path, self.metrics_path):
+            done = self.evaluated(step)
+            for path in (self._evaluated_path, self.evals_path, self.metrics_path):
                 records = read_records(path)
                 kept = [record for record in records if record["step"] <= step]
+                if path == self.evals_path:
+                    kept = [r for r in kept if r["step"] < step or r["eval"] in done]
                 if len(kept) < len(records):
                     lines = "".join(json.dumps(record) + "\n" for record in kept)
                     replace_file(path, lines.encode())
@@ -130,6 +138,10 @@ class Writer:
                     path.unlink()
             self._resume_at = step + 1
         return kept[-1] if kept else None
+
+    def evaluated(self, step: int) -> set[str]:
+        """Names of the evaluations of `step` that were written to their end."""
+        return {r["eval"] for r in read_records(self._evaluated_path) if r["step"] == step}
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """One line of `metrics.jsonl`: `values` name -> number (Python, numpy or jax)."""
@@ -168,6 +180,8 @@ class Writer:
             self._append(self.evals_path, line)
             tag = "/".join(part for part in (eval_name, record.name, ema) if part)
             self._event_file().scalars(int(step), {tag: values[record.name]})
+        if self.active:
+            self._append(self._evaluated_path, {"step": int(step), "eval": eval_name})
         return values
 
     def _picture(self, step: int, eval_name: str, ema: str | None, record: Any) -> None:

@@ -1,0 +1,55 @@
+"""DiT on ImageNet at 256 pixels in the latents of a f8 autoencoder (Peebles & Xie 2023).
+
+    python -m experiments.train --config=configs/dit/imagenet256.py:XL/2 --workdir=runs/dit_xl_2
+
+Arguments: S, B, L or XL, with patch /2, /4 or /8. The set `imagenet256_latents` is an array_record
+whose `image` is the scaled 32 x 32 x 4 latent. Published FID at 400,000 steps without guidance:
+S/2 68.4, B/2 43.5, L/2 23.3, XL/2 19.5; XL/2 at 7 M steps 9.62, with guidance 1.5 on three
+channels 2.27. Hardware of the paper: a TPU v3-256, 5.7 steps a second.
+"""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from configs.common import choose, make
+from configs.networks import NETWORKS
+
+SIZES = {f"{s}/{p}": f"dit_{s.lower()}_{p}" for s in ("S", "B", "L", "XL") for p in (2, 4, 8)}
+ANCESTRAL = dict(sampler="ddpm", steps=250, variance="learned", spacing="leading")
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    network = choose(arg, SIZES, "XL/2")
+    return make(
+        data=dict(
+            train=dict(type="tfds", name="imagenet256_latents", split="train"),
+            image_shape=(32, 32, 4),
+            transforms=(),
+            eval_transforms=(),
+            cache=False,
+            workers=8,
+        ),
+        model={**NETWORKS[network], "scan_layers": True, "remat": True},
+        task=dict(
+            type="diffusion",
+            schedule=dict(type="linear"),
+            prediction=dict(type="eps"),
+            learned_variance=True,
+            num_classes=1000,
+            label_drop=0.1,
+        ),
+        optim=dict(type="adamw", lr=1e-4, weight_decay=0.0),
+        # Decay 0.9999 at batch 256.
+        ema=dict(paper=dict(half_life=1_774_361)),
+        train=dict(steps=400_000, batch_size=256, checkpoint_every=5000, log_every=100),
+        evals=dict(
+            samples=dict(
+                type="samples",
+                pred_kw={**ANCESTRAL, "guidance": 1.5},
+                ema="paper",
+                every=50_000,
+                columns=4,
+            )
+        ),
+    )

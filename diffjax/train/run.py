@@ -1,0 +1,150 @@
+"""What a run is made of, and its state and compiled step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from diffjax.compiler import compiler_options
+from diffjax.tasks.base import Params, Task
+from diffjax.train import sharding
+from diffjax.train.ema import EMA
+from diffjax.train.optim import Optimizer, make_optimizer
+from diffjax.train.state import TrainState
+from diffjax.train.step import StepChoices, init_state, make_train_step, several
+
+
+class Loader(Protocol):
+    """Batches as a function of the step; see `diffjax.data.loader`."""
+
+    def iterate(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
+        """The rows that this process holds of each batch, in step order; may have a `close`."""
+        ...
+
+    def batch(self, step: int, rows: Any = None) -> Mapping[str, np.ndarray]:
+        """Some `rows` of one global batch; by default those of this process."""
+        ...
+
+    def batch_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shape and dtype of every array of the global batch."""
+        ...
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Equal for two loaders exactly if their global batches are."""
+        ...
+
+
+class Evaluations(Protocol):
+    """What is measured along the way; the loop writes down whatever it yields."""
+
+    def due(self, step: int, last: bool) -> bool:
+        """Whether anything is measured after `step` updates."""
+        ...
+
+    def run(
+        self, step: int, state: TrainState, frozen: Params, last: bool
+    ) -> Iterator[tuple[str, str | None, Iterable[Any]]]:
+        """`(evaluator's name, which average of the weights, its records)`, one after another;
+        nothing is computed before the records are asked for."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainChoices:
+    """Config section `train`.
+
+    Attributes:
+      steps: updates of the whole run.
+      batch_size: images per update, over all devices.
+      checkpoint_every: updates between checkpoints.
+      log_every: updates between records.
+      steps_per_dispatch: updates run by one call into the device.
+      grad_accum: microbatches per update.
+      on_nonfinite: stop or skip.
+      keep: checkpoints kept; keep_every: steps divisible by it are kept for good, 0 for none.
+    """
+
+    steps: int
+    batch_size: int
+    checkpoint_every: int = 1000
+    log_every: int = 100
+    steps_per_dispatch: int = 1
+    grad_accum: int = 1
+    on_nonfinite: str = "stop"
+    keep: int = 2
+    keep_every: int = 0
+
+    def __post_init__(self) -> None:
+        k = self.steps_per_dispatch
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every", "keep",
+                     "steps_per_dispatch", "grad_accum"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name}={getattr(self, name)} must be at least 1")
+        for name in ("steps", "checkpoint_every", "log_every", "keep_every"):
+            if getattr(self, name) % k:
+                raise ValueError(
+                    f"train.{name}={getattr(self, name)} is not a multiple of "
+                    f"train.steps_per_dispatch={k}: the run could not stop there"
+                )
+        self.step_choices()
+
+    def step_choices(self) -> StepChoices:
+        """What of it the step itself needs to know."""
+        return StepChoices(self.batch_size, self.grad_accum, self.on_nonfinite)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a run is made of."""
+
+    task: Task
+    loader: Loader
+    choices: TrainChoices
+    optimizer: Optimizer
+    emas: Mapping[str, EMA]
+    mesh: jax.sharding.Mesh
+    seed: int
+    workdir: Path
+    config: Mapping[str, Any]
+
+
+def build_state(run: Run) -> tuple[TrainState, Params, Any]:
+    """Fresh, sharded state and frozen towers, and the shardings of both."""
+    sharding.check_batch(run.choices.batch_size, run.choices.grad_accum, run.mesh)
+    optimizer = make_optimizer(run.optimizer, run.choices.steps)
+
+    def init(key: jax.Array) -> tuple[TrainState, Params]:
+        return init_state(run.task, optimizer, run.emas, key, run.loader.batch_spec())
+
+    key = jax.random.key(run.seed)
+    places = sharding.shardings(jax.eval_shape(init, key), run.mesh)
+    options = None
+    if jax.default_backend() == "cpu":
+        # Initialisation runs once: compiling it well costs more than it could save.
+        options = {
+            "xla_backend_optimization_level": 0,
+            "xla_llvm_disable_expensive_passes": True,
+        }
+    state, frozen = jax.jit(init, out_shardings=places, compiler_options=options)(key)
+    return state, frozen, places
+
+
+def compile_step(run: Run, places: Any) -> Callable:
+    """The jitted step (of `steps_per_dispatch` updates), its state donated."""
+    optimizer = make_optimizer(run.optimizer, run.choices.steps)
+    step = make_train_step(
+        run.task, optimizer, run.emas, run.choices.step_choices(), jax.random.key(run.seed)
+    )
+    stacked = run.choices.steps_per_dispatch > 1
+    state_places, _ = places
+    return jax.jit(
+        several(step) if stacked else step,
+        donate_argnums=0,
+        out_shardings=(state_places, sharding.replicated(run.mesh)),
+        compiler_options=compiler_options(),
+    )

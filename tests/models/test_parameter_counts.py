@@ -1,0 +1,68 @@
+"""Published networks have exactly the published numbers of parameters, by shape evaluation."""
+
+import jax
+import pytest
+from jax import ShapeDtypeStruct
+
+from configs.networks import NETWORKS, get_network
+from diffjax.models import build_model
+
+# From the originals' constructors; the papers round them to 35.7, 113.7, 78.7, 52.5, 296, 554,
+# 55.7, 56.4 million.
+UNETS = {
+    "ddpm_cifar10": (32, 35_746_307),
+    "ddpm_256": (256, 113_673_219),
+    "ddim_celeba64": (64, 78_700_803),
+    "iddpm_cifar10": (32, 52_546_438),
+    "adm_64": (64, 295_904_454),
+    "adm_256": (256, 553_838_086),
+    "edm_cifar10_vp": (32, 55_733_891),
+    "edm_cifar10_ve": (32, 56_397_827),
+}
+# Trained parameters; the papers' 33, 130, 458 and 675 million also hold the fixed positions.
+DITS = {
+    "dit_s": (384, (32_865_056, 32_920_448, 33_142_016)),
+    "dit_b": (768, (130_315_808, 130_426_496, 130_869_248)),
+    "dit_l": (1024, (457_840_672, 457_988_224, 458_578_432)),
+    "dit_xl": (1152, (674_834_720, 675_000_704, 675_664_640)),
+}
+
+
+def count(kwargs: dict, size: int, channels: int) -> int:
+    model = build_model(**kwargs)
+    x = ShapeDtypeStruct((1, size, size, channels), "float32")
+    one = ShapeDtypeStruct((1,), "float32")
+    label = ShapeDtypeStruct((1,), "int32") if kwargs.get("num_classes") else None
+    shapes = jax.eval_shape(
+        lambda x, t, y: model.init(jax.random.key(0), x, t, label=y), x, one, label
+    )
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_unet_counts(name):
+    size, expected = UNETS[name]
+    assert count(NETWORKS[name], size, channels=3) == expected
+
+
+@pytest.mark.parametrize("patch", [2, 4, 8])
+@pytest.mark.parametrize("name", DITS)
+def test_dit_counts(name, patch):
+    _, expected = DITS[name]
+    kwargs = NETWORKS[f"{name}_{patch}"] | {"scan_layers": True}
+    assert count(kwargs, 32, channels=4) == expected[(2, 4, 8).index(patch)]
+
+
+def test_dit_xl_with_its_fixed_positions_is_the_published_total():
+    width, (patch2, *_) = DITS["dit_xl"]
+    assert patch2 + (32 // 2) ** 2 * width == 675_129_632
+
+
+def test_every_network_is_held():
+    assert set(NETWORKS) == set(UNETS) | {f"{d}_{p}" for d in DITS for p in (2, 4, 8)}
+
+
+def test_get_network_changes_are_read():
+    section = get_network("ddpm_cifar10", channels=64)
+    assert section.channels == 64
+    assert NETWORKS["ddpm_cifar10"]["channels"] == 128
