@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion")
@@ -61,7 +62,10 @@ def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
     elif choice.decay == "rsqrt":
         shift = max(warmup, 1)
 
-        after = lambda count: choice.lr * (shift / (count + shift)) ** 0.5  # noqa: E731
+
+        def after(count: Any, /) -> Any:
+            # Joined schedules are also asked for counts before their own beginning.
+            return choice.lr * (shift / (jnp.maximum(count, 0) + shift)) ** 0.5
     else:
         after = optax.constant_schedule(choice.lr)
     if not warmup:
