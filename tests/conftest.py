@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-TINY = '''
+TINY = """
 from configs.common import make
 
 
@@ -26,7 +26,7 @@ def get_config(arg=None):
         ema=dict(slow=dict(half_life=200), fast=dict(half_life=50, ramp=0.1)),
         train=dict(steps=60, batch_size=16, checkpoint_every=7, log_every=4),
     )
-'''
+"""
 
 
 @pytest.fixture(scope="session")

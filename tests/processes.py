@@ -129,9 +129,7 @@ class Server:
         self, *arguments: str, devices: int = 1, file_size: int = 0, main: str = "train"
     ) -> Outcome:
         """A whole run."""
-        return self.start(
-            *arguments, devices=devices, file_size=file_size, main=main
-        ).wait()
+        return self.start(*arguments, devices=devices, file_size=file_size, main=main).wait()
 
     def close(self) -> None:
         """Ends the server; its runs are over by then."""
@@ -146,9 +144,7 @@ def _child(request: dict) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     if request["devices"] > 1:
-        os.environ["XLA_FLAGS"] = (
-            f"--xla_force_host_platform_device_count={request['devices']}"
-        )
+        os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={request['devices']}"
     if request["file_size"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
     module = sys.modules[f"experiments.{request['main']}"]
@@ -159,8 +155,8 @@ def _child(request: dict) -> None:
 
 def _serve() -> None:
     """One line of standard input, one run."""
-    import experiments.evaluate  # noqa: F401
-    import experiments.sample  # noqa: F401
+    import experiments.evaluate
+    import experiments.sample
     import experiments.train  # noqa: F401
 
     for line in sys.stdin:

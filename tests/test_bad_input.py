@@ -245,9 +245,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a tmpfs can be mounted by root alone")
-def test_a_full_disk_stops_the_run_and_keeps_the_last_step(
-    processes, tiny, trained, small_disk
-):
+def test_a_full_disk_stops_the_run_and_keeps_the_last_step(processes, tiny, trained, small_disk):
     workdir = small_disk / "run"
     process = processes.start(
         *command(tiny, workdir, "--config.train.steps=4000", "--config.train.keep=4")

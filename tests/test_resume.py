@@ -77,9 +77,7 @@ def whole_arrays(whole) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.heavy)])
-def test_killed_twice_equals_uninterrupted(
-    processes, command, whole, whole_arrays, tmp_path, seed
-):
+def test_killed_twice_equals_uninterrupted(processes, command, whole, whole_arrays, tmp_path, seed):
     drawn = random.Random(seed)
     kills = sorted(4 * drawn.randint(4, 13) for _ in range(2))
     workdir = tmp_path / "run"

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs.common import make, no_argument
 
-SAMPLING = dict(sampler="ddim", steps=25, guidance=1.5)
+SAMPLING = dict(sampler="ddim", steps=20, guidance=1.25)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -21,7 +21,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         model=dict(
             type="unet",
-            channels=32,
+            channels=24,
             channel_mult=(1, 2),
             blocks=1,
             attention_resolutions=(4,),
@@ -39,12 +39,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         optim=dict(type="adam", lr=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
         ema=dict(slow=dict(half_life=10_000, ramp=0.1)),
-        train=dict(steps=2000, batch_size=128, checkpoint_every=500, log_every=100),
+        train=dict(steps=800, batch_size=128, checkpoint_every=200, log_every=50),
         features=dict(config="configs/classifier/digits.py"),
         evals=dict(
-            samples=dict(type="samples", pred_kw=SAMPLING, ema="slow", every=500),
+            samples=dict(type="samples", pred_kw=SAMPLING, ema="slow", every=200),
             generation=dict(
-                type="generation", pred_kw=SAMPLING, ema="slow", num_samples=1000, seeds=(0,)
+                type="generation",
+                pred_kw=SAMPLING,
+                ema="slow",
+                num_samples=1000,
+                batch_size=100,
             ),
             trajectory=dict(type="trajectory", pred_kw=SAMPLING, ema="slow"),
         ),

@@ -55,6 +55,12 @@ class Draws:
         unit = (self.stream(name).keys >> np.uint64(11)) * 2.0**-53
         return low + (high - low) * unit
 
+    def normal(self, name: str) -> np.ndarray:
+        """`[B] float64`, standard normal (Box and Muller 1958)."""
+        # 1 - u lies in (0, 1], so its logarithm is finite.
+        radius = np.sqrt(-2 * np.log1p(-self.uniform(f"{name} radius")))
+        return radius * np.cos(2 * np.pi * self.uniform(f"{name} angle"))
+
     def integers(self, name: str, low: int, high: int | np.ndarray) -> np.ndarray:
         """`[B] int64` in [low, high), `high` exclusive, one bound or `[B]`."""
         span = np.asarray(high, np.int64) - low

@@ -13,6 +13,7 @@ import numpy as np
 
 from diffjax.choices import build
 from diffjax.data import augment, resize
+from diffjax.data.augment_edm import EDMAugment
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
 
@@ -31,6 +32,7 @@ class ToFloat:
 
 TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "center_crop_resize": resize.CenterCropResize,
+    "edm_augment": EDMAugment,
     "random_affine": augment.RandomAffine,
     "random_crop": resize.RandomCrop,
     "random_flip": augment.RandomFlip,

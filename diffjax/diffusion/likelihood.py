@@ -58,7 +58,7 @@ def decoder_log_std(grid: Grid) -> float:
     """
     last = take(grid.t, -1)
     if grid.schedule.discrete and grid.steps > 1:
-        _, log_small, _ = posterior(np.zeros(()), np.zeros(()), take(grid.t, -2), last)
+        _, log_small, _ = posterior(jnp.zeros(()), jnp.zeros(()), take(grid.t, -2), last)
         return 0.5 * float(log_small)
     return float(np.log(last.ratio))
 

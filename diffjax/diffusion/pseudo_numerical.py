@@ -10,7 +10,7 @@ from diffjax.diffusion.grids import Grid
 from diffjax.diffusion.levels import Level, take
 from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
 
-# Adams-Bashforth weights of eps, latest first (Liu et al. 2022, eq. 12).
+# Adams-Bashforth weights, latest first (Liu et al. 2022, eq. 12).
 _ADAMS = (
     [1.0],
     [3 / 2, -1 / 2],
@@ -19,75 +19,90 @@ _ADAMS = (
 )
 
 
-class _EpsRows:
-    """Collects rows of a sampler that moves by `z_s = (alpha_s/alpha_t) z + c eps` (Liu et al.
-    2022, eq. 11), with eps a weighted sum over numbered evaluations."""
+class _Extrapolation:
+    """Collects rows of a sampler that moves by `z_s = A z + B f` (Liu et al. 2022, eq. 11), with f
+    a weighted sum over numbered evaluations of eps, or of v."""
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, of: str) -> None:
+        if of not in ("eps", "v"):
+            raise ValueError(f"extrapolate={of!r} is unknown; known: eps, v")
+        self.of_v = of == "v"
         self.at: list[Level] = []
         self.z: list[float] = []
         self.x: list[float] = []
-        self.eps: list[dict[int, float]] = []
-        self.started = 0  # steps of the grid taken before eps is worth extrapolating
-        while self.started < grid.steps and grid.t.ratio[self.started] >= FULL_NOISE:
-            t, s = take(grid.t, self.started), take(grid.s, self.started)
+        self.f: list[dict[int, float]] = []
+        # Steps of the grid before eps is worth extrapolating: DDIM's.
+        self.started = 0 if self.of_v else int(np.sum(grid.t.ratio >= FULL_NOISE))
+        for i in range(self.started):
+            t, s = take(grid.t, i), take(grid.s, i)
             z = s.sigma / t.sigma
-            self.add(t, z, {}, x=s.alpha - t.alpha * z)  # DDIM
-            self.started += 1
+            self.add(t, z, {}, x=s.alpha - t.alpha * z)
 
     def add(self, at: Level, z: float, weights: dict[int, float], x: float = 0.0) -> int:
-        """`z' = z z + x x_hat + sum_j weights[j] eps_j`; returns this evaluation's own number,
-        which `weights` may name."""
+        """`z' = z z + x x_hat + sum_j weights[j] f_j`; returns this evaluation's own number, which
+        `weights` may name."""
         self.at.append(at)
         self.z.append(z)
         self.x.append(x)
-        self.eps.append(weights)
+        self.f.append(weights)
         return len(self.at) - 1
+
+    def transfer(self, t: Level, s: Level) -> tuple[float, float]:
+        """`(A, B)` of `z_s = A z_t + B f`."""
+        if self.of_v:
+            norm2 = t.alpha**2 + t.sigma**2
+            return (
+                (s.alpha * t.alpha + s.sigma * t.sigma) / norm2,
+                (s.sigma * t.alpha - s.alpha * t.sigma) / norm2,
+            )
+        a = s.alpha / t.alpha
+        return a, s.sigma - a * t.sigma
 
     def rows(self) -> Rows:
         n = len(self.at)
         at = Level(*(np.array([level[k] for level in self.at], np.float64) for k in range(3)))
-        memory = max((i - j for i in range(n) for j in self.eps[i]), default=0)
+        memory = max((i - j for i in range(n) for j in self.f[i]), default=0)
         now, past = np.zeros(n), np.zeros((n, memory))
         for i in range(n):
-            for j, weight in self.eps[i].items():
+            for j, weight in self.f[i].items():
                 if j == i:
                     now[i] += weight
                 else:
                     past[i, i - j - 1] += weight
-        keep = 1 / at.sigma
-        # eps = (z - alpha x_hat) / sigma
+        # f = keep_z z + keep_x x_hat
+        keep_z, keep_x = 1 / at.sigma, -at.alpha / at.sigma
+        if self.of_v:
+            keep_z, keep_x = at.alpha / at.sigma, -(at.alpha**2 + at.sigma**2) / at.sigma
         return make_rows(
-            at, np.array(self.z) + now * keep, np.array(self.x) - now * keep * at.alpha,
-            past_coef=past, keep_z=keep, keep_x=-keep * at.alpha,
+            at, np.array(self.z) + now * keep_z, np.array(self.x) + now * keep_x,
+            past_coef=past, keep_z=keep_z, keep_x=keep_x,
         )  # fmt: skip
 
     def multistep(self, grid: Grid, steps: Sequence[int], history: list[int]) -> None:
         """Adams-Bashforth steps; `history` numbers the evaluations at earlier levels."""
         for i in steps:
             t = take(grid.t, i)
-            a, b = _transfer(t, take(grid.s, i))
+            a, b = self.transfer(t, take(grid.s, i))
             history.append(len(self.at))
             weights = _ADAMS[min(len(history), 4) - 1]
             latest = history[::-1][: len(weights)]
             self.add(t, a, {j: b * w for j, w in zip(latest, weights, strict=True)})
 
 
-def _transfer(t: Level, s: Level) -> tuple[float, float]:
-    """`(A, B)` of `z_s = A z_t + B eps`."""
-    a = s.alpha / t.alpha
-    return a, s.sigma - a * t.sigma
-
-
-def plms(grid: Grid) -> Rows:
+def plms(grid: Grid, extrapolate: str = "eps") -> Rows:
     """Pseudo linear multistep, started by one pseudo Heun step (Liu et al. 2022, section 3.3): the
-    PNDM of Stable Diffusion, N + 1 evaluations for N steps."""
-    rows = _EpsRows(grid)
+    PNDM of Stable Diffusion, N + 1 evaluations for N steps.
+
+    Args:
+      grid: pairs (t, s).
+      extrapolate: "eps" as in the paper, or "v", as diffusers does with v-prediction networks.
+    """
+    rows = _Extrapolation(grid, extrapolate)
     i = rows.started
     if i == grid.steps:
         return rows.rows()
     t, s = take(grid.t, i), take(grid.s, i)
-    a, b = _transfer(t, s)
+    a, b = rows.transfer(t, s)
     k = rows.add(t, a, {len(rows.at): b})
     if i + 1 < grid.steps:
         # From the provisional z_s, put (eps_k + eps_k+1) / 2 in eps_k's place.
@@ -96,14 +111,14 @@ def plms(grid: Grid) -> Rows:
     return rows.rows()
 
 
-def pndm(grid: Grid) -> Rows:
+def pndm(grid: Grid, extrapolate: str = "eps") -> Rows:
     """Pseudo numerical methods: three pseudo Runge-Kutta steps of four evaluations, then linear
-    multistep (Liu et al. 2022, algorithm 2): N + 9 evaluations for N steps.
+    multistep (Liu et al. 2022, algorithm 2): N + 9 evaluations for N steps. Arguments as `plms`.
 
     Raises:
       ValueError: too few steps for the three and one after them.
     """
-    rows, history = _EpsRows(grid), []
+    rows, history = _Extrapolation(grid, extrapolate), []
     first = rows.started
     if grid.steps < first + 4:
         raise ValueError(
@@ -113,7 +128,7 @@ def pndm(grid: Grid) -> Rows:
     for i in range(first, first + 3):
         t, s = take(grid.t, i), take(grid.s, i)
         middle = grid.schedule.level((t.t + s.t) / 2)
-        (a, b), (a_mid, b_mid) = _transfer(t, s), _transfer(t, middle)
+        (a, b), (a_mid, b_mid) = rows.transfer(t, s), rows.transfer(t, middle)
         k = len(rows.at)
         # Each stage restarts from z_t, which is recovered from the stage before.
         rows.add(t, a_mid, {k: b_mid})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ FULL_NOISE = 1000.0
 
 
 class Rows(NamedTuple):
-    """One row per evaluation; all float64 numpy `[N]` unless said otherwise. A row does
+    """One row per evaluation; all `[N]`, float64 numpy when built. A row does
 
         z     <- scale z + churn noise           before the evaluation
         x_hat <- denoise(z, at)
@@ -29,15 +29,15 @@ class Rows(NamedTuple):
     """
 
     at: Level
-    scale: np.ndarray
-    churn: np.ndarray
-    z_coef: np.ndarray
-    x_coef: np.ndarray
-    past_coef: np.ndarray
-    noise_coef: np.ndarray
-    keep_z: np.ndarray
-    keep_x: np.ndarray
-    log_variance: np.ndarray | None = None
+    scale: Any
+    churn: Any
+    z_coef: Any
+    x_coef: Any
+    past_coef: Any
+    noise_coef: Any
+    keep_z: Any
+    keep_x: Any
+    log_variance: Any = None
 
     @property
     def nfe(self) -> int:

@@ -115,4 +115,4 @@ def sample(
         return (after, memory), (after, x_hat) if trajectory else None
 
     (last, _), way = jax.lax.scan(body, (z, memory), (jnp.arange(rows.nfe), table))
-    return (last, *way) if trajectory else last
+    return last if way is None else (last, way[0], way[1])

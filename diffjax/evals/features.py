@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from diffjax.choices import unknown
+from diffjax.compiler import compiler_options
 from diffjax.evals.batches import map_batches
 from diffjax.evals.protocol import fingerprint
 
@@ -73,7 +74,7 @@ class FeatureExtractor:
 
     @cached_property
     def _jitted(self) -> Callable[[Any, Any], Any]:
-        return jax.jit(self.apply)
+        return jax.jit(self.apply, compiler_options=compiler_options())
 
     def __call__(self, image: Any, *, real: bool = False) -> Extracted:
         """Features of `image [N, H, W, C] float32 in [-1, 1]`.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,12 +42,12 @@ def torch_bias(fan_in: int) -> Initializer:
     return init
 
 
-def scaled(init: Initializer, factor: float) -> Initializer:
+def scaled(init: Initializer, factor: float) -> Any:
     """`init` times `factor`."""
     return lambda key, shape, dtype=jnp.float32: factor * init(key, shape, dtype)
 
 
-def parts(init: Initializer, count: int) -> Initializer:
+def parts(init: Initializer, count: int) -> Any:
     """A kernel `[n, count * m]` drawn as `count` independent `[n, m]` kernels.
 
     Fused query-key-value kernels whose fans must be those of the three separate layers.

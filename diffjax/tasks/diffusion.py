@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -14,18 +14,19 @@ import numpy as np
 from jax import Array
 
 from diffjax.diffusion import likelihood
-from diffjax.diffusion.grids import Grid, forward_grid, inverse_grid, make_grid
 from diffjax.diffusion.guidance import Guidance, bounded, classifier_free
-from diffjax.diffusion.levels import CLEAN, Level, over, take
+from diffjax.diffusion.levels import CLEAN, Level, over
 from diffjax.diffusion.predictions import Prediction, check_ends
 from diffjax.diffusion.process import denoising_loss, diffuse
-from diffjax.diffusion.recipes import Plan, make_recipe
-from diffjax.diffusion.samplers import ddim
-from diffjax.diffusion.sampling import Denoiser, Estimate, prior, sample
+from diffjax.diffusion.recipes import make_recipe
+from diffjax.diffusion.sampling import Denoiser, Estimate
 from diffjax.diffusion.schedules import Schedule
 from diffjax.diffusion.timesteps import Times, Uniform
 from diffjax.diffusion.weightings import Simple, Weighting
-from diffjax.keys import Rng, normal, per_row, stream, uniform
+from diffjax.keys import Rng, normal, stream, uniform
+from diffjax.tasks import diffusion_draws as draws
+from diffjax.tasks import diffusion_likelihood as likelihoods
+from diffjax.tasks.augment_label import told_of_augmentation
 from diffjax.tasks.base import Batch, LossOutput, Params, Variables
 
 
@@ -34,7 +35,8 @@ class DiffusionTask:
     """Pixel diffusion, unconditional or by class.
 
     Attributes:
-      network: `(x, noise_input [B], *, label, tokens, token_mask, extra, train) -> [B, H, W, C']`.
+      network: `(x, noise_input [B], *, label, tokens, token_mask, extra, train) -> [B, H, W, C']`;
+        one with `augment_dim` n > 0 is trained on batches with `augment [B, n]`, its `extra`.
       image_shape: (H, W, C) of one image, or (D,) of one point.
       schedule, prediction, weighting, times: the axes of the loss.
       num_classes: classes conditioned on, 0 for none; label `num_classes` is the null class.
@@ -119,7 +121,9 @@ class DiffusionTask:
         label = self._dropped(batch["label"], rng, train) if self.num_classes else None
         # Microbatches share a key and differ in their first row.
         dropout = jax.random.fold_in(rng.batch("dropout"), rng.rows[0])
-        kw = {"rngs": {"dropout": dropout}} if train else {}
+        kw = told_of_augmentation(self.network, batch, train)
+        if train:
+            kw["rngs"] = {"dropout": dropout}
         out, v = self._output(params, z, level, label, train=train, **kw)
         loss, mse = denoising_loss(
             out, x, eps, level, self.schedule, self.prediction, self.weighting
@@ -148,8 +152,6 @@ class DiffusionTask:
         pick = partial(jnp.where, t > 0)
         return Level(*(pick(a, jnp.float32(b)) for a, b in zip(lower, CLEAN, strict=True)))
 
-    # What is drawn from a trained model.
-
     def denoiser(
         self, variables: Variables, label: Array | None, guidance: Guidance, negative: Array | None
     ) -> Denoiser:
@@ -176,51 +178,6 @@ class DiffusionTask:
                 "task.label_drop=0: train with label_drop > 0, or give negative labels"
             )
 
-    def sample(
-        self,
-        variables: Variables,
-        seed: Array,
-        index: Array,
-        label: Array | None = None,
-        negative: Array | None = None,
-        **recipe: Any,
-    ) -> Array:
-        """Samples `[B, *image_shape] float32`, in about [-1, 1].
-
-        Compiled here, once for all recipes that differ in numbers alone (guidance scale, spacing,
-        eta): an evaluator need not jit it.
-
-        Args:
-          seed: [] int; index: `[B] int32`. Sample n is a function of (seed, index n, label n).
-          label, negative: `[B] int32` for class-conditional models.
-          **recipe: see `diffusion.recipes.make_recipe`.
-        """
-        return self._drawn(False, recipe, variables, seed, index, label, negative)
-
-    def trajectory(
-        self,
-        variables: Variables,
-        seed: Array,
-        index: Array,
-        label: Array | None = None,
-        negative: Array | None = None,
-        which: str = "states",
-        **recipe: Any,
-    ) -> Array:
-        """The way of `sample`, `[T, B, *image_shape]`: the "states" z from the first noise to the
-        sample (T = NFE + 1), or the "estimates" x_hat of each evaluation (T = NFE)."""
-        if which not in ("states", "estimates"):
-            raise ValueError(f"which={which!r} is unknown; known: states, estimates")
-        states, estimates = self._drawn(True, recipe, variables, seed, index, label, negative)
-        return states if which == "states" else estimates
-
-    def _drawn(self, trajectory: bool, recipe: Mapping[str, Any], *args: Any) -> Any:
-        choice = make_recipe(**recipe)
-        plan = choice.plan(self.schedule)
-        # The scale is a number of the plan; what is left says which branches there are.
-        shape = choice.guidance if not choice.guidance.guided else replace(choice.guidance, scale=0)
-        return _draw(self, shape, plan.rows.stochastic, trajectory, plan, *args)
-
     def noise_levels(self, which: str = "states", **recipe: Any) -> np.ndarray:
         """`sigma / alpha` of each frame of `trajectory`, `[T] float64`."""
         choice = make_recipe(**recipe)
@@ -228,84 +185,6 @@ class DiffusionTask:
         if which == "estimates":
             return ratio
         return np.append(ratio, choice.make_grid(self.schedule).s.ratio[-1])
-
-    def encode(
-        self, variables: Variables, image: Array, label: Array | None = None, **recipe: Any
-    ) -> Array:
-        """DDIM inversion: `image [B, ...]`, taken to lie at the grid's least level, to its
-        noisiest (Song et al. 2021a, section 4.3)."""
-        return self._transport(inverse_grid, variables, image, label, recipe)
-
-    def decode(
-        self, variables: Variables, code: Array, label: Array | None = None, **recipe: Any
-    ) -> Array:
-        """The way back of `encode` over the same recipe."""
-        return self._transport(forward_grid, variables, code, label, recipe)
-
-    def _transport(
-        self,
-        direction: Callable[[Grid], Grid],
-        variables: Variables,
-        z: Array,
-        label: Array | None,
-        recipe: Mapping[str, Any],
-    ) -> Array:
-        choice = make_recipe(**recipe)
-        if choice.sampler != "ddim" or choice.options.get("eta", 0.0) != 0.0:
-            raise ValueError("encode and decode run ddim with eta=0, the deterministic sampler")
-        rows = ddim(direction(choice.make_grid(self.schedule)))
-        keys = per_row(jax.random.key(0), jnp.arange(len(z)))  # never drawn from: eta is 0
-        denoise = self.denoiser(variables, label, choice.guidance, None)
-        last = sample(denoise, rows, z, keys)
-        assert not isinstance(last, tuple)  # no trajectory was asked for
-        return last
-
-    def bits_per_dim(
-        self,
-        variables: Variables,
-        seed: Array,
-        batch: Batch,
-        steps: int | None = None,
-        variance: str = "large",
-    ) -> dict[str, Array]:
-        """The variational bound of `batch` in bits per dimension, [B] each: total, prior,
-        diffusion, decoder. `steps`: None for the whole table."""
-        steps = int(self.schedule.t_max + 1) if steps is None else steps
-        grid = make_grid(self.schedule, steps, "linspace")
-        x = jnp.round((batch["image"] + 1) / 2 * (self.levels - 1)) / (self.levels - 1) * 2 - 1
-        keys = per_row(stream(jax.random.key(seed), "bits"), jnp.arange(len(x)))
-        label = batch["label"] if self.num_classes else None
-        clipped = make_recipe(clip=True).guidance
-        denoise = self.denoiser(variables, label, clipped, None)
-        bound = likelihood.variational_bound(denoise, grid, x, keys, variance, self.levels)
-        return {k: bound[k] for k in ("total", "prior", "diffusion", "decoder")}
-
-    def flow_bits_per_dim(
-        self,
-        variables: Variables,
-        seed: Array,
-        batch: Batch,
-        steps: int = 50,
-        spacing: str = "log_snr",
-        probes: int | None = 1,
-    ) -> dict[str, Array]:
-        """The probability flow's likelihood of uniformly dequantised images, in bits per dimension
-        [B] (Song et al. 2021b, section 4.3), and the state at the noisy end."""
-        grid = make_grid(self.schedule, steps, spacing)
-        keys = per_row(stream(jax.random.key(seed), "flow"), jnp.arange(len(batch["image"])))
-        width = 2 / (self.levels - 1)
-        shift = uniform(keys, self.image_shape) - 0.5
-        x = batch["image"] + width * shift
-        label = batch["label"] if self.num_classes else None
-        denoise = self.denoiser(variables, label, make_recipe().guidance, None)
-        first = take(grid.t, -1)
-        log_p, z = likelihood.flow_log_likelihood(
-            denoise, grid, float(first.alpha) * x, keys, probes
-        )
-        size = x[0].size
-        # p of x from p of alpha x, then the mass of one pixel value from its density.
-        nats = -(log_p / size + jnp.log(float(first.alpha)) + jnp.log(width))
-        return {"total": nats / likelihood.LOG2, "code": z}
 
     def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
         """The training loss without dropout, [B]."""
@@ -322,38 +201,8 @@ class DiffusionTask:
         return choice.describe(self.schedule)
 
     def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
-        """All of the above, by name."""
-        return {
-            "sample": self.sample,
-            "trajectory": self.trajectory,
-            "encode": self.encode,
-            "decode": self.decode,
-            "bits_per_dim": self.bits_per_dim,
-            "flow_bits_per_dim": self.flow_bits_per_dim,
-            "validation_loss": self.validation_loss,
-        }
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _draw(
-    task: DiffusionTask,
-    guidance: Guidance,
-    stochastic: bool,
-    trajectory: bool,
-    plan: Plan,
-    variables: Variables,
-    seed: Array,
-    index: Array,
-    label: Array | None,
-    negative: Array | None,
-) -> Any:
-    """Samples `[B, ...]`; with `trajectory`, states `[T + 1, B, ...]` and estimates."""
-    if guidance.guided:
-        guidance = replace(guidance, scale=plan.scale)
-    keys = per_row(stream(jax.random.key(seed), "sample"), index)
-    z = prior(plan.std, keys, task.image_shape)
-    denoise = task.denoiser(variables, label, guidance, negative)
-    if not trajectory:
-        return sample(denoise, plan.rows, z, keys, stochastic=stochastic)
-    _, states, estimates = sample(denoise, plan.rows, z, keys, True, stochastic)
-    return jnp.concatenate([z[None], states]), estimates
+        """By name; see `diffusion_draws` and `diffusion_likelihood`."""
+        drawn = (draws.sample, draws.trajectory, draws.encode, draws.decode)
+        bounds = (likelihoods.bits_per_dim, likelihoods.flow_bits_per_dim)
+        fns = {fn.__name__: partial(fn, self) for fn in (*drawn, *bounds)}
+        return {**fns, "validation_loss": self.validation_loss}

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from diffjax.compiler import compiler_options
 from diffjax.tasks.base import Params, Task
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
@@ -145,4 +146,5 @@ def compile_step(run: Run, places: Any) -> Callable:
         several(step) if stacked else step,
         donate_argnums=0,
         out_shardings=(state_places, sharding.replicated(run.mesh)),
+        compiler_options=compiler_options(),
     )

@@ -90,7 +90,7 @@ def test_nothing_readable_is_an_error_and_nothing_is_moved(run, tmp_path):
     folder = copied(run, tmp_path)
     for step in ("4", "8"):
         damage(folder / step / "state" / "manifest.ocdbt", "empty")
-    with pytest.raises(ValueError, match="no checkpoint in .* can be read: 8 .*; 4 ") as error:
+    with pytest.raises(ValueError, match=r"no checkpoint in .* can be read: 8 .*; 4 ") as error:
         restored(folder, run)
     assert "\n" not in str(error.value)
     assert sorted(p.name for p in folder.iterdir()) == ["4", "8"]

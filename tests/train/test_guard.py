@@ -56,7 +56,7 @@ def test_stop_freezes_the_state_that_met_the_fault(tmp_path, k):
 
     # What was saved before is intact, and the same command meets the fault again.
     assert Checkpoints(tmp_path / "run" / "checkpoints").steps() == [4]
-    with pytest.raises(NonFiniteError, match="^step 5"):
+    with pytest.raises(NonFiniteError, match=r"^step 5"):
         train(run)
 
 

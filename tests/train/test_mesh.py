@@ -1,4 +1,4 @@
-"""The same run on other meshes: equal losses and parameters, and parameters that really lie apart."""
+"""The same run on other meshes: equal losses and parameters, the parameters really apart."""
 
 import json
 import subprocess

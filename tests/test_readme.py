@@ -1,0 +1,97 @@
+"""The README's commands, as written but for their size, in one folder and in their order."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = list(
+    dict.fromkeys(
+        line.strip()
+        for block in re.findall(r"```bash\n(.*?)```", README, re.S)
+        + [f"{c}\n" for c in re.findall(r"^\| `(python -m [^`]*)`", README, re.M)]
+        for line in block.splitlines()
+        if line.strip()
+    )
+)
+# Small enough to run one after another: what a command computes is changed, not which command.
+SMALL = (
+    "--config.train.steps=4",
+    "--config.train.log_every=2",
+    "--config.train.checkpoint_every=4",
+    "--config.train.batch_size=16",
+)
+TINY_UNET = ("--config.model.channels=8", "--config.evals.generation.num_samples=40")
+
+
+def small(command: str) -> list[str]:
+    """The command's arguments with its size reduced."""
+    words = shlex.split(command)
+    env = [w for w in words if re.match(r"^[A-Z_]+=", w)]
+    rest = words[len(env) :]
+    if "experiments.train" in rest:
+        rest += [*SMALL]
+        if "digits_dit" in command:
+            rest += ["--config.model.width=16", "--config.evals.generation.num_samples=40"]
+        elif "folder.py" in command:
+            rest += ["--config.model.channels=8", "--config.model.norm_groups=4"]
+        elif "ddpm/digits.py" in command:
+            rest += list(TINY_UNET)
+    elif "experiments.sweep" in rest:
+        rest += ["--set=num_samples=20"]
+    elif "experiments.evaluate" in rest:
+        rest = [w.replace("num_samples=500", "num_samples=40") for w in rest]
+    elif "experiments.studies.spiral" in rest:
+        rest += ["--steps=20"]
+    return [*env, *rest]
+
+
+def test_commands_are_found():
+    assert len(COMMANDS) > 12
+    assert COMMANDS[1].startswith("python -m experiments.train --config=configs/ddpm/digits.py")
+    kinds = ("pip install", "python -m experiments.", "python -m pytest", "XLA_FLAGS")
+    assert all(c.startswith(kinds) for c in COMMANDS), COMMANDS
+
+
+def test_installs_name_extras_that_exist():
+    setup = (ROOT / "setup.py").read_text()
+    for command in COMMANDS:
+        for extra in re.findall(r"\.\[(\w+)\]", command):
+            assert f'"{extra}":' in setup, command
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.heavy
+def test_every_command_runs(tmp_path):
+    for label in ("cat", "dog"):
+        folder = tmp_path / "my_images" / label
+        folder.mkdir(parents=True)
+        for i in range(12):
+            pixels = np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    for command in COMMANDS:
+        if command.startswith(("pip", "python -m pytest")):
+            continue
+        words = small(command)
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        while re.match(r"^[A-Z_]+=", words[0]):
+            name, _, value = words.pop(0).partition("=")
+            env[name] = value
+        words[0] = sys.executable
+        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+    assert (tmp_path / "runs/digits/report.html").stat().st_size > 10_000
