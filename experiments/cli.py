@@ -17,9 +17,14 @@ _overrides: list[str] = []
 ERRORS: dict[type[Exception], int] = {
     ValueError: 2,
     FileNotFoundError: 2,
+    FileExistsError: 2,
+    NotADirectoryError: 2,
+    IsADirectoryError: 2,
+    PermissionError: 2,
     SaveError: 3,
     NonFiniteError: 3,
     Preempted: 143,
+    OSError: 3,
 }
 
 
