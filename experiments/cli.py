@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging as stdlib_logging
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -47,11 +49,31 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return extra
 
 
+def _hush() -> None:
+    """Keeps others from telling at length what is told in one line.
+
+    Orbax logs, with its traceback, each error that it also raises, from several threads; and a
+    TensorStore write that fails calls back into an event loop that is gone by then.
+    """
+
+    def told_elsewhere(record: stdlib_logging.LogRecord) -> bool:
+        return not (record.levelno >= stdlib_logging.ERROR and "orbax" in record.pathname)
+
+    def unraisable(args: Any) -> None:
+        if "Event loop is closed" not in str(args.exc_value):
+            before(args)
+
+    before, sys.unraisablehook = sys.unraisablehook, unraisable
+    logging.get_absl_logger().addFilter(told_elsewhere)
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Parses the command line and runs `main`; an error that a user can mend is one line on
     stderr (its traceback is shown under `--verbosity=1`)."""
 
     def guarded(_: Sequence[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            _hush()
         # Orbax tells of every file it touches at INFO, absl's default.
         logging.set_verbosity(flags.FLAGS.verbosity if flags.FLAGS["verbosity"].present else -1)
         try:

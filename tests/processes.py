@@ -7,6 +7,7 @@ its own. As a module this file is the test's side, as a script it is the server.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -46,7 +47,8 @@ class Process:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Sends the signal `number`."""
-        os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
     @property
     def stdout(self) -> str:
