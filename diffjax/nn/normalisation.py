@@ -42,7 +42,7 @@ class GroupNorm(nn.Module):
         if scale is not None and shift is not None:
             gain = 1.0 + scale.astype(jnp.float32)
             a, b = a * gain, b * gain + shift.astype(jnp.float32)
-        return affine(flat, a, b, self.activate).reshape(x.shape)
+        return jnp.reshape(affine(flat, a, b, self.activate), x.shape)
 
 
 def _group_moments(x: Array, groups: int) -> tuple[Array, Array]:

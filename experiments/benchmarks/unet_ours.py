@@ -26,7 +26,7 @@ def build(shape_name: str, dtype: str):
     optimizer = optax.adam(1e-4)
 
     def loss(params):
-        return jnp.mean((model.apply(params, x, t, train=True) - x) ** 2)
+        return jnp.mean((jnp.asarray(model.apply(params, x, t, train=True)) - x) ** 2)
 
     def step(params, opt_state):
         value, grads = jax.value_and_grad(loss)(params)
@@ -39,8 +39,8 @@ def build(shape_name: str, dtype: str):
     held = {"state": (jax.tree.map(jnp.copy, params), optimizer.init(params))}
 
     def run_step():
-        *state, value = step(*held["state"])
-        held["state"] = tuple(state)
+        params, opt_state, value = step(*held["state"])
+        held["state"] = (params, opt_state)
         jax.block_until_ready(value)
 
     facts = {
