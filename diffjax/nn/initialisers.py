@@ -44,7 +44,12 @@ def torch_bias(fan_in: int) -> Initializer:
 
 def scaled(init: Initializer, factor: float) -> Any:
     """`init` times `factor`."""
-    return lambda key, shape, dtype=jnp.float32: factor * init(key, shape, dtype)
+
+    def draw(key, shape, dtype=jnp.float32, out_sharding=None):
+        del out_sharding
+        return factor * init(key, shape, dtype)
+
+    return draw
 
 
 def parts(init: Initializer, count: int) -> Any:
@@ -53,7 +58,8 @@ def parts(init: Initializer, count: int) -> Any:
     Fused query-key-value kernels whose fans must be those of the three separate layers.
     """
 
-    def draw(key, shape, dtype=jnp.float32):
+    def draw(key, shape, dtype=jnp.float32, out_sharding=None):
+        del out_sharding
         part = (*shape[:-1], shape[-1] // count)
         keys = jax.random.split(key, count)
         return jnp.concatenate([init(k, part, dtype) for k in keys], axis=-1)
