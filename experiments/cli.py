@@ -52,19 +52,21 @@ def _parse(argv: Sequence[str]) -> list[str]:
 def _hush() -> None:
     """Keeps others from telling at length what is told in one line.
 
-    Orbax logs, with its traceback, each error that it also raises, from several threads; and a
-    TensorStore write that fails calls back into an event loop that is gone by then.
+    Orbax logs, with its traceback, each error that it also raises, from several threads, and
+    asyncio its tasks; a TensorStore write that fails calls back into an event loop that is gone.
     """
 
     def told_elsewhere(record: stdlib_logging.LogRecord) -> bool:
-        return not (record.levelno >= stdlib_logging.ERROR and "orbax" in record.pathname)
+        told = f"{record.pathname} {record.getMessage()}"
+        return not (record.levelno >= stdlib_logging.ERROR and "orbax" in told)
 
     def unraisable(args: Any) -> None:
         if "Event loop is closed" not in str(args.exc_value):
             before(args)
 
     before, sys.unraisablehook = sys.unraisablehook, unraisable
-    logging.get_absl_logger().addFilter(told_elsewhere)
+    for logger in (logging.get_absl_logger(), stdlib_logging.getLogger("asyncio")):
+        logger.addFilter(told_elsewhere)
 
 
 def run_main(main: Callable[[], None]) -> None:
