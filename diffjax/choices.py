@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -18,11 +20,40 @@ def unknown(what: str, name: object, options: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {what} {name!r}{hint} (options: {', '.join(options)})")
 
 
+def _hints(maker: Callable[..., Any]) -> dict[str, Any]:
+    """Parameter -> annotation, as far as they can be told."""
+    while isinstance(maker, functools.partial):
+        maker = maker.func
+    try:
+        return get_type_hints(maker.__init__ if inspect.isclass(maker) else maker)
+    except (NameError, TypeError):
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of a config can be meant by an annotation; True where it cannot be told."""
+    origin = get_origin(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if origin is Literal:
+        return value in get_args(hint)
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    if hint is float:
+        return isinstance(value, int | float)
+    if hint in (int, bool, str, NoneType):
+        return isinstance(value, hint)
+    if hint is tuple or origin is tuple:
+        return isinstance(value, tuple)
+    return True
+
+
 def construct(maker: Callable[..., T], what: str, section: Mapping[str, Any]) -> T:
     """`maker` called with `section`, lists read back as tuples.
 
     Raises:
-      ValueError: a key that `maker` lacks (the nearest is named), or one that it needs.
+      ValueError: a key that `maker` lacks (the nearest is named), or one that it needs, or a
+        number, word or flag where another kind is asked for.
     """
     section = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
     parameters = inspect.signature(maker).parameters
@@ -32,6 +63,10 @@ def construct(maker: Callable[..., T], what: str, section: Mapping[str, Any]) ->
     missing = [k for k, p in parameters.items() if p.default is p.empty and k not in section]
     if missing:
         raise ValueError(f"{what} needs {', '.join(map(repr, missing))}")
+    for key, hint in _hints(maker).items():
+        if key in section and not _fits(section[key], hint):
+            kind = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else hint
+            raise ValueError(f"{what}: {key}={section[key]!r} is no {kind}")
     return maker(**section)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +28,7 @@ from diffjax.train.ema import EMA
 from diffjax.train.loop import Run, TrainChoices, build_state
 from diffjax.train.optim import Optimizer
 from diffjax.train.state import TrainState
-from experiments.settings import plain
+from experiments.settings import plain, read_config
 
 SECTIONS = ("seed", "data", "model", "task", "optim", "ema", "mesh", "train", "evals", "features",
             "expected")  # fmt: skip
@@ -280,7 +279,4 @@ def open_run(workdir: Path) -> Assembly:
     Raises:
       ValueError: no run there.
     """
-    file = workdir / "config.json"
-    if not file.exists():
-        raise ValueError(f"{workdir} holds no run (no config.json): train it first")
-    return Assembly(ConfigDict(json.loads(file.read_text())), workdir)
+    return Assembly(ConfigDict(read_config(workdir)), workdir)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging as stdlib_logging
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -17,9 +19,14 @@ _overrides: list[str] = []
 ERRORS: dict[type[Exception], int] = {
     ValueError: 2,
     FileNotFoundError: 2,
+    FileExistsError: 2,
+    NotADirectoryError: 2,
+    IsADirectoryError: 2,
+    PermissionError: 2,
     SaveError: 3,
     NonFiniteError: 3,
     Preempted: 143,
+    OSError: 3,
 }
 
 
@@ -42,11 +49,33 @@ def _parse(argv: Sequence[str]) -> list[str]:
     return extra
 
 
+def _hush() -> None:
+    """Keeps others from telling at length what is told in one line.
+
+    Orbax logs, with its traceback, each error that it also raises, from several threads, and
+    asyncio its tasks; a TensorStore write that fails calls back into an event loop that is gone.
+    """
+
+    def told_elsewhere(record: stdlib_logging.LogRecord) -> bool:
+        told = f"{record.pathname} {record.getMessage()}"
+        return not (record.levelno >= stdlib_logging.ERROR and "orbax" in told)
+
+    def unraisable(args: Any) -> None:
+        if "Event loop is closed" not in str(args.exc_value):
+            before(args)
+
+    before, sys.unraisablehook = sys.unraisablehook, unraisable
+    for logger in (logging.get_absl_logger(), stdlib_logging.getLogger("asyncio")):
+        logger.addFilter(told_elsewhere)
+
+
 def run_main(main: Callable[[], None]) -> None:
     """Parses the command line and runs `main`; an error that a user can mend is one line on
     stderr (its traceback is shown under `--verbosity=1`)."""
 
     def guarded(_: Sequence[str]) -> None:
+        if not flags.FLAGS["verbosity"].present:
+            _hush()
         # Orbax tells of every file it touches at INFO, absl's default.
         logging.set_verbosity(flags.FLAGS.verbosity if flags.FLAGS["verbosity"].present else -1)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 import configs
 from diffjax.choices import unknown
+from diffjax.train.writer import replace_file
 
 ROOT = Path(configs.__file__).resolve().parent.parent
 PREFIX = "--config."
@@ -40,11 +42,42 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config(arg or None)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(arg or None)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"--config={name}: {_where(error, file)}") from error
     for override in overrides:
         apply_override(config, override)
     return config
+
+
+def _where(error: Exception, file: Path) -> str:
+    """What went wrong in a config file, and in which line of it."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: SyntaxError: {error.msg}"
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
+    line = f"line {lines[-1]}: " if lines else ""
+    return f"{line}{type(error).__name__}: {error}"
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The `config.json` of a run.
+
+    Raises:
+      ValueError: there is none, or it is no JSON.
+    """
+    file = workdir / "config.json"
+    if not file.exists():
+        raise ValueError(f"{workdir} holds no run (no config.json): train it first")
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON ({error}): put the config back, or remove it") from (
+            error
+        )
 
 
 def apply_override(config: ConfigDict, override: str) -> None:
@@ -139,7 +172,7 @@ def check_workdir(config: Mapping[str, Any], workdir: Path) -> None:
     file = workdir / "config.json"
     here = flat(config)
     if file.exists():
-        there = flat(json.loads(file.read_text()))
+        there = flat(read_config(workdir))
         differ = [
             f"{k} was {there.get(k, 'absent')!r}, is {here.get(k, 'absent')!r}"
             for k in sorted({*here, *there})
@@ -152,4 +185,4 @@ def check_workdir(config: Mapping[str, Any], workdir: Path) -> None:
                 "Take another --workdir, or the old settings"
             )
     workdir.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(config, indent=2) + "\n")
+    replace_file(file, (json.dumps(config, indent=2) + "\n").encode())

@@ -51,6 +51,7 @@ class Table:
 
 
 def key_of(assignment: Mapping[str, Any]) -> str:
+    """An assignment as a key: the same whatever the order of its axes."""
     return json.dumps(assignment, sort_keys=True)
 
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from configs.common import make, no_argument
 
-SAMPLING = dict(sampler="ddim", steps=25, guidance=1.25)
+SAMPLING = dict(sampler="ddim", steps=20, guidance=1.25)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -39,12 +39,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         optim=dict(type="adam", lr=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
         ema=dict(slow=dict(half_life=10_000, ramp=0.1)),
-        train=dict(steps=1200, batch_size=128, checkpoint_every=300, log_every=100),
+        train=dict(steps=640, batch_size=128, checkpoint_every=160, log_every=40),
         features=dict(config="configs/classifier/digits.py"),
         evals=dict(
-            samples=dict(type="samples", pred_kw=SAMPLING, ema="slow", every=300),
+            samples=dict(type="samples", pred_kw=SAMPLING, ema="slow", every=160),
             generation=dict(
-                type="generation", pred_kw=SAMPLING, ema="slow", num_samples=1000, seeds=(0,)
+                type="generation",
+                pred_kw=SAMPLING,
+                ema="slow",
+                num_samples=1000,
+                batch_size=100,
             ),
             trajectory=dict(type="trajectory", pred_kw=SAMPLING, ema="slow"),
         ),

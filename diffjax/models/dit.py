@@ -149,7 +149,7 @@ class DiT(nn.Module):
             body,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=(nn.broadcast,) * 4,
+            in_axes=(nn.broadcast,) * 4,  # pyright: ignore[reportArgumentType]
             length=self.depth,
         )
         h, _ = scanned(**choices, name="blocks")(h, told, tokens, token_mask, train)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -33,7 +35,7 @@ def attend(query: Array, key: Array, value: Array, mask: Array | None = None) ->
     )
 
 
-def _implementation(query: Array) -> str:
+def _implementation(query: Array) -> Literal["xla", "cudnn"]:
     half = query.dtype in (jnp.bfloat16, jnp.float16)
     width = query.shape[-1]
     fits = half and width % 8 == 0 and width <= 128

@@ -47,8 +47,10 @@ class Conv(nn.Module):
         k = self.kernel
         fan_in = k * k * x.shape[-1]
         kernel = self.param("kernel", self.kernel_init, (k, k, x.shape[-1], self.features))
-        padding = (k // 2, k // 2) if self.padding is None else tuple(self.padding)
-        y = conv2d(fence(x.astype(self.dtype)), kernel.astype(self.dtype), self.stride, padding)
+        before, after = (k // 2, k // 2) if self.padding is None else self.padding
+        y = conv2d(
+            fence(x.astype(self.dtype)), kernel.astype(self.dtype), self.stride, (before, after)
+        )
         if self.use_bias:
             bias = self.param("bias", self.bias_init(fan_in), (self.features,))
             y = add_bias(y, bias.astype(self.dtype))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,18 +42,24 @@ def torch_bias(fan_in: int) -> Initializer:
     return init
 
 
-def scaled(init: Initializer, factor: float) -> Initializer:
+def scaled(init: Initializer, factor: float) -> Any:
     """`init` times `factor`."""
-    return lambda key, shape, dtype=jnp.float32: factor * init(key, shape, dtype)
+
+    def draw(key, shape, dtype=jnp.float32, out_sharding=None):
+        del out_sharding
+        return factor * init(key, shape, dtype)
+
+    return draw
 
 
-def parts(init: Initializer, count: int) -> Initializer:
+def parts(init: Initializer, count: int) -> Any:
     """A kernel `[n, count * m]` drawn as `count` independent `[n, m]` kernels.
 
     Fused query-key-value kernels whose fans must be those of the three separate layers.
     """
 
-    def draw(key, shape, dtype=jnp.float32):
+    def draw(key, shape, dtype=jnp.float32, out_sharding=None):
+        del out_sharding
         part = (*shape[:-1], shape[-1] // count)
         keys = jax.random.split(key, count)
         return jnp.concatenate([init(k, part, dtype) for k in keys], axis=-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -42,7 +44,8 @@ class GroupNorm(nn.Module):
         if scale is not None and shift is not None:
             gain = 1.0 + scale.astype(jnp.float32)
             a, b = a * gain, b * gain + shift.astype(jnp.float32)
-        return affine(flat, a, b, self.activate).reshape(x.shape)
+        y: Any = affine(flat, a, b, self.activate)
+        return y.reshape(x.shape)
 
 
 def _group_moments(x: Array, groups: int) -> tuple[Array, Array]:

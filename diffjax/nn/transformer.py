@@ -64,7 +64,8 @@ class CrossAttention(nn.Module):
         q = Dense(width, kernel_init=xavier, dtype=self.dtype, name="query")(x)
         k = Dense(width, kernel_init=xavier, dtype=self.dtype, name="key")(context)
         v = Dense(width, kernel_init=xavier, dtype=self.dtype, name="value")(context)
-        y = attend(*(split_heads(z, self.heads) for z in (q, k, v)), mask).reshape(x.shape)
+        q, k, v = (split_heads(z, self.heads) for z in (q, k, v))
+        y = attend(q, k, v, mask).reshape(x.shape)
         return Dense(width, kernel_init=zeros, dtype=self.dtype, name="proj")(y)
 
 

@@ -49,6 +49,8 @@ def make_task(
     """
     section = dict(section)
     for name, table in PARTS.items():
+        if isinstance(section.get(name), str):
+            raise ValueError(f"task.{name} is a section: dict(type={section[name]!r}, ...)")
         if isinstance(section.get(name), Mapping):
             section[name] = build(table, f"task.{name}", section[name])
     given = {"network": network, "image_shape": image_shape}

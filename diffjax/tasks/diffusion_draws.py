@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
 from diffjax.compiler import compiler_options
 from diffjax.diffusion.grids import Grid, forward_grid, inverse_grid
@@ -71,7 +72,7 @@ def _drawn(task: DiffusionTask, trajectory: bool, recipe: Mapping[str, Any], *ar
     # The scale is a number of the plan; what is left says which branches there are.
     shape = choice.guidance if not choice.guidance.guided else replace(choice.guidance, scale=0)
     static = (task, shape, plan.rows.stochastic, trajectory)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(args)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
         return _draw(*static, plan, *args)  # the caller compiles
     return _compiled_draw()(*static, plan, *args)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,7 @@ class Checkpoints:
         """The error of a write that failed: why, and what is left."""
         steps = self.steps()
         last = f"step {steps[-1]} is the last good one" if steps else "no step was saved yet"
-        reasons = _reasons(error)
-        reason = next((line for line in reasons if "space" in line.lower()), reasons[0])
-        return SaveError(f"could not {what} in {self.folder.parent}: {reason}; {last}")
+        return SaveError(f"could not {what} in {self.folder.parent}: {_reason(error)}; {last}")
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
@@ -162,11 +161,14 @@ class Checkpoints:
             logging.debug("closing the checkpoints of %s: %s", self.folder, error)
 
 
-def _reasons(error: BaseException) -> list[str]:
-    """One line per exception of the chain, outermost first."""
-    lines, seen = [], error
+def _reason(error: BaseException) -> str:
+    """What the operating system said, wherever in the chain of exceptions; else what was raised."""
+    seen: BaseException | None = error
     while seen is not None:
-        text = str(seen).strip()
-        lines.append(f"{type(seen).__name__}: {' '.join(text.split())[:300]}")
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror
+        # TensorStore: "Failed writing: ...: No space left on device [os_error_code='28']".
+        if told := re.search(r"([^:]+) \[os_error_code", str(seen)):
+            return told[1].strip()
         seen = seen.__cause__ or seen.__context__
-    return lines
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

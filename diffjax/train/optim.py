@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion")
@@ -53,7 +54,6 @@ def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
     """Learning rate as a function of the update's number (from 0)."""
     warmup = choice.warmup_steps
     rest = max(steps - warmup, 1)
-    after: optax.Schedule
     if choice.decay == "cosine":
         after = optax.cosine_decay_schedule(choice.lr, rest, alpha=choice.final)
     elif choice.decay == "linear":
@@ -61,7 +61,11 @@ def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
     elif choice.decay == "rsqrt":
         shift = max(warmup, 1)
 
-        after = lambda count: choice.lr * (shift / (count + shift)) ** 0.5  # noqa: E731
+        def rsqrt(count: Any) -> Any:
+            # Joined schedules are also asked for counts before their own beginning.
+            return choice.lr * (shift / (jnp.maximum(count, 0) + shift)) ** 0.5
+
+        after = rsqrt
     else:
         after = optax.constant_schedule(choice.lr)
     if not warmup:

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import IO, Any
 
 Operation = Callable[[], None]
 
@@ -142,6 +142,6 @@ def table(seconds: Mapping[tuple[str, str], Sequence[float]], ours: str) -> str:
     return "\n".join(lines)
 
 
-def _send(stream: TextIO, message: dict[str, Any]) -> None:
+def _send(stream: IO[Any], message: dict[str, Any]) -> None:
     stream.write(json.dumps(message) + "\n")
     stream.flush()

@@ -19,6 +19,7 @@ _SHAPE = flags.DEFINE_enum("shape", "small16", list(SHAPES), "Which problem to t
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Interleaved rounds; the median counts.")
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the arithmetic.")
 _PEERS = flags.DEFINE_bool("peers", True, "Time PyTorch too.")
+_ONLY = flags.DEFINE_list("only", [], "Peer settings by name, e.g. 'torch 1 thread contiguous'.")
 _GPU = flags.DEFINE_bool("gpu", False, "The machine's GPU instead of its CPU.")
 _PEAK = flags.DEFINE_float("peak_tflops", 989.0, "Of the GPU, for utilisation (H200, bfloat16).")
 
@@ -29,8 +30,8 @@ OURS = "diffjax"
 _OPERATIONS = flags.DEFINE_list("operations", ["forward", "train step"], f"Of {list(PASSES)}.")
 
 
-def peers(shape: str, dtype: str, gpu: bool, operations: str) -> list[Worker]:
-    """The peer under every setting: threads, what idle threads do, memory layout."""
+def peers(shape: str, dtype: str, gpu: bool, operations: str, only: list[str]) -> list[Worker]:
+    """The peer under every setting (or `only` some): threads, idle threads, memory layout."""
     module = "experiments.benchmarks.unet_torch"
     cores = str(os.cpu_count() or 1)
     settings = {"1 thread": ("1", {}), f"{cores} threads": (cores, {})}
@@ -47,6 +48,7 @@ def peers(shape: str, dtype: str, gpu: bool, operations: str) -> list[Worker]:
         )
         for name, (threads, env) in settings.items()
         for layout in ("contiguous", "channels_last")
+        if not only or f"torch {name} {layout}" in only
     ]
 
 
@@ -61,9 +63,10 @@ def main(_) -> None:
     workers = [ours]
     try:
         ours.wait_ready()
-        rivals = peers(_SHAPE.value, _DTYPE.value, _GPU.value, operations)
-        for worker in rivals if _PEERS.value else []:
-            workers.append(worker)
+        chosen = (_SHAPE.value, _DTYPE.value, _GPU.value, operations, _ONLY.value)
+        rivals = peers(*chosen) if _PEERS.value else []
+        workers += rivals
+        for worker in rivals:
             worker.wait_ready()
             if worker.facts["parameters"] != ours.facts["parameters"]:
                 raise ValueError(f"not the same network: {ours.facts} and {worker.facts}")

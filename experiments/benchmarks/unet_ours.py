@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +28,14 @@ def build(shape_name: str, dtype: str, names: list[str]):
         jax.random.key(0), (shape.batch, shape.size, shape.size, shape.channels_in)
     )
     t = jnp.arange(shape.batch, dtype=jnp.float32)
-    params = jax.jit(model.init)(jax.random.key(1), x[:1], t[:1])
+    params: Any = jax.jit(model.init)(jax.random.key(1), x[:1], t[:1])
     optimizer = optax.adam(1e-4)
 
+    def network(params: Any, z: Any, noise_input: Any, train: bool = False) -> Any:
+        return model.apply(params, z, noise_input, train=train)
+
     def loss(params):
-        return jnp.mean((model.apply(params, x, t, train=True) - x) ** 2)
+        return jnp.mean((network(params, x, t, True) - x) ** 2)
 
     def step(params, opt_state):
         value, grads = jax.value_and_grad(loss)(params)
@@ -39,9 +43,9 @@ def build(shape_name: str, dtype: str, names: list[str]):
         return optax.apply_updates(params, updates), opt_state, value
 
     options = compiler_options()
-    forward = jax.jit(lambda p: model.apply(p, x, t), compiler_options=options)
+    forward = jax.jit(lambda p: network(p, x, t), compiler_options=options)
     step = jax.jit(step, donate_argnums=(0, 1), compiler_options=options)
-    held = {"state": (jax.tree.map(jnp.copy, params), optimizer.init(params))}
+    held: dict[str, Any] = {"state": (jax.tree.map(jnp.copy, params), optimizer.init(params))}
 
     def run_step():
         *state, value = step(*held["state"])
@@ -54,13 +58,13 @@ def build(shape_name: str, dtype: str, names: list[str]):
 
     def denoise(params, z, level):
         noise_input = jnp.broadcast_to(level.t, (len(z),))
-        return Estimate(prediction.to_x(model.apply(params, z, noise_input), z, level))
+        return Estimate(prediction.to_x(network(params, z, noise_input), z, level))
 
     def draw(params, keys):
         z = prior(grid, keys, x.shape[1:])
         return sample(lambda z, level: denoise(params, z, level), rows, z, keys)
 
-    draw = jax.jit(draw, compiler_options=options)
+    draw_jit: Any = jax.jit(draw, compiler_options=options)
     keys = jax.random.split(jax.random.key(2), shape.batch)
 
     facts = {
@@ -71,7 +75,7 @@ def build(shape_name: str, dtype: str, names: list[str]):
     operations = {
         "forward": lambda: forward(params).block_until_ready(),
         "train step": run_step,
-        "ddim 50": lambda: draw(params, keys).block_until_ready(),
+        "ddim 50": lambda: draw_jit(params, keys).block_until_ready(),
     }
     return facts, {name: operations[name] for name in names}
 

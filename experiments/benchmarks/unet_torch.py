@@ -33,15 +33,16 @@ def unet2d_kwargs(shape: Shape) -> dict[str, Any]:
 
 def build(shape_name: str, threads: int, layout: str, dtype: str, names: list[str]):
     """(facts, operations called `names`); the optimizer is torch's fused Adam, its fastest."""
-    import diffusers
     import torch
+    from diffusers.models.unets.unet_2d import UNet2DModel
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     shape = SHAPES[shape_name]
     if threads:
         torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-    model = diffusers.UNet2DModel(**unet2d_kwargs(shape)).to(device, memory_format=memory)
+    model = UNet2DModel(**unet2d_kwargs(shape)).to(device, memory_format=memory)
     x = torch.randn(shape.batch, shape.channels_in, shape.size, shape.size, device=device)
     x = x.contiguous(memory_format=memory)
     t = torch.arange(shape.batch, device=device)
@@ -65,7 +66,7 @@ def build(shape_name: str, threads: int, layout: str, dtype: str, names: list[st
         optimizer.step()
         finish()
 
-    scheduler = diffusers.DDIMScheduler(clip_sample=False)
+    scheduler = DDIMScheduler(clip_sample=False)
 
     def draw():
         scheduler.set_timesteps(50)

@@ -1,0 +1,165 @@
+"""What every network keeps: shapes, dtypes, starting values, independence of examples."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax.models import build_model
+
+SMALL = dict(channels=16, out_channels=3, channel_mult=(1, 2), blocks=1, norm_groups=4)
+DDPM = dict(type="unet", **SMALL, attention_resolutions=(4,), num_classes=10)
+NCSNPP = dict(
+    type="unet",
+    **SMALL,
+    attention_resolutions=(4,),
+    decoder_attention="last",
+    resample="resblock",
+    resample_taps=(1, 3, 3, 1),
+    project_resampled=True,
+    residual_input=True,
+    skip_scale=0.5**0.5,
+    time_embed="fourier",
+    label_to="noise",
+    num_classes=10,
+    augment_dim=9,
+    init_style="song",
+)
+DIT = dict(type="dit", width=32, depth=2, heads=2, patch=2, out_channels=3, num_classes=10)
+ALL = pytest.mark.parametrize("kwargs", [DDPM, NCSNPP, DIT], ids=["ddpm", "ncsnpp", "dit"])
+
+X = jax.random.normal(jax.random.key(0), (3, 8, 8, 3))
+T = jnp.array([1.0, 20.0, 900.0])
+LABEL = jnp.array([0, 5, 10])
+
+
+def random_params(model, **inputs):
+    """Parameters with no zero layers, so that every path carries something."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), X, T, label=LABEL, **inputs))
+    leaves, tree = jax.tree.flatten(shapes)
+    keys = jax.random.split(jax.random.key(7), len(leaves))
+    draws = [0.1 * jax.random.normal(k, s.shape) for k, s in zip(keys, leaves, strict=True)]
+    return tree.unflatten(draws)
+
+
+@ALL
+def test_output_is_float32_and_examples_are_independent(kwargs):
+    model = build_model(**kwargs, dtype="bfloat16")
+    v = random_params(model)
+    y = model.apply(v, X, T, label=LABEL)
+    assert y.shape == X.shape
+    assert y.dtype == jnp.float32
+    model = build_model(**kwargs)
+    y = model.apply(v, X, T, label=LABEL)
+    one = model.apply(v, X[1:2], T[1:2], label=LABEL[1:2])
+    np.testing.assert_allclose(y[1:2], one, rtol=1e-3, atol=1e-4)
+
+
+@ALL
+def test_noise_level_and_label_reach_the_output(kwargs):
+    model = build_model(**kwargs)
+    v = random_params(model)
+    y = model.apply(v, X, T, label=LABEL)
+    assert jnp.abs(y - model.apply(v, X, T + 50.0, label=LABEL)).max() > 1e-3
+    assert jnp.abs(y - model.apply(v, X, T, label=LABEL[::-1]))[0].max() > 1e-3
+    # No label is the null class.
+    null = model.apply(v, X, T, label=jnp.full(3, 10))
+    np.testing.assert_array_equal(model.apply(v, X, T), null)
+
+
+@ALL
+def test_starts_at_zero(kwargs):
+    model = build_model(**kwargs)
+    y = model.apply(model.init(jax.random.key(0), X, T, label=LABEL), X, T, label=LABEL)
+    assert jnp.abs(y).max() < 1e-3
+
+
+@ALL
+def test_remat_changes_nothing(kwargs):
+    v = random_params(build_model(**kwargs))
+
+    def grads(remat):
+        model = build_model(**kwargs, remat=remat)
+        return jax.jit(jax.grad(lambda v: jnp.square(model.apply(v, X, T, label=LABEL)).sum()))(v)
+
+    for a, b in zip(*map(jax.tree.leaves, (grads(False), grads(True))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(a).max() + 1e-6))
+
+
+def test_scanned_dit_equals_the_loop():
+    loop, scan = build_model(**DIT), build_model(**DIT, scan_layers=True, remat=True)
+    v = random_params(loop)["params"]
+    blocks = [v[f"block_{i}"] for i in range(2)]
+    rest = {k: p for k, p in v.items() if not k.startswith("block_")}
+    stacked = {**rest, "blocks": jax.tree.map(lambda *p: jnp.stack(p), *blocks)}
+    a = loop.apply({"params": v}, X, T, label=LABEL)
+    b = scan.apply({"params": stacked}, X, T, label=LABEL)
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kwargs", [DDPM, DIT], ids=["unet", "dit"])
+def test_padding_tokens_are_not_seen(kwargs):
+    model = build_model(**kwargs, cross_attention=True)
+    tokens = jax.random.normal(jax.random.key(3), (3, 5, 6))
+    mask = jnp.arange(5)[None, :] < jnp.array([5, 2, 3])[:, None]
+    v = random_params(model, tokens=tokens, token_mask=mask)
+    y = model.apply(v, X, T, label=LABEL, tokens=tokens, token_mask=mask)
+    noisy = jnp.where(mask[..., None], tokens, 100.0)
+    same = model.apply(v, X, T, label=LABEL, tokens=noisy, token_mask=mask)
+    np.testing.assert_allclose(y, same, rtol=1e-5, atol=1e-5)
+    other = model.apply(v, X, T, label=LABEL, tokens=tokens + 1.0 * mask[..., None] * tokens)
+    assert jnp.abs(y - other).max() > 1e-4
+
+
+def test_augment_vector_absent_is_zero():
+    model = build_model(**NCSNPP)
+    v = random_params(model)
+    zero = model.apply(v, X, T, label=LABEL, extra=jnp.zeros((3, 9)))
+    np.testing.assert_array_equal(model.apply(v, X, T, label=LABEL), zero)
+    assert jnp.abs(zero - model.apply(v, X, T, label=LABEL, extra=jnp.ones((3, 9)))).max() > 1e-4
+
+
+def test_dropout_only_in_training():
+    model = build_model(**DDPM, dropout=0.5)
+    v = random_params(model)
+    key = {"dropout": jax.random.key(1)}
+    calm = model.apply(v, X, T, label=LABEL)
+    np.testing.assert_array_equal(calm, model.apply(v, X, T, label=LABEL, rngs=key))
+    assert jnp.abs(calm - model.apply(v, X, T, label=LABEL, train=True, rngs=key)).max() > 1e-4
+
+
+def test_classifier_is_linear_in_its_features():
+    model = build_model("convnet", num_classes=10, feature_dim=24)
+    image = jax.random.normal(jax.random.key(0), (4, 8, 8, 1))
+    v = jax.tree.map(lambda p: p + 0.05, model.init(jax.random.key(1), image))
+    logits, out = model.apply(v, image)
+    assert out["features"].shape == (4, 24)
+    head = v["params"]["logits"]
+    np.testing.assert_allclose(
+        logits, out["features"] @ head["kernel"] + head["bias"], rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (dict(type="unett"), "did you mean 'unet'"),
+        (dict(type="unet", chanels=3), "did you mean 'channels'"),
+        (dict(type="unet", channels=3), r"lacks \['out_channels'\]"),
+    ],
+)
+def test_bad_sections_name_the_nearest_choice(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(**kwargs)
+
+
+def test_bad_choices_and_shapes():
+    for change, message in [
+        ({"resample": "resblok"}, "did you mean 'resblock'"),
+        ({"init_style": "dpm"}, "did you mean 'ddpm'"),
+        ({"time_embed": "sine"}, "unknown time embedding"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            build_model(**{**DDPM, **change}).init(jax.random.key(0), X, T)
+    with pytest.raises(ValueError, match="divisible by 2"):
+        build_model(**DDPM).init(jax.random.key(0), X[:, :7], T)

@@ -1,0 +1,136 @@
+"""Our layers against flax's with the same parameters, forward and gradients, and in bfloat16."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from diffjax.nn.attention import attend
+from diffjax.nn.convolution import Conv
+from diffjax.nn.linear import Dense
+from diffjax.nn.normalisation import GroupNorm
+
+
+def rand(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape) + 0.3
+
+
+def perturb(variables):
+    """Parameters away from their symmetric starting values."""
+    leaves, tree = jax.tree.flatten(variables)
+    return tree.unflatten([p + 0.1 * rand(i, *p.shape) for i, p in enumerate(leaves)])
+
+
+def same(ours, theirs, variables, x):
+    """Values, input gradients and parameter gradients agree."""
+    ct = rand(99, *ours.apply(variables, x).shape)
+
+    def run(module):
+        y, back = jax.vjp(lambda v, x: module.apply(v, x), variables, x)
+        return y, back(ct)
+
+    ref = jax.jit(lambda: run(theirs))()
+    for a, b in zip(jax.tree.leaves(jax.jit(lambda: run(ours))()), jax.tree.leaves(ref)):  # noqa: B905
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * float(jnp.abs(b).max() + 1e-6))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "bias"),
+    [(3, 1, None, True), (1, 1, None, True), (3, 2, (0, 1), True), (3, 1, (2, 2), False)],
+)
+def test_conv_equals_flax(kernel, stride, padding, bias):
+    ours = Conv(6, kernel, stride, padding, use_bias=bias)
+    pad = (kernel // 2,) * 2 if padding is None else padding
+    theirs = nn.Conv(6, (kernel,) * 2, stride, padding=(pad, pad), use_bias=bias)
+    x = rand(0, 3, 8, 8, 4)
+    same(ours, theirs, perturb(ours.init(jax.random.key(0), x)), x)
+
+
+@pytest.mark.parametrize("channels", [8, 24])
+def test_group_norm_equals_flax(channels):
+    ours = GroupNorm(groups=4, eps=1e-5)
+    theirs = nn.GroupNorm(num_groups=4, epsilon=1e-5)
+    x = rand(0, 3, 6, 6, channels)
+    same(ours, theirs, perturb(ours.init(jax.random.key(0), x)), x)
+
+
+class NormThenSilu(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        y = nn.GroupNorm(num_groups=4, epsilon=1e-5, name="norm")(x)
+        return jax.nn.silu(y)
+
+
+def test_fused_silu_equals_separate():
+    x = rand(0, 3, 6, 6, 8)
+    ours, theirs = GroupNorm(groups=4, eps=1e-5, activate=True), NormThenSilu()
+    params = perturb(ours.init(jax.random.key(0), x))["params"]
+
+    def grads(f):
+        return jax.grad(lambda p, x: jnp.sum(jnp.sin(f(p, x))), argnums=(0, 1))(params, x)
+
+    a = grads(lambda p, x: ours.apply({"params": p}, x))
+    b = grads(lambda p, x: theirs.apply({"params": {"norm": p}}, x))
+    for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(u, v, rtol=1e-4, atol=1e-4)
+
+
+def test_conditional_scale_and_shift():
+    x, scale, shift = rand(0, 2, 4, 4, 8), rand(1, 2, 8), rand(2, 2, 8)
+    norm = GroupNorm(groups=2, eps=1e-5)
+    v = perturb(norm.init(jax.random.key(0), x))
+    plain = norm.apply(v, x)
+    expected = plain * (1 + scale[:, None, None]) + shift[:, None, None]
+    np.testing.assert_allclose(norm.apply(v, x, scale, shift), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_group_norm_in_bfloat16_has_float32_statistics():
+    # Mean 100, deviation 1: bfloat16 sums would lose the deviation altogether.
+    x = (rand(0, 2, 16, 16, 8) + 100.0).astype(jnp.bfloat16)
+    norm = GroupNorm(groups=2, eps=1e-5)
+    v = norm.init(jax.random.key(0), x)
+    y = norm.apply(v, x)
+    assert y.dtype == jnp.bfloat16
+    assert v["params"]["scale"].dtype == jnp.float32
+    wide = norm.apply(v, x.astype(jnp.float32))
+    np.testing.assert_allclose(y.astype(np.float32), wide, atol=0.05)
+    grads = jax.grad(lambda v: norm.apply(v, x).astype(jnp.float32).sum())(v)
+    assert all(g.dtype == jnp.float32 for g in jax.tree.leaves(grads))
+
+
+def test_cap_on_groups_and_indivisible_channels():
+    capped = GroupNorm(groups=32, eps=1e-6, min_channels=4)
+    four = GroupNorm(groups=4, eps=1e-6)
+    x = rand(0, 2, 4, 4, 16)
+    v = four.init(jax.random.key(0), x)
+    np.testing.assert_array_equal(capped.apply(v, x), four.apply(v, x))
+    with pytest.raises(ValueError, match="10 channels do not divide into 4 groups"):
+        four.init(jax.random.key(0), rand(0, 1, 2, 2, 10))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_dense_equals_flax(bias):
+    ours, theirs = Dense(5, use_bias=bias), nn.Dense(5, use_bias=bias)
+    x = rand(0, 2, 7, 3)
+    same(ours, theirs, perturb(ours.init(jax.random.key(0), x)), x)
+
+
+def test_bias_gradient_is_summed_in_float32():
+    layer = Dense(4, dtype="bfloat16")
+    x = jnp.ones((4096, 2))
+    v = layer.init(jax.random.key(0), x)
+    g = jax.grad(lambda v: layer.apply(v, x).astype(jnp.float32).sum())(v)
+    # A bfloat16 running sum of ones stops at 256.
+    np.testing.assert_array_equal(g["params"]["bias"], 4096.0)
+
+
+def test_attention_is_softmax_attention_and_respects_its_mask():
+    q, k, v = (rand(i, 2, 5, 3, 4) for i in range(3))
+    mask = jnp.array([[True] * 5, [True, True, False, False, True]])
+    logits = jnp.einsum("blnd,bsnd->bnls", q, k) / 2.0
+    logits = jnp.where(mask[:, None, None, :], logits, -jnp.inf)
+    expected = jnp.einsum("bnls,bsnd->blnd", jax.nn.softmax(logits), v)
+    np.testing.assert_allclose(attend(q, k, v, mask), expected, rtol=1e-5, atol=1e-5)
+    changed = attend(q, k.at[1, 2:4].add(9.0), v.at[1, 2:4].add(9.0), mask)
+    np.testing.assert_array_equal(attend(q, k, v, mask), changed)

@@ -1,0 +1,131 @@
+"""Laws of the tasks: a loss per example, noise by row, evaluation without chance, errors early."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax.keys import Rng
+from diffjax.models import build_model
+from diffjax.tasks import make_task
+
+DIT = {"type": "dit", "width": 16, "depth": 1, "heads": 2, "patch": 4, "dropout": 0.3}
+SECTION = {
+    "type": "diffusion",
+    "schedule": {"type": "cosine"},
+    "prediction": {"type": "v"},
+    "label_drop": 0.5,
+}
+SHAPE, CLASSES, B = (8, 8, 1), 3, 6
+
+
+def diffusion(network=None, **section):
+    model = build_model(**{"num_classes": CLASSES, "out_channels": 1, **DIT, **(network or {})})
+    return make_task({**SECTION, **section}, model, SHAPE, CLASSES)
+
+
+def classification(**section):
+    model = build_model(type="convnet", num_classes=CLASSES, channels=(8,), dropout=0.5)
+    return make_task({"type": "classification", **section}, model, SHAPE, CLASSES)
+
+
+def batch() -> dict:
+    random = np.random.default_rng(0)
+    image = random.uniform(-1, 1, (B, *SHAPE)).astype(np.float32)
+    return {"image": jnp.asarray(image), "label": jnp.arange(B) % CLASSES}
+
+
+def variables(task):
+    got = task.init(jax.random.key(0), batch())
+    # No layer stays at zero: a zero head would make every law hold.
+    moved = jax.tree.map(lambda p: p + 0.05, got.params)
+    return got._replace(params=moved)
+
+
+def loss(task, held, key: int, rows: np.ndarray, train: bool) -> np.ndarray:
+    given = {k: v[rows] for k, v in batch().items()}
+    rng = Rng(jax.random.key(key), jnp.asarray(rows, jnp.int32), B)
+    return np.asarray(task.loss(*held, given, rng, train).loss)
+
+
+@pytest.mark.parametrize("make", [diffusion, classification])
+def test_a_loss_per_example_that_a_part_of_the_batch_repeats(make):
+    """Without dropout, whose mask a whole microbatch shares."""
+    task = make() if make is classification else make({"dropout": 0.0})
+    held, rows = variables(task), np.arange(B)
+    whole = loss(task, held, 1, rows, make is diffusion)
+    assert whole.shape == (B,) and whole.dtype == np.float32 and (whole > 0).all()
+    for part in (rows[:2], rows[3:], rows[::-1]):
+        np.testing.assert_allclose(loss(task, held, 1, part, make is diffusion), whole[part], 1e-4)
+
+
+@pytest.mark.parametrize("make", [diffusion, classification])
+def test_training_drops_units_and_evaluation_does_not(make):
+    task = make()
+    held, rows = variables(task), np.arange(B)
+    assert not np.array_equal(loss(task, held, 1, rows, True), loss(task, held, 1, rows, False))
+    if make is classification:  # which draws nothing else
+        np.testing.assert_array_equal(
+            loss(task, held, 1, rows, False), loss(task, held, 2, rows, False)
+        )
+
+
+def test_the_share_of_dropped_labels_is_the_one_asked_for():
+    task = diffusion(label_drop=0.25)
+    rng = Rng(jax.random.key(0), jnp.arange(4000), 4000)
+    label = jnp.full(4000, 2)
+    dropped = np.asarray(task._dropped(label, rng, True))
+    assert set(dropped) == {2, CLASSES}
+    assert abs((dropped == CLASSES).mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
+    np.testing.assert_array_equal(task._dropped(label, rng, False), label)
+
+
+def test_smoothed_labels_have_the_entropy_of_their_closed_form():
+    """Where the logits are equal the loss is log K, whatever the smoothing; elsewhere it is the
+    cross-entropy against (1 - s) one-hot + s / K."""
+    task, smooth = classification(), classification(label_smoothing=0.3)
+    held, rows = variables(task), np.arange(B)
+    logits = np.asarray(task.logits(held, batch()["image"]), np.float64)
+    logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    target = 0.7 * np.eye(CLASSES)[np.asarray(batch()["label"])] + 0.1
+    np.testing.assert_allclose(
+        loss(smooth, held, 0, rows, False), -(target * logp).sum(-1), rtol=1e-4
+    )
+
+
+def test_the_last_layer_is_linear_in_the_features():
+    task = classification()
+    held = variables(task)
+    features, logits = task.features_and_logits(held, batch()["image"])
+    last = held.params["logits"]
+    np.testing.assert_allclose(logits, features @ last["kernel"] + last["bias"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"schedule": "cosine"}, "task.schedule is a section"),
+        ({"schedule": {"type": "cosin"}}, "did you mean 'cosine'"),
+        ({"labeldrop": 0.1}, "did you mean 'label_drop'"),
+        ({"label_drop": "much"}, "label_drop='much'"),
+        ({"num_classes": 0}, "without classes"),
+        ({"network": 3}, "network"),
+    ],
+)
+def test_a_wrong_section_is_one_line(section, said):
+    with pytest.raises(ValueError, match=said) as error:
+        diffusion(**section)
+    assert "\n" not in str(error.value)
+
+
+def test_data_without_labels_are_told_at_once():
+    with pytest.raises(ValueError, match="have no labels"):
+        diffusion().init(jax.random.key(0), {"image": batch()["image"]})
+
+
+def test_guidance_is_refused_where_the_model_has_no_null_class():
+    with pytest.raises(ValueError, match="needs a null class"):
+        diffusion(label_drop=0.0).nfe(guidance=2.0)
+    with pytest.raises(ValueError, match="class-conditional"):
+        diffusion(num_classes=0, label_drop=0.0).nfe(guidance=2.0)
+    assert diffusion().nfe(guidance=2.0, steps=7)["guidance"] == 2.0

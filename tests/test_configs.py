@@ -1,0 +1,150 @@
+"""Every config builds its run, and every key of it is read.
+
+No data are read: a stand-in of the shape that the config names takes the place of the set.
+"""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from diffjax.choices import unknown
+from diffjax.data.schema import DatasetInfo
+from diffjax.data.sources import SOURCES
+from diffjax.evals.features import Extracted
+from diffjax.keys import Rng
+from diffjax.train.optim import make_optimizer
+from diffjax.train.step import init_state
+from experiments import assemble
+from experiments.assemble import Assembly
+from experiments.features import ClassifierFeatures
+from experiments.settings import flat, load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(
+    p.relative_to(ROOT).as_posix()
+    for p in (ROOT / "configs").rglob("*.py")
+    if p.name not in ("__init__.py", "common.py", "networks.py")
+)
+DEFAULT_SHAPE = (8, 8, 1)  # of the embedded digits
+
+
+def arguments(file: str) -> list:
+    """`file`, or `file:name` for each argument that it takes: it lists them when asked wrongly."""
+    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    try:
+        module.get_config("no such argument")
+    except ValueError as error:
+        listed = re.search(r"known: (.*)\)?$", str(error))
+        names = re.split(r",\s*", listed[1].rstrip(")")) if listed else []
+        # Other sizes of the same network differ in numbers alone, and take long to trace.
+        return [file, *(pytest.param(f"{file}:{n}", marks=pytest.mark.heavy) for n in names)]
+    raise AssertionError(f"{file} takes any argument")
+
+
+CONFIGS = [config for file in FILES for config in arguments(file)]
+
+
+class StandIn:
+    """As many black images as one batch needs."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], classes: int, size: int):
+        self.info = DatasetInfo(name, "train", size, shape, classes, (), "stand-in")
+
+    def __len__(self) -> int:
+        return self.info.num_examples
+
+    def __getitem__(self, index: int) -> dict:
+        record = {"image": np.zeros(self.info.image_shape, np.uint8)}
+        return record | ({"label": np.int32(0)} if self.info.num_classes else {})
+
+
+@pytest.fixture
+def without_data(monkeypatch):
+    """Assembly reads no data: sources are stand-ins whose options are checked all the same."""
+    seen: dict = {}
+
+    def source(type, **options):
+        if type not in SOURCES:
+            raise unknown("source", type, SOURCES)
+        known = inspect.signature(SOURCES[type]).parameters
+        for key in options:
+            if key not in known:
+                raise unknown("key of source", key, known)
+        config = seen["config"]
+        shape = config["data"].get("image_shape") or DEFAULT_SHAPE
+        classes = config["task"].get("num_classes", config["model"].get("num_classes", 10))
+        return StandIn(type, tuple(shape), classes, config["train"]["batch_size"])
+
+    def arrays(source, transforms, limit=None):
+        classes = source.info.num_classes
+        found = {"image": np.zeros((40, *source.info.image_shape), np.float32)}
+        return found | ({"label": np.arange(40) % classes} if classes else {})
+
+    monkeypatch.setattr(assemble, "make_source", source)
+    monkeypatch.setattr(assemble, "as_arrays", arrays)
+
+    def build(config: ConfigDict, workdir: Path) -> Assembly:
+        seen["config"] = config.to_dict()
+        seen["config"]["data"]["cache"] = config.data.cache = False
+        return Assembly(config, workdir)
+
+    return build
+
+
+class Extractor:
+    """Features of nothing: evaluators are built, not run."""
+
+    name, resize, quantise, fingerprint = "none", "none", "round", "none"
+
+    def __call__(self, images, real=False):
+        return Extracted(np.zeros((len(images), 4)), None)
+
+
+@pytest.mark.parametrize("path", CONFIGS)
+def test_a_config_builds_its_run(path, tmp_path, without_data):
+    config = load_config(path)
+    assembly = without_data(config, tmp_path)
+    run, spec = assembly.run, assembly.loader.batch_spec()
+    optimizer = make_optimizer(run.optimizer, run.choices.steps)
+    state, frozen = jax.eval_shape(
+        lambda k: init_state(run.task, optimizer, run.emas, k, spec), jax.random.key(0)
+    )
+    few = {n: jax.ShapeDtypeStruct((2, *s.shape[1:]), s.dtype) for n, s in spec.items()}
+    rng = Rng(jax.random.key(0), np.arange(2), 2)
+
+    def loss(state, frozen, batch):
+        return run.task.loss(state.params, state.model_state, frozen, batch, rng, True)
+
+    out = jax.eval_shape(loss, state, frozen, few)
+    assert out.loss.shape == (2,) and out.loss.dtype == np.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}
+    if config.get("features"):
+        features = ClassifierFeatures(**config.features.to_dict())
+        assert (ROOT / features.config).exists()
+    assembly.evaluations(Extractor() if config.get("features") else None)
+
+
+@pytest.mark.parametrize("path", ["configs/ddpm/digits.py", "configs/classifier/digits.py"])
+def test_every_section_refuses_a_key_that_nobody_reads(path, tmp_path, without_data):
+    plain = load_config(path).to_dict()
+    sections = [
+        key.rpartition(".")[0] + "." for key in flat(plain) if not key.startswith("expected")
+    ]
+    for section in sorted(set(sections)):
+        config = load_config(path)
+        at = config
+        for name in filter(None, section.split(".")):
+            at = at[name]
+        # Sections whose keys are names that the user chooses, or that are read later.
+        if section.startswith(("features", "evals.")) or section in ("ema.", "evals."):
+            continue
+        with config.unlocked():
+            at["surplus"] = 1
+        with pytest.raises(ValueError, match="surplus"):
+            without_data(config, tmp_path)

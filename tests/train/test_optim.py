@@ -1,0 +1,111 @@
+"""Averages against their closed form; learning rates, weight decay and clipping."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffjax.train.ema import EMA, images_of_decay
+from diffjax.train.optim import Optimizer, decayed, learning_rate, make_optimizer
+
+B = 32
+
+
+def run_ema(rule: EMA, values: np.ndarray, start: float) -> float:
+    average = jnp.float32(start)
+    for step, value in enumerate(values):
+        average = rule.update(average, jnp.float32(value), jnp.int32(step), B)
+    return float(average)
+
+
+def test_an_average_is_the_sum_of_its_closed_form():
+    values, decay = np.random.default_rng(0).normal(size=50), 0.5 ** (B / 400)
+    weights = (1 - decay) * decay ** np.arange(49, -1, -1)
+    expected = decay**50 * 3.0 + np.sum(weights * values)
+    assert run_ema(EMA(half_life=400), values, 3.0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_old_value_halves_over_the_half_life():
+    zeros = np.zeros(10)
+    assert run_ema(EMA(half_life=10 * B), zeros, 1.0) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_the_half_life_of_a_decay_gives_the_decay_back():
+    rule = EMA(images_of_decay(0.9999, 128))
+    share = rule.share(jnp.int32(7), 128)
+    np.testing.assert_allclose(share, 1e-4, rtol=1e-6)
+    # At twice the batch, half the updates: the square of the decay.
+    np.testing.assert_allclose(rule.share(jnp.int32(7), 256), 1 - 0.9999**2, rtol=1e-6)
+
+
+def test_the_ramp_is_that_of_edm():
+    """Karras et al. 2022: beta = 0.5 ** (B / min(half_life, ramp * images seen)); at the first
+    update the average is the parameters."""
+    rule = EMA(half_life=2000, ramp=0.05)
+    for step in (1, 10, 1000, 1250, 2000):
+        beta = 0.5 ** (B / min(2000, 0.05 * step * B))
+        np.testing.assert_allclose(rule.share(jnp.int32(step), B), 1 - beta, rtol=1e-5)
+    assert run_ema(rule, np.array([2.0]), 77.0) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("bad", [{"half_life": 0}, {"half_life": 10, "ramp": -1.0}])
+def test_an_average_without_a_length_is_refused(bad):
+    with pytest.raises(ValueError, match="half_life"):
+        EMA(**bad)
+
+
+def rates(steps: int, **choices) -> np.ndarray:
+    rate = learning_rate(Optimizer(lr=1.0, **choices), steps)
+    return np.array([float(rate(i)) for i in range(steps + 1)])
+
+
+def test_warm_up_is_linear_and_moves_at_once():
+    got = rates(20, warmup_steps=5)
+    np.testing.assert_allclose(got[:5], np.arange(1, 6) / 5, rtol=1e-6)
+    np.testing.assert_allclose(got[5:], 1.0)
+
+
+def test_decays_end_where_they_say():
+    cosine = rates(100, warmup_steps=20, decay="cosine", final=0.1)
+    at = np.arange(81) / 80
+    np.testing.assert_allclose(cosine[20:], 0.1 + 0.9 * (1 + np.cos(np.pi * at)) / 2, rtol=1e-5)
+    linear = rates(100, decay="linear", final=0.2)
+    np.testing.assert_allclose(linear, 1 - 0.8 * np.arange(101) / 100, rtol=1e-5)
+    rsqrt = rates(100, warmup_steps=10, decay="rsqrt")
+    np.testing.assert_allclose(rsqrt[10:], np.sqrt(10 / np.arange(10, 101)), rtol=1e-5)
+
+
+def test_weight_decay_is_for_kernels_alone():
+    """A bias of scanned layers is a matrix, and is not decayed; a table of embeddings neither."""
+    params = {
+        "blocks": {"kernel": jnp.ones((3, 4, 4)), "bias": jnp.ones((3, 4))},
+        "norm": {"scale": jnp.ones((4,))},
+        "label": {"table": jnp.ones((5, 4))},
+    }
+    mask = decayed(params)
+    assert mask["blocks"] == {"kernel": True, "bias": False}
+    assert not mask["norm"]["scale"] and not mask["label"]["table"]
+    optimizer = make_optimizer(Optimizer(type="adamw", lr=0.1, weight_decay=0.5), 10)
+    zero = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zero, optimizer.init(params), params)
+    after = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(after["blocks"]["kernel"], 1 - 0.1 * 0.5, rtol=1e-6)
+    for leaf in (after["blocks"]["bias"], after["norm"]["scale"], after["label"]["table"]):
+        np.testing.assert_array_equal(leaf, 1.0)
+
+
+def test_clipping_holds_the_global_norm():
+    optimizer = make_optimizer(Optimizer(type="sgd", lr=1.0, b1=0.0, clip_norm=0.5), 10)
+    params = {"a": jnp.zeros(3), "b": jnp.zeros(4)}
+    grads = {"a": jnp.full(3, 2.0), "b": jnp.full(4, -1.0)}
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    assert float(optax.tree.norm(updates)) == pytest.approx(0.5, rel=1e-5)
+    assert float(updates["a"][0] / updates["b"][0]) == pytest.approx(-2.0)
+
+
+def test_an_option_that_nothing_reads_is_refused():
+    with pytest.raises(ValueError, match="weight_decay"):
+        Optimizer(type="adam", weight_decay=0.1)
+    with pytest.raises(ValueError, match="adamw"):
+        Optimizer(type="adamx")
