@@ -59,7 +59,7 @@ CAPTIONS = {
         "title": "Guidance",
         "text": "Conditional minus unconditional estimate, times the scale, points away from the "
         "other arm. Growing guidance first cleans the samples, then crowds them where the other "
-        "arm is farthest.",
+        "arm is farthest, and past the arm itself.",
     },
 }
 
