@@ -13,7 +13,7 @@ from diffjax.nn.normalisation import GroupNorm
 
 
 def rand(seed, *shape):
-    return jax.random.normal(jax.random.key(seed), shape) + 0.3
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32)) + 0.3
 
 
 def perturb(variables):
