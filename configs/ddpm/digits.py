@@ -39,10 +39,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         optim=dict(type="adam", lr=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
         ema=dict(slow=dict(half_life=10_000, ramp=0.1)),
-        train=dict(steps=800, batch_size=128, checkpoint_every=200, log_every=50),
+        train=dict(steps=640, batch_size=128, checkpoint_every=160, log_every=40),
         features=dict(config="configs/classifier/digits.py"),
         evals=dict(
-            samples=dict(type="samples", pred_kw=SAMPLING, ema="slow", every=200),
+            samples=dict(type="samples", pred_kw=SAMPLING, ema="slow", every=160),
             generation=dict(
                 type="generation",
                 pred_kw=SAMPLING,

@@ -10,9 +10,10 @@ from flax import linen as nn
 from diffjax.models.choices import pick
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
+from diffjax.models.mlp import MLP
 from diffjax.models.unet import UNet
 
-MODELS: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT, "convnet": ConvNet}
+MODELS: dict[str, type[nn.Module]] = {"unet": UNet, "dit": DiT, "mlp": MLP, "convnet": ConvNet}
 
 
 def build_model(type: str, **kwargs: Any) -> nn.Module:

@@ -33,6 +33,19 @@ T = jnp.array([1.0, 20.0, 900.0])
 LABEL = jnp.array([0, 5, 10])
 
 
+# Compiling is what these tests spend their time on; unoptimised code computes the same.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def run(model, variables, x, t, train=False, **inputs):
+    """`model.apply`, compiled quickly."""
+
+    def apply(variables, x, t, inputs):
+        return model.apply(variables, x, t, train=train, **inputs)
+
+    return jax.jit(apply, compiler_options=QUICK)(variables, x, t, inputs)
+
+
 def random_params(model, **inputs):
     """Parameters with no zero layers, so that every path carries something."""
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), X, T, label=LABEL, **inputs))
@@ -46,12 +59,12 @@ def random_params(model, **inputs):
 def test_output_is_float32_and_examples_are_independent(kwargs):
     model = build_model(**kwargs, dtype="bfloat16")
     v = random_params(model)
-    y = model.apply(v, X, T, label=LABEL)
+    y = run(model, v, X, T, label=LABEL)
     assert y.shape == X.shape
     assert y.dtype == jnp.float32
     model = build_model(**kwargs)
-    y = model.apply(v, X, T, label=LABEL)
-    one = model.apply(v, X[1:2], T[1:2], label=LABEL[1:2])
+    y = run(model, v, X, T, label=LABEL)
+    one = run(model, v, X[1:2], T[1:2], label=LABEL[1:2])
     np.testing.assert_allclose(y[1:2], one, rtol=1e-3, atol=1e-4)
 
 
@@ -59,18 +72,19 @@ def test_output_is_float32_and_examples_are_independent(kwargs):
 def test_noise_level_and_label_reach_the_output(kwargs):
     model = build_model(**kwargs)
     v = random_params(model)
-    y = model.apply(v, X, T, label=LABEL)
-    assert jnp.abs(y - model.apply(v, X, T + 50.0, label=LABEL)).max() > 1e-3
-    assert jnp.abs(y - model.apply(v, X, T, label=LABEL[::-1]))[0].max() > 1e-3
+    y = run(model, v, X, T, label=LABEL)
+    assert jnp.abs(y - run(model, v, X, T + 50.0, label=LABEL)).max() > 1e-3
+    assert jnp.abs(y - run(model, v, X, T, label=LABEL[::-1]))[0].max() > 1e-3
     # No label is the null class.
-    null = model.apply(v, X, T, label=jnp.full(3, 10))
-    np.testing.assert_array_equal(model.apply(v, X, T), null)
+    null = run(model, v, X, T, label=jnp.full(3, 10))
+    np.testing.assert_array_equal(run(model, v, X, T), null)
 
 
 @ALL
 def test_starts_at_zero(kwargs):
     model = build_model(**kwargs)
-    y = model.apply(model.init(jax.random.key(0), X, T, label=LABEL), X, T, label=LABEL)
+    start = jax.jit(model.init, compiler_options=QUICK)(jax.random.key(0), X, T, label=LABEL)
+    y = run(model, start, X, T, label=LABEL)
     assert jnp.abs(y).max() < 1e-3
 
 
@@ -80,7 +94,11 @@ def test_remat_changes_nothing(kwargs):
 
     def grads(remat):
         model = build_model(**kwargs, remat=remat)
-        return jax.jit(jax.grad(lambda v: jnp.square(model.apply(v, X, T, label=LABEL)).sum()))(v)
+
+        def loss(v):
+            return jnp.square(model.apply(v, X, T, label=LABEL)).sum()
+
+        return jax.jit(jax.grad(loss), compiler_options=QUICK)(v)
 
     for a, b in zip(*map(jax.tree.leaves, (grads(False), grads(True))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(a).max() + 1e-6))
@@ -92,8 +110,8 @@ def test_scanned_dit_equals_the_loop():
     blocks = [v[f"block_{i}"] for i in range(2)]
     rest = {k: p for k, p in v.items() if not k.startswith("block_")}
     stacked = {**rest, "blocks": jax.tree.map(lambda *p: jnp.stack(p), *blocks)}
-    a = loop.apply({"params": v}, X, T, label=LABEL)
-    b = scan.apply({"params": stacked}, X, T, label=LABEL)
+    a = run(loop, {"params": v}, X, T, label=LABEL)
+    b = run(scan, {"params": stacked}, X, T, label=LABEL)
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -103,29 +121,29 @@ def test_padding_tokens_are_not_seen(kwargs):
     tokens = jax.random.normal(jax.random.key(3), (3, 5, 6))
     mask = jnp.arange(5)[None, :] < jnp.array([5, 2, 3])[:, None]
     v = random_params(model, tokens=tokens, token_mask=mask)
-    y = model.apply(v, X, T, label=LABEL, tokens=tokens, token_mask=mask)
+    y = run(model, v, X, T, label=LABEL, tokens=tokens, token_mask=mask)
     noisy = jnp.where(mask[..., None], tokens, 100.0)
-    same = model.apply(v, X, T, label=LABEL, tokens=noisy, token_mask=mask)
+    same = run(model, v, X, T, label=LABEL, tokens=noisy, token_mask=mask)
     np.testing.assert_allclose(y, same, rtol=1e-5, atol=1e-5)
-    other = model.apply(v, X, T, label=LABEL, tokens=tokens + 1.0 * mask[..., None] * tokens)
+    other = run(model, v, X, T, label=LABEL, tokens=tokens + 1.0 * mask[..., None] * tokens)
     assert jnp.abs(y - other).max() > 1e-4
 
 
 def test_augment_vector_absent_is_zero():
     model = build_model(**NCSNPP)
     v = random_params(model)
-    zero = model.apply(v, X, T, label=LABEL, extra=jnp.zeros((3, 9)))
-    np.testing.assert_array_equal(model.apply(v, X, T, label=LABEL), zero)
-    assert jnp.abs(zero - model.apply(v, X, T, label=LABEL, extra=jnp.ones((3, 9)))).max() > 1e-4
+    zero = run(model, v, X, T, label=LABEL, extra=jnp.zeros((3, 9)))
+    np.testing.assert_array_equal(run(model, v, X, T, label=LABEL), zero)
+    assert jnp.abs(zero - run(model, v, X, T, label=LABEL, extra=jnp.ones((3, 9)))).max() > 1e-4
 
 
 def test_dropout_only_in_training():
     model = build_model(**DDPM, dropout=0.5)
     v = random_params(model)
     key = {"dropout": jax.random.key(1)}
-    calm = model.apply(v, X, T, label=LABEL)
-    np.testing.assert_array_equal(calm, model.apply(v, X, T, label=LABEL, rngs=key))
-    assert jnp.abs(calm - model.apply(v, X, T, label=LABEL, train=True, rngs=key)).max() > 1e-4
+    calm = run(model, v, X, T, label=LABEL)
+    np.testing.assert_array_equal(calm, run(model, v, X, T, label=LABEL, rngs=key))
+    assert jnp.abs(calm - run(model, v, X, T, label=LABEL, train=True, rngs=key)).max() > 1e-4
 
 
 def test_classifier_is_linear_in_its_features():
