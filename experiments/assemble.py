@@ -196,6 +196,12 @@ class Assembly:
         }
         return RunEvaluations(built, self.eval_choices)
 
+    def check_evaluations(self) -> None:
+        """Builds the evaluators as they will be, but for a stand-in of the feature extractor, so
+        that a mistake in one shows before an extractor is trained."""
+        stand_in = FeatureExtractor(lambda weights, image: (image, None), (), "stand-in")
+        self.evaluations(stand_in if self.config.get("features") else None)
+
     def trained(self, step: int | None = None) -> tuple[int, TrainState, Params]:
         """The state of a checkpoint (the latest readable one by default) and the frozen towers.
 

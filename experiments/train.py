@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import jax
 from absl import flags
 
 from diffjax.train.loop import train
-from experiments import environment
+from experiments import distributed, environment
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
 from experiments.features import make_features
@@ -27,6 +28,7 @@ def define_flags() -> None:
         "config", None, "Config file, `file.py` or `file.py:argument`.", required=True
     )
     flags.DEFINE_string("workdir", None, "Folder of the run; made when missing.", required=True)
+    distributed.define_flags()
 
 
 def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
@@ -34,6 +36,7 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
     assembly = Assembly(load_config(config_path, changes), workdir)
     check_workdir(assembly.config, workdir)
     environment.write(workdir, environment.command_line("experiments.train"))
+    assembly.check_evaluations()
     evaluations = assembly.evaluations(make_features(assembly))
     train(assembly.run, evaluations)
     return assembly
@@ -41,10 +44,12 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
 
 def main() -> None:
     begun = time.monotonic()
+    distributed.join()
     workdir = Path(FLAGS.workdir)
     train_run(FLAGS.config, overrides(), workdir)
-    report = write_report(workdir)
-    print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")
+    if jax.process_index() == 0:
+        report = write_report(workdir)
+        print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")
 
 
 if __name__ == "__main__":

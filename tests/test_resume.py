@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -178,3 +179,25 @@ def test_a_run_killed_amid_an_evaluation_does_it_again(processes, tiny, tmp_path
     # The same command once more has nothing left to do, and repeats no line.
     assert processes.run(*arguments).code == 0
     assert (tmp_path / "run" / "evals.jsonl").read_text().splitlines() == lines
+
+
+@pytest.mark.heavy
+def test_two_processes_are_one_run(processes, command, whole, whole_arrays, tmp_path):
+    """Two devices each; the record is written once, and a run of one process goes on from it."""
+    workdir = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = ("--config.mesh.fsdp=2", f"--coordinator=127.0.0.1:{port}", "--num_processes=2")
+    started = [
+        processes.start(*command(workdir, *both, f"--process_id={i}"), devices=2) for i in range(2)
+    ]
+    for process in started:
+        outcome = process.wait()
+        assert outcome.code == 0, outcome.stderr
+    assert started[1].stdout == ""
+    got, expected = metrics(workdir), metrics(whole)
+    assert [r["step"] for r in got] == [r["step"] for r in expected]
+    for a, b in zip(got, expected, strict=True):
+        assert a == pytest.approx(b, rel=2e-3)
+    near(arrays(workdir), whole_arrays, 2e-3)

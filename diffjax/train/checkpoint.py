@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
 from orbax.checkpoint import args as ocp_args
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -131,7 +132,10 @@ class Checkpoints:
         target.parent.mkdir(parents=True, exist_ok=True)
         while target.exists():
             target = target.with_name(target.name + "_")
-        os.rename(self.folder / str(step), target)
+        if jax.process_index() == 0:
+            os.rename(self.folder / str(step), target)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"step {step} set aside")
         self._manager.reload()
         return target
 
