@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from diffjax.diffusion import likelihood
+from diffjax.diffusion.grids import make_grid
 from diffjax.diffusion.guidance import Guidance, bounded, classifier_free
 from diffjax.diffusion.levels import CLEAN, Level, over
 from diffjax.diffusion.predictions import Prediction, check_ends
@@ -132,9 +133,11 @@ class DiffusionTask:
         if v is not None:
             # The mean learns from the simple loss alone (Nichol & Dhariwal 2021, section 3.1).
             x_hat = jax.lax.stop_gradient(self.prediction.to_x(out, z, level))
+            table = make_grid(self.schedule, int(self.schedule.t_max + 1), "linspace")
             bound = likelihood.bound_term(
-                Estimate(x_hat, v), x, z, level, self._below(t), "learned", self.levels
-            )
+                Estimate(x_hat, v), x, z, level, self._below(t), "learned", self.levels,
+                decoder_log_std=likelihood.decoder_log_std(table),
+            )  # fmt: skip
             bound = bound / likelihood.LOG2 * (self.schedule.t_max + 1)
             metrics["vlb"] = bound
             loss = loss + self.vlb_weight * bound
