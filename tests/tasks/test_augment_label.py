@@ -87,8 +87,10 @@ def test_samples_are_told_that_nothing_was_done():
     variables = variables_of(task)
     other = {**variables.params, "augment": {"kernel": 5 + variables.params["augment"]["kernel"]}}
     draw = dict(seed=jnp.int32(0), index=jnp.arange(2), steps=3)
-    got = task.sample(variables, **draw)
-    np.testing.assert_array_equal(got, task.sample(variables._replace(params=other), **draw))
+    got = task.predict_fns()["sample"](variables, **draw)
+    np.testing.assert_array_equal(
+        got, task.predict_fns()["sample"](variables._replace(params=other), **draw)
+    )
     assert np.isfinite(got).all() and np.std(got) > 0
 
 
