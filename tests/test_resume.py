@@ -1,6 +1,7 @@
 """A run that is killed and started again is the run that was not: bit for bit, samples and all."""
 
 import json
+import os
 import random
 import signal
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from processes import QUICK
 
 from experiments.assemble import open_run
 
@@ -131,6 +133,7 @@ def test_the_program_itself_is_resumed_as_the_server_of_runs_says(
     start = partial(
         subprocess.Popen,
         [sys.executable, "-m", "experiments.train", *command(workdir)],
+        env={**os.environ, "XLA_FLAGS": QUICK},  # as the server of runs sets them
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -195,7 +198,7 @@ def test_two_processes_are_one_run(processes, command, whole, whole_arrays, tmp_
     for process in started:
         outcome = process.wait()
         assert outcome.code == 0, outcome.stderr
-    assert started[1].stdout == ""
+    assert "step" in started[0].stdout and "step" not in started[1].stdout
     got, expected = metrics(workdir), metrics(whole)
     assert [r["step"] for r in got] == [r["step"] for r in expected]
     for a, b in zip(got, expected, strict=True):
