@@ -65,6 +65,9 @@ def construct(maker: Callable[..., T], what: str, section: Mapping[str, Any]) ->
         raise ValueError(f"{what} needs {', '.join(map(repr, missing))}")
     for key, hint in _hints(maker).items():
         if key in section and not _fits(section[key], hint):
+            if get_origin(hint) is Literal:
+                options = " or ".join(map(repr, get_args(hint)))
+                raise ValueError(f"{what}: {key} must be {options}, not {section[key]!r}")
             kind = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else hint
             raise ValueError(f"{what}: {key}={section[key]!r} is no {kind}")
     return maker(**section)
