@@ -285,4 +285,9 @@ def open_run(workdir: Path) -> Assembly:
     Raises:
       ValueError: no run there.
     """
-    return Assembly(ConfigDict(read_config(workdir)), workdir)
+    config = ConfigDict(read_config(workdir))
+    try:
+        sharding.make_mesh(**config.get("mesh", {}))
+    except ValueError:  # It was trained on other devices than these.
+        config.mesh = {"data": -1}
+    return Assembly(config, workdir)
