@@ -52,7 +52,7 @@ def small(command: str) -> list[str]:
     elif "experiments.evaluate" in rest:
         rest = [w.replace("num_samples=500", "num_samples=40") for w in rest]
     elif "experiments.studies.spiral" in rest:
-        rest += ["--steps=20"]
+        rest += ["--config.train.steps=20"]
     return [*env, *rest]
 
 
