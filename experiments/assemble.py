@@ -287,7 +287,7 @@ def open_run(workdir: Path) -> Assembly:
     """
     config = ConfigDict(read_config(workdir))
     try:
-        sharding.make_mesh(**config.get("mesh", {}))
+        sharding.make_mesh(**plain(config.get("mesh", {})))
     except ValueError:  # It was trained on other devices than these.
         config.mesh = {"data": -1}
     return Assembly(config, workdir)
