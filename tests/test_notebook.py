@@ -31,6 +31,7 @@ def tiny_run(tmp_path_factory):
     return runs / "digits"
 
 
+@pytest.mark.heavy
 def test_notebook_runs_from_top_to_bottom(tiny_run, monkeypatch):
     monkeypatch.setenv("DIFFJAX_RUN", str(tiny_run))
     monkeypatch.setenv("DIFFJAX_COLUMNS", "2")
