@@ -24,6 +24,7 @@ RUN = [
 NOTEBOOK = ["nbformat", "nbclient", "ipykernel"]
 TEST = [
     "pytest",
+    "pytest-xdist",  # a worker for every core
     "tensorboardX",  # the tests read our event files back with it
     "ruff",
     "pyright[nodejs]",

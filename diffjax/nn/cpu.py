@@ -2,8 +2,9 @@
 
 Measured against profiles of a small U-Net's train step. XLA's CPU backend (1) copies cheap
 arithmetic into every consumer, so that a chain of residual blocks is evaluated over and over in
-the backward pass, and inside transpositions at that: `fence` stops it; (2) sums over leading
-axes two to five times slower than a matrix product with ones does: `sum_rows` is that product.
+the backward pass, and inside transpositions at that: `fence` stops it; (2) sums over a leading
+axis one row at a time, without vector instructions: `sum_rows` first adds four quarters, which
+vectorises and leaves a quarter of the rows (1.6 to 3 times as fast).
 On other platforms both are the plain thing. Reverse mode only.
 """
 
@@ -41,19 +42,17 @@ fence_cotangent.defvjp(lambda x: (x, None), lambda _, ct: (_barrier(ct),))
 def sum_rows(x: Array) -> Array:
     """`[B, N, C] -> [B, C] float32`, the sum over N in float32."""
 
-    def by_product(x: Array) -> Array:
-        ones = jnp.ones((x.shape[0], 1, x.shape[1]), jnp.float32)
-        total = lax.dot_general(
-            ones,
-            x.astype(jnp.float32),
-            (((2,), (1,)), ((0,), (0,))),
-            precision=lax.Precision.HIGHEST,
-        )
-        return total[:, 0]
+    def by_quarters(x: Array) -> Array:
+        wide, quarter = x.astype(jnp.float32), x.shape[1] // 4
+        a, b, c, d = (wide[:, i * quarter : (i + 1) * quarter] for i in range(4))
+        return ((a + b) + (c + d)).sum(axis=1)
 
-    return lax.platform_dependent(
-        x, cpu=by_product, default=lambda x: x.astype(jnp.float32).sum(axis=1)
-    )
+    def plain(x: Array) -> Array:
+        return x.astype(jnp.float32).sum(axis=1)
+
+    if x.shape[1] % 4:
+        return plain(x)
+    return lax.platform_dependent(x, cpu=by_quarters, default=plain)
 
 
 @jax.custom_vjp
