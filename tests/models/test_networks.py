@@ -1,5 +1,7 @@
 """What every network keeps: shapes, dtypes, starting values, independence of examples."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,13 +39,18 @@ LABEL = jnp.array([0, 5, 10])
 QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
-def run(model, variables, x, t, train=False, **inputs):
-    """`model.apply`, compiled quickly."""
+@functools.cache
+def compiled(model, train):
+    """`model.apply`, compiled quickly, and once for all tests of that model."""
 
     def apply(variables, x, t, inputs):
         return model.apply(variables, x, t, train=train, **inputs)
 
-    return jax.jit(apply, compiler_options=QUICK)(variables, x, t, inputs)
+    return jax.jit(apply, compiler_options=QUICK)
+
+
+def run(model, variables, x, t, train=False, **inputs):
+    return compiled(model, train)(variables, x, t, inputs)
 
 
 def random_params(model, **inputs):

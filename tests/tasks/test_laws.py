@@ -1,5 +1,7 @@
 """Laws of the tasks: a loss per example, noise by row, evaluation without chance, errors early."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,12 +49,13 @@ def variables(task):
 
 def loss(task, held, key: int, rows: np.ndarray, train: bool) -> np.ndarray:
     given = {k: v[rows] for k, v in batch().items()}
+    key = jax.random.key(key)
+    return np.asarray(losses(task, train, held, given, key, jnp.asarray(rows, jnp.int32)))
 
-    @jax.jit
-    def run(held, given, key, rows):
-        return task.loss(*held, given, Rng(key, rows, B), train).loss
 
-    return np.asarray(run(held, given, jax.random.key(key), jnp.asarray(rows, jnp.int32)))
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def losses(task, train, held, given, key, rows):
+    return task.loss(*held, given, Rng(key, rows, B), train).loss
 
 
 @pytest.mark.parametrize("make", [diffusion, classification])
