@@ -19,11 +19,11 @@ def tiny_run(tmp_path_factory):
     """A few steps of the digits run, its classifier as small."""
     runs = tmp_path_factory.mktemp("runs")
     command = [
-        sys.executable, "-m", "experiments.train", "--config=configs/ddpm/digits.py",
+        sys.executable, "-m", "experiments.train", "--config=configs/ddpm/digits_dit.py",
         f"--workdir={runs / 'digits'}", "--config.train.steps=4", "--config.train.log_every=2",
         "--config.train.checkpoint_every=4", "--config.train.batch_size=16",
-        "--config.model.channels=8", "--config.evals.generation.num_samples=40",
-        "--config.features.overrides=('train.steps=4','train.log_every=2','train.batch_size=16')",
+        "--config.model.width=16", "--config.model.depth=1", "--config.model.heads=2", "--config.evals.generation.num_samples=40",
+        "--config.features.overrides=('train.steps=4','train.log_every=2','train.batch_size=16','model.channels=(8,)')",
     ]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
