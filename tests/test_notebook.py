@@ -22,8 +22,10 @@ def tiny_run(tmp_path_factory):
         sys.executable, "-m", "experiments.train", "--config=configs/ddpm/digits_dit.py",
         f"--workdir={runs / 'digits'}", "--config.train.steps=4", "--config.train.log_every=2",
         "--config.train.checkpoint_every=4", "--config.train.batch_size=16",
-        "--config.model.width=16", "--config.model.depth=1", "--config.model.heads=2", "--config.evals.generation.num_samples=40",
-        "--config.features.overrides=('train.steps=4','train.log_every=2','train.batch_size=16','model.channels=(8,)')",
+        "--config.model.width=16", "--config.model.depth=1", "--config.model.heads=2",
+        "--config.evals.generation.num_samples=40",
+        "--config.features.overrides=('train.steps=4','train.log_every=2',"
+        "'train.batch_size=16','model.channels=(8,)')",
     ]  # fmt: skip
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)

@@ -9,19 +9,29 @@ from diffjax.choices import construct, unknown
 from diffjax.evals.base import Evaluator
 from diffjax.evals.classification import Classification
 from diffjax.evals.context import EvalContext
+from diffjax.evals.factors import Arithmetic, Questions
 from diffjax.evals.generation import Generation
 from diffjax.evals.likelihood import Likelihood
+from diffjax.evals.linear_probe import LinearProbe
 from diffjax.evals.reconstruction import Reconstruction
+from diffjax.evals.retrieval import Neighbours, Retrieval
 from diffjax.evals.samples import Samples
 from diffjax.evals.trajectory import Trajectory
+from diffjax.evals.zero_shot import ZeroShot
 
 EVALUATORS: dict[str, Any] = {
+    "arithmetic": Arithmetic,
     "classification": Classification,
     "generation": Generation,
     "likelihood": Likelihood,
+    "linear_probe": LinearProbe,
+    "neighbours": Neighbours,
+    "questions": Questions,
     "reconstruction": Reconstruction,
+    "retrieval": Retrieval,
     "samples": Samples,
     "trajectory": Trajectory,
+    "zero_shot": ZeroShot,
 }
 
 

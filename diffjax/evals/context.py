@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ class EvalContext:
         recipe amounts to, "nfe" among it, which then stands in protocols and captions.
       noise_levels: `[T]` noise levels (sigma / alpha) of the frames of `trajectory(**pred_kw)`.
       batch_sharding: of evaluation batches over several devices.
+      others: further splits by name.
+      factors: factor of the data's records -> its words, where their truth is known.
+      tokenize: texts -> `tokens [N, L] int32`; None where the run has no tokenizer.
+      detokenize: the way back.
     """
 
     predict_fns: Mapping[str, Callable[..., Any]]
@@ -41,6 +45,10 @@ class EvalContext:
     nfe: Callable[..., int | Mapping[str, Any]] | None = None
     noise_levels: Callable[..., Any] | None = None
     batch_sharding: jax.sharding.Sharding | None = None
+    others: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    factors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tokenize: Callable[[Sequence[str]], np.ndarray] | None = None
+    detokenize: Callable[[np.ndarray], Sequence[str]] | None = None
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -52,11 +60,29 @@ class EvalContext:
         return tuple(str(k) for k in range(int(np.max(self.train["label"])) + 1))
 
     def split(self, name: str) -> Mapping[str, np.ndarray]:
-        """The arrays of "train" or "test"."""
-        splits = {"train": self.train, "test": self.test}
+        """The arrays of "train", "test" or one of `others`."""
+        splits = {"train": self.train, "test": self.test, **self.others}
         if name not in splits:
             raise unknown("split", name, splits)
         return splits[name]
+
+    def chosen(self, name: str, where: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """The examples of a split whose fields have the values of `where`.
+
+        Raises:
+          ValueError: an unknown split or field, or no such example.
+        """
+        arrays = self.split(name)
+        keep = np.ones(len(arrays["image"]), bool)
+        for key, value in where.items():
+            if key not in arrays or np.ndim(arrays[key]) != 1:
+                raise unknown(
+                    "field of `where`:", key, [k for k, v in arrays.items() if np.ndim(v) == 1]
+                )
+            keep &= np.asarray(arrays[key]) == value
+        if not keep.any():
+            raise ValueError(f"no example of split {name!r} has {dict(where)}")
+        return {k: np.asarray(v)[keep] for k, v in arrays.items()}
 
     def labels(self, name: str) -> np.ndarray:
         """`label [N] int32` of a split; zeros where the data have none."""

@@ -1,0 +1,120 @@
+"""Linear probe: logistic regression on frozen image features (Radford et al. 2021, A.3)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.batches import map_batches
+from diffjax.evals.context import EvalContext
+from diffjax.evals.protocol import fingerprint, protocol
+from diffjax.metrics.classification import share
+from diffjax.tasks.base import Variables
+
+# The paper sweeps 96 values, log-spaced in [1e-6, 1e6], by this coarse grid and then bisection.
+COARSE = tuple(10.0**e for e in (-6, -4, -2, 0, 2, 4, 6))
+PER_DECADE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class LinearProbe:
+    """L-BFGS on an l2-regularised multinomial logistic loss; the regulariser is chosen on a part
+    of the training split that is held out, then the whole of it is fitted.
+
+    Attributes:
+      pred: predict function of features; the paper takes those before the projection.
+      split: whose accuracy is reported.
+      where: field -> value; only such examples are fitted and counted.
+      limit: training examples; 0 for all.
+      validation: share of them that chooses the regulariser.
+      iterations: of L-BFGS.
+    """
+
+    context: EvalContext
+    pred: str = "image_features"
+    split: str = "test"
+    where: Mapping[str, int] = field(default_factory=dict)
+    limit: int = 0
+    validation: float = 0.1
+    iterations: int = 1000
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        self.context.bind(self.pred)
+        self.context.chosen(self.split, self.where)
+        if not 0 < self.validation < 1:
+            raise ValueError(f"linear_probe: validation={self.validation} must lie in (0, 1)")
+
+    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+        """Scalars "accuracy" with its Wilson ends and "regulariser" (scikit-learn's C)."""
+        fn = jax.jit(self.context.bind(self.pred)[0])
+
+        def features(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+            only = {"image": arrays["image"]}
+            size = min(self.batch_size, len(arrays["image"]))
+            sharding = self.context.batch_sharding
+            return map_batches(lambda b: fn(variables, b["image"]), only, size, sharding)
+
+        train = self.context.chosen("train", self.where)
+        keep = slice(self.limit or None)
+        train = {k: v[keep] for k, v in train.items()}
+        test = self.context.chosen(self.split, self.where)
+        x, y = features(train), np.asarray(train["label"])
+        chosen = choose_regulariser(x, y, self.validation, self.iterations)
+        model = fit(x, y, chosen, self.iterations)
+        got = share(model.predict(features(test)) == np.asarray(test["label"]))
+        how = protocol(
+            split=self.split,
+            where=self.where,
+            pred=self.pred,
+            num_train=len(y),
+            validation=self.validation,
+            iterations=self.iterations,
+            data=fingerprint({"image": test["image"], "label": test["label"]}),
+            num_images=got.count,
+        )
+        yield Scalar("accuracy", got.value, got.std, how)
+        yield Scalar("accuracy_low", got.low, None, how)
+        yield Scalar("accuracy_high", got.high, None, how)
+        yield Scalar("regulariser", chosen, None, how)
+
+
+def fit(x: np.ndarray, y: np.ndarray, c: float, iterations: int) -> Any:
+    """The logistic regression of `y [N]` on `x [N, D]` at inverse regularisation `c`."""
+    with warnings.catch_warnings():
+        # The paper stops at its 1,000 iterations too, converged or not.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=c, max_iter=iterations, tol=1e-4).fit(x, y)
+
+
+def choose_regulariser(x: np.ndarray, y: np.ndarray, validation: float, iterations: int) -> float:
+    """The C of the paper's log-spaced grid that does best on a held-out part of the rows.
+
+    Coarse values first, then the step around the best one is halved until it is one of the grid.
+    """
+    order = np.random.default_rng(0).permutation(len(y))
+    held = max(1, round(validation * len(y)))
+    a, b = order[held:], order[:held]
+    scores: dict[float, float] = {}
+
+    def score(exponent: float) -> float:
+        if exponent not in scores:
+            model = fit(x[a], y[a], 10.0**exponent, iterations)
+            scores[exponent] = float((model.predict(x[b]) == y[b]).mean())
+        return scores[exponent]
+
+    best = max((float(np.log10(c)) for c in COARSE), key=score)
+    step = 1.0
+    while step >= 1 / PER_DECADE:
+        near = [best] + [e for e in (best - step, best + step) if -6 <= e <= 6]
+        best = max(near, key=score)
+        step /= 2
+    return 10.0**best

@@ -1,0 +1,130 @@
+"""Retrieval between images and texts, and from image to image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.context import EvalContext
+from diffjax.evals.embeddings import Towers
+from diffjax.evals.pictures import tile_grid
+from diffjax.evals.protocol import fingerprint, protocol
+from diffjax.metrics.classification import share
+from diffjax.metrics.retrieval import first_relevant_ranks, recall_at
+from diffjax.tasks.base import Variables
+
+
+@dataclass(frozen=True, eq=False)
+class Retrieval:
+    """Text to image and image to text over a split; pairs with equal tokens are the same text.
+
+    Attributes:
+      at: the k of the recalls.
+      pictures: text queries drawn with their first `shown` images.
+    """
+
+    context: EvalContext
+    split: str = "test"
+    where: Mapping[str, int] = field(default_factory=dict)
+    at: tuple[int, ...] = (1, 5, 10)
+    pictures: int = 8
+    shown: int = 8
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        arrays = self.context.chosen(self.split, self.where)
+        if "tokens" not in arrays:
+            raise ValueError("retrieval: the data have no captions (a `tokenize` transform)")
+        assert self.towers
+
+    @cached_property
+    def towers(self) -> Towers:
+        return Towers(self.context, self.batch_size)
+
+    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+        """Scalars "text_to_image_r1" ..., "image_to_text_r1" ..., picture "text_to_image"."""
+        arrays = self.context.chosen(self.split, self.where)
+        tokens = np.asarray(arrays["tokens"])
+        different, text_of = np.unique(tokens, axis=0, return_inverse=True)
+        text_of = text_of.reshape(-1)
+        image = self.towers.images(variables, arrays["image"])
+        text = self.towers.tokens(variables, different)
+        scores, keys = text @ image.T, np.arange(len(different))
+        how = protocol(
+            split=self.split,
+            where=self.where,
+            data=fingerprint({"image": arrays["image"], "tokens": tokens}),
+            num_images=len(tokens),
+            num_texts=len(different),
+        )
+        for name, ranks in (
+            ("text_to_image", first_relevant_ranks(scores, keys, text_of)),
+            ("image_to_text", first_relevant_ranks(scores.T, text_of, keys)),
+        ):
+            for k in self.at:
+                got = recall_at(ranks, k)
+                yield Scalar(f"{name}_r{k}", got.value, got.std, how)
+        yield self._picture(arrays, different, text_of, scores)
+
+    def _picture(self, arrays: Any, different: Any, text_of: Any, scores: np.ndarray) -> Picture:
+        decode = self.context.detokenize or (lambda rows: [str(i) for i in range(len(rows))])
+        # Spread over the set: neighbouring scenes say nothing of the whole.
+        chosen = np.linspace(0, len(different) - 1, min(self.pictures, len(different))).astype(int)
+        order = np.argsort(-scores[chosen], axis=1, kind="stable")[:, : self.shown]
+        names = [
+            f"{text}  ({(text_of[o] == c).sum()} of {min(self.shown, (text_of == c).sum())})"
+            for text, o, c in zip(decode(different[chosen]), order, chosen, strict=True)
+        ]
+        note = "nearest images first; in brackets: shown images that have this very caption"
+        grid = tile_grid(
+            arrays["image"][order], rows=names, title="Images found by text", note=note
+        )
+        return Picture("text_to_image", grid, f"Images found by text ({self.split}): {note}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The nearest images of images: a picture, and how many neighbours share the class."""
+
+    context: EvalContext
+    split: str = "test"
+    where: Mapping[str, int] = field(default_factory=dict)
+    pictures: int = 8
+    shown: int = 8
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        self.context.chosen(self.split, self.where)
+        assert self.towers
+
+    @cached_property
+    def towers(self) -> Towers:
+        return Towers(self.context, self.batch_size)
+
+    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+        """Scalar "same_class" over the first neighbours, picture "neighbours"."""
+        arrays = self.context.chosen(self.split, self.where)
+        image = self.towers.images(variables, arrays["image"])
+        scores = image @ image.T
+        np.fill_diagonal(scores, -np.inf)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, : self.shown]
+        how = protocol(
+            split=self.split,
+            where=self.where,
+            data=fingerprint({"image": arrays["image"]}),
+            num_images=len(image),
+        )
+        if "label" in arrays:
+            label = np.asarray(arrays["label"])
+            got = share(label[order[:, 0]] == label)
+            yield Scalar("same_class", got.value, got.std, how)
+        chosen = np.linspace(0, len(image) - 1, min(self.pictures, len(image))).astype(int)
+        tiles = np.concatenate([chosen[:, None], order[chosen]], axis=1)
+        columns = ("query", *(str(i + 1) for i in range(tiles.shape[1] - 1)))
+        grid = tile_grid(arrays["image"][tiles], columns=columns, title="Nearest images")
+        yield Picture("neighbours", grid, f"Left: an image; then its nearest ({self.split}).")

@@ -1,0 +1,80 @@
+"""Zero-shot classification: images against prompts of class names (Radford et al. 2021, 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.context import EvalContext
+from diffjax.evals.embeddings import Towers, check_names, check_templates
+from diffjax.evals.pictures import count_matrix
+from diffjax.evals.protocol import fingerprint, protocol
+from diffjax.metrics import classification as metrics
+from diffjax.tasks.base import Variables
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroShot:
+    """Attributes:
+    split: whose images are classified.
+    templates: prompts with one `{}` for the class name; their embeddings are averaged.
+    class_names: one per label; by default the data's own.
+    where: field -> value; only such examples count (`{"num_objects": 1}`).
+    """
+
+    context: EvalContext
+    split: str = "test"
+    templates: tuple[str, ...] = ("a photo of a {}.",)
+    class_names: tuple[str, ...] = ()
+    where: Mapping[str, int] = field(default_factory=dict)
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        check_templates(self.templates, "zero_shot")
+        check_names(self.names, "zero_shot")
+        self.context.chosen(self.split, self.where)
+        assert self.towers
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.class_names or self.context.names
+
+    @cached_property
+    def towers(self) -> Towers:
+        return Towers(self.context, self.batch_size)
+
+    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+        """Scalars "accuracy" with its 95 % Wilson ends and "top5"; picture "confusion"."""
+        arrays = self.context.chosen(self.split, self.where)
+        label = np.asarray(arrays["label"])
+        if label.max() >= len(self.names):
+            raise ValueError(f"zero_shot: label {label.max()}, but {len(self.names)} class names")
+        image = self.towers.images(variables, arrays["image"])
+        scores = image @ self.towers.classes(variables, self.names, self.templates).T
+        how = protocol(
+            split=self.split,
+            where=self.where,
+            templates=self.templates,
+            classes=fingerprint([np.frombuffer("\n".join(self.names).encode(), np.uint8)]),
+            data=fingerprint({"image": arrays["image"], "label": label}),
+            num_images=len(label),
+        )
+        got = metrics.agreement(label, scores)
+        yield Scalar("accuracy", got.value, got.std, how)
+        yield Scalar("accuracy_low", got.low, None, how)
+        yield Scalar("accuracy_high", got.high, None, how)
+        if len(self.names) > 5:
+            top = np.argpartition(-scores, 5, axis=1)[:, :5]
+            five = metrics.share((top == label[:, None]).any(axis=1))
+            yield Scalar("top5", five.value, five.std, how)
+        counts = metrics.confusion_matrix(label, scores.argmax(axis=1), len(self.names))
+        note = f"zero-shot accuracy {100 * got.value:.1f} % of {got.count} ({self.split})"
+        title = "Zero-shot confusion"
+        picture = count_matrix(
+            counts, self.names, title=title, note=note, across="predicted", down="true"
+        )
+        yield Picture("confusion", picture, f"Rows: true class; columns: predicted. {note}.")
