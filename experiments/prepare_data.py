@@ -32,7 +32,7 @@ Make = Callable[[Path], RecordBuilder]
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string("source", None, "digits, folder, cifar10 or cifar100.", required=True)
+    flags.DEFINE_string("source", None, "digits, shapes, shapes64, folder, cifar10 or cifar100.", required=True)
     flags.DEFINE_string("path", None, "The folder, or the archive.")
     flags.DEFINE_string("data_dir", None, "Where data sets are kept.")
     flags.DEFINE_string("name", None, "folder: name of the data set, by default the folder's.")
