@@ -123,7 +123,7 @@ def _read(images: np.ndarray) -> list[Scene | None]:
     fits, rest = _fit(difference, labels, spots, owner)
     factors, believed = _named(fits, ground[owner])
     np.logical_and.at(sure, owner, believed)
-    ghost = ndimage.uniform_filter(rest, (0, 3, 3, 0), mode="constant")
+    ghost = ndimage.uniform_filter(rest, 3, mode="constant", axes=(1, 2))
     sure &= np.linalg.norm(ghost, axis=-1).max((1, 2)) < _GHOST
     scenes: list[Scene | None] = [None] * len(images)
     for i in np.flatnonzero(sure):
@@ -169,6 +169,7 @@ def _spots(strength: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Connected spots of `strength [n, 32, 32]`: (labels of the pixels, spots, image of each)."""
     local = ndimage.maximum_filter(strength, (1, 5, 5))
     mask = strength > np.maximum(_VISIBLE, _SOLID * local)
+    labels: np.ndarray
     labels, count = ndimage.label(mask, _WITHIN)  # type: ignore[misc]
     owner = np.zeros(count + 1, np.int64)
     where = np.nonzero(labels)
@@ -210,7 +211,8 @@ def _fit(
     own = near == spots[:, None, None]
     # An edge fades over two pixels; a neighbour's, where the two are close, over one.
     others = ndimage.binary_dilation((near > 0) & ~own, _WITHIN)
-    patch = rest[at] * (ndimage.binary_dilation(own, _WITHIN, 2) & ~others)[..., None]
+    here = np.logical_and(ndimage.binary_dilation(own, _WITHIN, 2), np.logical_not(others))
+    patch = rest[at] * here[..., None]
     hue = (np.linalg.norm(patch, axis=-1, keepdims=True) * patch).sum((1, 2))
     hue /= np.linalg.norm(hue, axis=-1, keepdims=True) + 1e-6  # Opposite colours cancel.
     b = bank()
