@@ -1,6 +1,6 @@
 """Write a data set as array_record, once, to be read by `dict(type="tfds", name=...)`.
 
-    python -m experiments.prepare_data --source=digits
+    python -m experiments.prepare_data --source=digits  # or shapes, shapes64
     python -m experiments.prepare_data --source=cifar10 --path=cifar-10-binary.tar.gz
     python -m experiments.prepare_data --source=folder --path=photos --name=photos64 --size=64
     python -m experiments.prepare_data --source=folder --path=photos --name=photos \\
@@ -32,7 +32,9 @@ Make = Callable[[Path], RecordBuilder]
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string("source", None, "digits, folder, cifar10 or cifar100.", required=True)
+    flags.DEFINE_string(
+        "source", None, "digits, shapes, shapes64, folder, cifar10 or cifar100.", required=True
+    )
     flags.DEFINE_string("path", None, "The folder, or the archive.")
     flags.DEFINE_string("data_dir", None, "Where data sets are kept.")
     flags.DEFINE_string("name", None, "folder: name of the data set, by default the folder's.")

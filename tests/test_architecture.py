@@ -24,8 +24,8 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     "diffjax/models": ((*_GROUND, "diffjax.nn", "diffjax.models"), BASE | {"flax"}),
     "diffjax/data": (
         ("diffjax.data",),
-        {"jax", "numpy", "PIL", "tensorflow_datasets", "grain", "sklearn", "array_record",
-         "absl", "etils"},
+        {"jax", "numpy", "scipy", "PIL", "tensorflow_datasets", "grain", "sklearn",
+         "array_record", "absl", "etils"},
     ),
     "diffjax/interop": (
         ("diffjax.interop", "diffjax.models"), {"numpy", "jax", "flax", "safetensors"},

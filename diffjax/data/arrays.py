@@ -110,6 +110,8 @@ def read(source: Source, indices: np.ndarray, threads: int = 0) -> Columns:
             columns[name] = np.asarray(column, np.int32)
         elif isinstance(column, list) and isinstance(column[0], (float, np.floating)):
             columns[name] = np.asarray(column, np.float32)
+        elif name != "image" and isinstance(column, list) and isinstance(column[0], np.ndarray):
+            columns[name] = np.stack(column)
     return columns
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import tensorflow_datasets as tfds
 from diffjax.choices import unknown
 from diffjax.data.builders.base import CONTENT, RecordBuilder, prepare
 from diffjax.data.builders.digits import Digits
+from diffjax.data.builders.shapes import SIDES, Shapes, folder_name
 from diffjax.data.images import CORRUPT, decode
 from diffjax.data.resize import center_crop_resize
 from diffjax.data.schema import DatasetInfo, Record
 
 # Sets that need nothing but this package, and are prepared when first asked for.
-EMBEDDED: Mapping[str, Callable[..., RecordBuilder]] = {"digits": Digits}
+EMBEDDED: Mapping[str, Callable[..., RecordBuilder]] = {
+    "digits": Digits,
+    **{folder_name(size): partial(Shapes, size=size) for size in SIDES},
+}
 
 
 def default_data_dir() -> Path:
@@ -95,11 +100,14 @@ class PreparedSource:
         return record
 
 
-def embedded(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> PreparedSource:
-    """The set `name` of EMBEDDED, prepared in `data_dir` if it is not yet there."""
+def embedded(
+    name: str, split: str, data_dir: str | os.PathLike[str] | None, **options: Any
+) -> PreparedSource:
+    """The set `name` of EMBEDDED, prepared in `data_dir` if it is not yet there; `options` are
+    those of the PreparedSource."""
     root = Path(data_dir).expanduser() if data_dir else default_data_dir()
     prepare(lambda aside: EMBEDDED[name](data_dir=aside), name, root)
-    return PreparedSource(name, split, root)
+    return PreparedSource(name, split, root, **options)
 
 
 def _version_folder(root: Path, name: str) -> Path:

@@ -8,6 +8,8 @@ from typing import Any
 
 from diffjax.choices import build
 from diffjax.data.arrays import ArraySource
+from diffjax.data.builders.shapes import SIDES, folder_name
+from diffjax.data.factors import FIELDS
 from diffjax.data.folder import FolderSource
 from diffjax.data.prepared import PreparedSource, embedded
 from diffjax.data.schema import Source
@@ -18,10 +20,28 @@ def digits(split: str = "train", data_dir: str | os.PathLike[str] | None = None)
     return embedded("digits", split, data_dir)
 
 
+def shapes(
+    split: str = "train", data_dir: str | os.PathLike[str] | None = None, size: int = 32
+) -> Source:
+    """Generated scenes of `size` x `size` RGB, 32 or 64: 12,000 `train`, 1,500 `test`, and 1,500
+    `compositions` of pairs of shape and colour that the others never show.
+
+    A record has all its captions, and its true factors (`factors.FIELDS`); `label` is the first
+    object's pair.
+
+    Raises:
+      ValueError: another size.
+    """
+    if size not in SIDES:
+        raise ValueError(f"shapes: size must be {' or '.join(map(str, SIDES))}, not {size}")
+    return embedded(folder_name(size), split, data_dir, fields=("label", "caption", *FIELDS))
+
+
 SOURCES: dict[str, Callable[..., Source]] = {
     "array": ArraySource,
     "digits": digits,
     "folder": FolderSource,
+    "shapes": shapes,
     "tfds": PreparedSource,
 }
 
