@@ -104,7 +104,9 @@ def build_clip(
             raise ValueError(f"model.{name} is a section, dict(width=..., ...), not {section!r}")
         shared = [k for k in ("embed", "dtype", "remat") if k in section]
         if shared:
-            raise ValueError(f"{shared[0]!r} of model.{name} is one for both towers: model.{shared[0]}")
+            raise ValueError(
+                f"{shared[0]!r} of model.{name} is one for both towers: model.{shared[0]}"
+            )
     for name, value in (("mean", mean), ("std", std)):
         if len(value) != 3:
             raise ValueError(f"model.{name}={value!r} must be three numbers, one per channel")
