@@ -43,9 +43,10 @@ def load_clip(name: str | Path, activation: str | None = None) -> tuple[dict[str
       name: a folder (transformers' or open_clip's), a file of weights (.safetensors; .pt or .bin
         by torch, TorchScript included, read without running code), or `owner/name` on the
         Hugging Face hub.
-      activation: of both towers, a key of `ACTIVATIONS`, where no config beside the weights says
-        it. None is then the layout's custom: QuickGELU in OpenAI's, GELU in open_clip's own
-        (`text.` prefixes, a logit bias). open_clip's plain layout looks like OpenAI's: say it.
+      activation: of both towers, a key of `ACTIVATIONS`. None is what the config beside the
+        weights says; without one, the layout's custom: QuickGELU in OpenAI's, GELU in
+        open_clip's own (`text.` prefixes, a logit bias). open_clip's plain layout looks like
+        OpenAI's: say it.
 
     Returns:
       The section, for `build_model(**section)`, and `{"params": ..., "batch_stats": ...}`
@@ -87,8 +88,12 @@ def save_clip(
         raise unknown("layout", layout, SAVED)
     name, table = SAVED[layout]
     folder, model, shapes = Path(folder), build_model(**section), _shapes(section)
-    flat = flatten_dict({k: dict(variables[k]) for k in variables}, sep="/")
-    state = to_theirs({k: np.asarray(v) for k, v in flat.items()}, clip_table(table, shapes))
+    flat = {k: np.asarray(v) for k, v in flatten_dict(dict(variables), sep="/").items()}
+    wrong = [k for k in shapes if k in flat and flat[k].shape != shapes[k].shape]
+    if wrong:
+        there, wanted = flat[wrong[0]].shape, shapes[wrong[0]].shape
+        raise ValueError(f"{wrong[0]} is {there}, but the section's network has {wanted}")
+    state = to_theirs(flat, clip_table(table, shapes))
     folder.mkdir(parents=True, exist_ok=True)
     if layout == "huggingface":
         write_huggingface(folder, model)
@@ -112,17 +117,19 @@ def _locate(name: str | Path) -> Path:
 
 def _add_config(section: dict[str, Any], file: Path, layout: str, activation: str | None) -> None:
     """Adds to an inferred section what the files beside the weights say."""
-    resnet, said = section["image"]["type"] == "resnet", {}
+    resnet = section["image"]["type"] == "resnet"
+    said: dict[str, Any] = {}
     if layout == "huggingface":
         said = read_huggingface(file.parent)
     elif (file.parent / OPEN_CLIP).is_file():
         said = read_open_clip(file.parent / OPEN_CLIP, resnet)
     else:
         own = layout == "open_clip_custom" or "bias" in section
-        said["text"] = {"activation": activation or ("gelu" if own else "quick_gelu")}
-        said["image"] = {} if resnet else dict(said["text"])
+        activation = activation or ("gelu" if own else "quick_gelu")
     for tower in ("image", "text"):
-        section[tower] |= said.pop(tower)
+        section[tower] |= said.pop(tower, {})
+        if activation and (tower == "text" or not resnet):
+            section[tower]["activation"] = activation
     section |= said
 
 

@@ -83,11 +83,13 @@ def _openai_vit(weights: Weights) -> dict[str, Any]:
 
 def _openai_resnet(weights: Weights) -> dict[str, Any]:
     tokens = _shape(weights, "visual.attnpool.positional_embedding", 2)[0]
+    counts = (_count(weights, f"visual.layer{k}") for k in (1, 2, 3, 4))
+    layers = tuple(n for n in counts if n)
     return {
         "type": "resnet",
-        "layers": tuple(_count(weights, f"visual.layer{k}") for k in (1, 2, 3, 4)),
+        "layers": layers,
         "width": _shape(weights, "visual.layer1.0.conv1.weight", 4)[0],
-        "image_size": 32 * math.isqrt(tokens - 1),
+        "image_size": 2 ** (len(layers) + 1) * math.isqrt(tokens - 1),
     }
 
 

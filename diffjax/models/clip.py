@@ -105,7 +105,7 @@ def build_clip(
         shared = [k for k in ("embed", "dtype", "remat") if k in section]
         if shared:
             raise ValueError(
-                f"{shared[0]!r} of model.{name} is one for both towers: model.{shared[0]}"
+                f"model.{name}.{shared[0]} is one for both towers: set model.{shared[0]}"
             )
     for name, value in (("mean", mean), ("std", std)):
         if len(value) != 3:
@@ -113,8 +113,11 @@ def build_clip(
     both = {"embed": embed, "dtype": dtype, "remat": remat}
     rest = dict(image)
     kind = pick("type of model.image:", rest.pop("type", None), IMAGE_TOWERS)
-    towers = {
-        "image": construct(f"model.image {kind!r}", IMAGE_TOWERS[kind], {**rest, **both}),
-        "text": construct("model.text", TextTransformer, {**text, **both}),
-    }
-    return CLIP(**towers, mean=tuple(mean), std=tuple(std), temperature=temperature, bias=bias)
+    return CLIP(
+        image=construct(f"model.image {kind!r}", IMAGE_TOWERS[kind], {**rest, **both}),
+        text=construct("model.text", TextTransformer, {**text, **both}),
+        mean=tuple(mean),
+        std=tuple(std),
+        temperature=temperature,
+        bias=bias,
+    )

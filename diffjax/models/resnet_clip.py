@@ -19,7 +19,6 @@ from diffjax.nn.partition import constrain_batch
 from diffjax.nn.resampling import downsample
 
 EXPANSION = 4  # a bottleneck's output over its planes
-REDUCTION = 32  # pixels of the image per pixel of the last map
 
 
 class ConvNorm(nn.Module):
@@ -103,9 +102,9 @@ class ModifiedResNet(nn.Module):
 
     Attributes:
       embed: width of the joint space.
-      layers: blocks of each of the four levels.
-      width: channels after the stem; the levels have 4, 8, 16 and 32 times as many.
-      image_size: S, a multiple of 32.
+      layers: blocks of each level; the published models have four levels.
+      width: channels after the stem; the levels have 4, 8, 16, 32 times as many.
+      image_size: S, a multiple of 32 where there are four levels.
       heads: of the attention pool; None for 64 channels each, as in every published model.
       dtype: of the arithmetic; parameters, statistics, the projection and the output are float32.
       remat: recompute blocks in the backward pass.
@@ -122,11 +121,12 @@ class ModifiedResNet(nn.Module):
     @nn.compact
     def __call__(self, image: Array, train: bool = False) -> Array:
         """Unnormalised embeddings. Raises ValueError for images of another size."""
-        size = self.image_size
-        if image.shape[1:] != (size, size, 3) or size % REDUCTION:
+        # The stem divides by four, every level after the first by two.
+        size, reduction = self.image_size, 2 ** (len(self.layers) + 1)
+        if image.shape[1:] != (size, size, 3) or size % reduction:
             raise ValueError(
                 f"ModifiedResNet of {size} pixels got images of shape {image.shape}; it needs "
-                f"[B, {size}, {size}, 3], the size a multiple of {REDUCTION}"
+                f"[B, {size}, {size}, 3], the size a multiple of {reduction}"
             )
         h = constrain_batch(image.astype(self.dtype))
         for i, (features, stride) in enumerate(

@@ -18,7 +18,7 @@ from diffjax.nn.transformer import pre_norm_blocks
 
 
 def text_init(width: int, depth: int) -> BlockInit:
-    """Normal kernels that keep the residual stream's size over `depth` blocks (the paper's code)."""
+    """Normal kernels that keep the residual stream's size over `depth` blocks (paper's code)."""
     attn_std, fc_std = width**-0.5, (2 * width) ** -0.5
     proj_std = attn_std * (2 * depth) ** -0.5
     qkv, proj, layer1, layer2 = (

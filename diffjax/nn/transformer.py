@@ -9,6 +9,7 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
+from diffjax.choices import unknown
 from diffjax.nn.activations import ACTIVATIONS
 from diffjax.nn.attention import attend, split_heads
 from diffjax.nn.initialisers import BlockInit, xavier, zeros
@@ -35,6 +36,8 @@ class Mlp(nn.Module):
         init = self.init_family
         kinds = {"bias_init": init.bias, "dtype": self.dtype}
         h = Dense(self.hidden, kernel_init=init.layer1, name="layer1", **kinds)(x)
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
         h = ACTIVATIONS[self.activation](h)
         return Dense(x.shape[-1], kernel_init=init.layer2, name="layer2", **kinds)(h)
 

@@ -52,7 +52,14 @@ def inputs():
     image = rng.uniform(-1, 1, (3, SIZE, SIZE, 3)).astype(np.float32)
     tokens = rng.integers(1, EOS, (3, CONTEXT)).astype(np.int32)
     # A text that goes on after its end, one that fills the context, one with two ends.
-    tokens[0, 5], tokens[1, -1], tokens[2, (4, 7),] = EOS, EOS, EOS
+    (
+        tokens[0, 5],
+        tokens[1, -1],
+        tokens[
+            2,
+            (4, 7),
+        ],
+    ) = EOS, EOS, EOS
     return image, tokens
 
 
@@ -60,13 +67,11 @@ def their_features(model, image, tokens):
     pixels = ((image + 1) / 2 - np.array(MEAN)) / np.array(STD)
     pixels = torch.tensor(pixels.transpose(0, 3, 1, 2), dtype=torch.float32)
     with torch.no_grad():
-        out = model(input_ids=torch.tensor(tokens, dtype=torch.long), pixel_values=pixels)
         vision = model.vision_model(pixel_values=pixels).pooler_output
         text = model.text_model(input_ids=torch.tensor(tokens, dtype=torch.long))
-    # `image_embeds` are normalised; the features are what they are made of.
-    features = model.visual_projection(vision), model.text_projection(text.pooler_output)
-    del out
-    return [f.detach().numpy() for f in features], text
+        # The model's own `image_embeds` are normalised; the features are what they are made of.
+        features = model.visual_projection(vision), model.text_projection(text.pooler_output)
+    return [f.numpy() for f in features]
 
 
 def relative(a, b):
@@ -74,24 +79,22 @@ def relative(a, b):
 
 
 def ours(section, variables, image, tokens):
-    model = build_model(**section)
     with jax.default_matmul_precision("highest"):
-        out = jax.jit(lambda v, i, t: model.apply(v, i, t))(variables, image, tokens)
-    return model, out
+        return jax.jit(build_model(**section).apply)(variables, image, tokens)
 
 
 def test_features_are_equal(pair):
     model, folder = pair
     image, tokens = inputs()
-    (image_ref, text_ref), _ = their_features(model, image, tokens)
-    _, out = ours(*load_clip(folder), image, tokens)
+    image_ref, text_ref = their_features(model, image, tokens)
+    out = ours(*load_clip(folder), image, tokens)
     assert relative(out["image"], image_ref) < 1e-5
     assert relative(out["text"], text_ref) < 1e-5
     assert float(out["log_scale"]) == model.logit_scale.item()
 
 
 def test_token_features_are_equal(pair):
-    """The last layer after its norm, and the last but one, as Stable Diffusion 1 and 2 take them."""
+    """The last layer after its norm, and the last but one: for Stable Diffusion 1 and 2."""
     model, folder = pair
     _, tokens = inputs()
     section, variables = load_clip(folder)
@@ -121,8 +124,8 @@ def test_an_exported_folder_loads_in_transformers(pair, tmp_path):
     assert not report["mismatched_keys"]
     image, tokens = inputs()
     for a, b in zip(
-        their_features(again.eval(), image, tokens)[0],
-        their_features(model, image, tokens)[0],
+        their_features(again.eval(), image, tokens),
+        their_features(model, image, tokens),
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
