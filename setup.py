@@ -20,6 +20,8 @@ RUN = [
     "matplotlib",
     "Jinja2",
     "rich",
+    "safetensors",
+    "huggingface_hub",
 ]
 NOTEBOOK = ["nbformat", "nbclient", "ipykernel"]
 TEST = [

@@ -28,7 +28,8 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
          "array_record", "absl", "etils"},
     ),
     "diffjax/interop": (
-        ("diffjax.interop", "diffjax.models"), {"numpy", "jax", "flax", "safetensors"},
+        ("diffjax.interop", "diffjax.models"),
+        {"numpy", "jax", "flax", "safetensors", "huggingface_hub"},
     ),
     "diffjax/tasks": (
         (*_GROUND, "diffjax.models", "diffjax.tasks"), BASE | {"flax", "optax"},

@@ -15,24 +15,12 @@ from diffjax.nn.initialisers import Init, xavier, zero_bias, zeros
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import layer_norm
 from diffjax.nn.partition import constrain_batch
+from diffjax.nn.patches import patchify, unpatchify
 from diffjax.nn.transformer import DiTBlock, modulate
 
 small_normal = nn.initializers.normal(stddev=0.02)
 # Time MLP and class table; nothing else of a DiT is drawn from this family.
 DIT_INIT = Init(small_normal, zero_bias, zeros, xavier, small_normal)
-
-
-def patchify(x: Array, patch: int) -> Array:
-    """`[B, H, W, C] -> [B, L, patch * patch * C]`, L row by row, pixels as (row, column, C)."""
-    b, h, w, c = x.shape
-    x = x.reshape(b, h // patch, patch, w // patch, patch, c).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, (h // patch) * (w // patch), patch * patch * c)
-
-
-def unpatchify(x: Array, rows: int, columns: int, patch: int) -> Array:
-    """The inverse of `patchify`: `[B, rows * columns, patch * patch * C] -> [B, H, W, C]`."""
-    x = x.reshape(x.shape[0], rows, columns, patch, patch, -1).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(x.shape[0], rows * patch, columns * patch, -1)
 
 
 class ScannedBlock(DiTBlock):

@@ -16,10 +16,13 @@ from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import GroupNorm, LayerNorm
 
 
-def attend(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
+def attend(
+    query: Array, key: Array, value: Array, mask: Array | None = None, *, causal: bool = False
+) -> Array:
     """softmax(q k^T / sqrt(D)) v for `query [B, L, N, D]`, `key`, `value [B, S, N, D]`.
 
-    `mask [B, S] bool` is False where a key must not be seen. The softmax is taken in float32.
+    `mask [B, S] bool` is False where a key must not be seen; `causal` hides from query i the keys
+    after i. The softmax is taken in float32.
     On a GPU in half precision this is cuDNN's fused kernel; `jax.nn.dot_product_attention` never
     picks it by itself.
     """
@@ -31,7 +34,7 @@ def attend(query: Array, key: Array, value: Array, mask: Array | None = None) ->
         )
     )
     return jax.nn.dot_product_attention(
-        query, key, value, mask=full, implementation=_implementation(query)
+        query, key, value, mask=full, is_causal=causal, implementation=_implementation(query)
     )
 
 

@@ -86,6 +86,24 @@ class Init:
     label: Initializer
 
 
+@dataclass(frozen=True)
+class BlockInit:
+    """A transformer block's initialisers.
+
+    Attributes:
+      qkv: the fused query-key-value kernel `[D, 3 D]`; its bias is zero.
+      proj: the kernel that closes the attention; its bias is zero.
+      layer1, layer2: the kernels of the MLP.
+      bias: fan-in to initialiser of the MLP's biases.
+    """
+
+    qkv: Initializer = xavier
+    proj: Initializer = xavier
+    layer1: Initializer = xavier
+    layer2: Initializer = xavier
+    bias: BiasInit = zero_bias
+
+
 INITS: dict[str, Init] = {
     # Ho et al. 2020: Glorot uniform; "zero" is a scale of 1e-10.
     "ddpm": Init(

@@ -1,4 +1,4 @@
-"""Group and layer normalisation, statistics in float32 whatever the network's dtype."""
+"""Group, layer and batch normalisation, statistics in float32 whatever the network's dtype."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jax.nn.initializers import Initializer
 
 from diffjax.nn.cpu import affine, moments
 from diffjax.nn.initialisers import ones, zeros
@@ -80,3 +81,37 @@ class LayerNorm(nn.Module):
         bias = self.param("bias", zeros, (x.shape[-1],))
         y = layer_norm(x.astype(jnp.float32), self.eps) * scale + bias
         return y.astype(x.dtype)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation of `x [B, H, W, C]` with an affine map (Ioffe & Szegedy 2015, alg. 1).
+
+    In training the statistics are those of the whole batch that the program sees (of all devices
+    under a mesh), and the collection `batch_stats` must be mutable: it takes
+    `momentum old + (1 - momentum) new`, the new variance unbiased, as torch does. Otherwise the
+    running statistics are used.
+    """
+
+    momentum: float
+    eps: float
+    scale_init: Initializer = ones
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        channels = x.shape[-1]
+        scale = self.param("scale", self.scale_init, (channels,))
+        bias = self.param("bias", zeros, (channels,))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        flat = x.reshape(1, -1, channels)
+        now, spread = mean.value, var.value
+        if train:
+            now, second = (m[0] for m in moments(flat))
+            spread = jnp.maximum(second - jnp.square(now), 0.0)
+            if not self.is_initializing():
+                count, new = flat.shape[1], 1.0 - self.momentum
+                mean.value = self.momentum * mean.value + new * now
+                var.value = self.momentum * var.value + new * spread * (count / max(count - 1, 1))
+        a = scale * jax.lax.rsqrt(spread + self.eps)
+        y: Any = affine(flat, a[None], (bias - now * a)[None], False)
+        return y.reshape(x.shape)

@@ -1,15 +1,18 @@
-"""The transformer block of DiT: attention and MLP, modulated by what the network is told."""
+"""Transformer blocks: DiT's, modulated by what the network is told, and the plain pre-norm one."""
 
 from __future__ import annotations
 
-import jax
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
+from diffjax.choices import unknown
+from diffjax.nn.activations import ACTIVATIONS
 from diffjax.nn.attention import attend, split_heads
-from diffjax.nn.initialisers import xavier, zeros
+from diffjax.nn.initialisers import BlockInit, xavier, zeros
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import LayerNorm, layer_norm
 from diffjax.nn.partition import constrain_batch
@@ -21,31 +24,42 @@ def modulate(x: Array, shift: Array, scale: Array) -> Array:
 
 
 class Mlp(nn.Module):
-    """`[B, L, D] -> [B, L, D]` through `hidden` units and the tanh form of GELU."""
+    """`[B, L, D] -> [B, L, D]` through `hidden` units and an activation of `ACTIVATIONS`."""
 
     hidden: int
+    activation: str = "gelu_tanh"
+    init_family: BlockInit = BlockInit()
     dtype: DTypeLike = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        h = Dense(self.hidden, kernel_init=xavier, dtype=self.dtype, name="layer1")(x)
-        h = jax.nn.gelu(h, approximate=True)
-        return Dense(x.shape[-1], kernel_init=xavier, dtype=self.dtype, name="layer2")(h)
+        init = self.init_family
+        kinds = {"bias_init": init.bias, "dtype": self.dtype}
+        h = Dense(self.hidden, kernel_init=init.layer1, name="layer1", **kinds)(x)
+        if self.activation not in ACTIVATIONS:
+            raise unknown("activation", self.activation, ACTIVATIONS)
+        h = ACTIVATIONS[self.activation](h)
+        return Dense(x.shape[-1], kernel_init=init.layer2, name="layer2", **kinds)(h)
 
 
 class SelfAttention(nn.Module):
-    """`[B, L, D] -> [B, L, D]`; the fused kernel is drawn as one Glorot matrix, as timm does."""
+    """`[B, L, D] -> [B, L, D]`; the fused kernel is drawn as one matrix, as torch and timm do.
+
+    `causal`: a token sees itself and those before it.
+    """
 
     heads: int
+    causal: bool = False
+    init_family: BlockInit = BlockInit()
     dtype: DTypeLike = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        width = x.shape[-1]
-        qkv = Dense(3 * width, kernel_init=xavier, dtype=self.dtype, name="qkv")(x)
+        width, init = x.shape[-1], self.init_family
+        qkv = Dense(3 * width, kernel_init=init.qkv, dtype=self.dtype, name="qkv")(x)
         q, k, v = (split_heads(z, self.heads) for z in jnp.split(qkv, 3, axis=-1))
-        y = attend(q, k, v).reshape(x.shape)
-        return Dense(width, kernel_init=xavier, dtype=self.dtype, name="proj")(y)
+        y = attend(q, k, v, causal=self.causal).reshape(x.shape)
+        return Dense(width, kernel_init=init.proj, dtype=self.dtype, name="proj")(y)
 
 
 class CrossAttention(nn.Module):
@@ -108,3 +122,42 @@ class DiTBlock(nn.Module):
         y = modulate(layer_norm(x, self.eps), shift2, scale2)
         y = Mlp(int(width * self.mlp_ratio), dtype=self.dtype, name="mlp")(y)
         return constrain_batch(x + gate2[:, None, :] * drop(y))
+
+
+class PreNormBlock(nn.Module):
+    """x + attention(LN(x)), then x + MLP(LN(x)), for `x [B, L, D]` (Radford et al. 2019, sec. 2.3).
+
+    Attributes:
+      heads: of the attention, which is `causal` or not.
+      hidden: width of the MLP.
+      activation: a key of `ACTIVATIONS`.
+      eps: of the layer norms.
+    """
+
+    heads: int
+    hidden: int
+    activation: str
+    eps: float
+    causal: bool = False
+    init_family: BlockInit = BlockInit()
+    dtype: DTypeLike = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kinds = {"init_family": self.init_family, "dtype": self.dtype}
+        x = constrain_batch(x)
+        y = LayerNorm(self.eps, name="norm1")(x)
+        x = x + SelfAttention(self.heads, self.causal, name="attention", **kinds)(y)
+        y = LayerNorm(self.eps, name="norm2")(x)
+        return constrain_batch(x + Mlp(self.hidden, self.activation, name="mlp", **kinds)(y))
+
+
+def pre_norm_blocks(x: Array, depth: int, remat: bool, **choices: Any) -> Array:
+    """`x [B, L, D]` through `depth` blocks, called `block_0` ..., of the module that calls this.
+
+    `remat` recomputes blocks in the backward pass; `choices` are those of `PreNormBlock`.
+    """
+    make = nn.remat(PreNormBlock) if remat else PreNormBlock
+    for i in range(depth):
+        x = make(**choices, name=f"block_{i}")(x)
+    return x

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from diffjax.interop.unet_diffusers import from_diffusers, rename_table, to_diffusers
+from diffjax.interop.tables import to_ours, to_theirs
+from diffjax.interop.unet_diffusers import rename_table
 from diffjax.models import build_model
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -e '.[parity]'")
@@ -100,7 +101,7 @@ def state(theirs):
 
 def test_forward_is_equal(pair):
     model, flat, table, theirs = pair
-    params = unflatten_dict(from_diffusers(state(theirs), flat, table), sep="/")
+    params = unflatten_dict(to_ours(state(theirs), flat, table, "diffusers"), sep="/")
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4, 16, 16, 3)).astype(np.float32)
     t = np.array([0, 17, 500, 999])
@@ -118,7 +119,7 @@ def test_forward_is_equal(pair):
 
 def test_round_trip_is_exact(pair):
     _, flat, table, theirs = pair
-    back = to_diffusers(from_diffusers(state(theirs), flat, table), table)
+    back = to_theirs(to_ours(state(theirs), flat, table, "diffusers"), table)
     assert back.keys() == theirs.state_dict().keys()
     for key, value in state(theirs).items():
         np.testing.assert_array_equal(back[key], value)
@@ -127,8 +128,8 @@ def test_round_trip_is_exact(pair):
 def test_a_missing_or_extra_tensor_is_an_error(pair):
     _, flat, table, theirs = pair
     tensors = state(theirs)
-    with pytest.raises(ValueError, match="unknown"):
-        from_diffusers({**tensors, "extra.weight": np.zeros(1)}, flat, table)
+    with pytest.raises(ValueError, match="unexpected"):
+        to_ours({**tensors, "extra.weight": np.zeros(1)}, flat, table, "diffusers")
     tensors.pop("conv_in.weight")
     with pytest.raises(ValueError, match=r"conv_in\.weight"):
-        from_diffusers(tensors, flat, table)
+        to_ours(tensors, flat, table, "diffusers")

@@ -1,0 +1,123 @@
+"""CLIP: an image tower and a text tower into one space (Radford et al. 2021, figure 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.typing import DTypeLike
+
+from diffjax.models.choices import construct, pick
+from diffjax.models.resnet_clip import ModifiedResNet
+from diffjax.models.text import TextTransformer
+from diffjax.models.vit import ViT
+
+# Of the paper's training images, per channel, in [0, 1].
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGE_TOWERS: dict[str, type[nn.Module]] = {"vit": ViT, "resnet": ModifiedResNet}
+
+
+class CLIP(nn.Module):
+    """Two towers, and the scale (and bias) of the logits between them.
+
+    Attributes:
+      image: the image tower, of `IMAGE_TOWERS`.
+      text: the text tower.
+      mean, std: of the pixels, per channel, in [0, 1] units; divided out before the image tower.
+      temperature: the parameter `logit_scale` starts at ln(1 / temperature).
+      bias: the parameter `logit_bias` starts here (SigLIP, Zhai et al. 2023, section 3.2: -10);
+        None for none.
+    """
+
+    image: nn.Module
+    text: nn.Module
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+    temperature: float = 0.07
+    bias: float | None = None
+
+    def setup(self) -> None:
+        start = nn.initializers.constant
+        self.log_scale = self.param("logit_scale", start(-math.log(self.temperature)), ())
+        if self.bias is not None:
+            self.shift = self.param("logit_bias", start(self.bias), ())
+
+    def encode_image(self, image: Array, train: bool = False) -> Array:
+        """`image [B, S, S, 3] float32 in [-1, 1] -> [B, E] float32`, not normalised.
+
+        `train` makes batch norms use, and update, the batch's statistics.
+        """
+        mean, std = jnp.asarray(self.mean, jnp.float32), jnp.asarray(self.std, jnp.float32)
+        # ((x + 1) / 2 - mean) / std, as one multiplication and one addition.
+        x = image.astype(jnp.float32) * (0.5 / std) + (0.5 - mean) / std
+        return self.image(x, train)
+
+    def encode_text(self, tokens: Array) -> Array:
+        """`tokens [B, L] int32 -> [B, E] float32`, not normalised."""
+        return self.text(tokens)
+
+    def text_tokens(self, tokens: Array, skip: int = 0, norm: bool = True) -> Array:
+        """Features of every token `[B, L, D] float32`: see `TextTransformer`."""
+        return self.text(tokens, pooled=False, skip=skip, norm=norm)
+
+    def __call__(self, image: Array, tokens: Array, train: bool = False) -> dict[str, Array]:
+        """Both embeddings, `log_scale []`, and `bias []` where there is one."""
+        out = {
+            "image": self.encode_image(image, train),
+            "text": self.encode_text(tokens),
+            "log_scale": self.log_scale,
+        }
+        return out if self.bias is None else {**out, "bias": self.shift}
+
+
+def build_clip(
+    *,
+    image: Mapping[str, Any],
+    text: Mapping[str, Any],
+    embed: int,
+    mean: tuple[float, ...] = MEAN,
+    std: tuple[float, ...] = STD,
+    temperature: float = 0.07,
+    bias: float | None = None,
+    dtype: DTypeLike = "float32",
+    remat: bool = False,
+) -> CLIP:
+    """The network of a config's `model=dict(type="clip", ...)`.
+
+    Args:
+      image: a section itself, `dict(type="vit", width=..., ...)` or `dict(type="resnet", ...)`.
+      text: a section, `dict(width=..., ...)`, of `TextTransformer`.
+      embed: width of the joint space.
+      mean, std, temperature, bias: see `CLIP`.
+      dtype, remat: of both towers.
+
+    Raises:
+      ValueError: a key that a tower lacks or needs; the nearest valid one is named.
+    """
+    for name, section in (("image", image), ("text", text)):
+        if not hasattr(section, "keys"):  # a ConfigDict is no Mapping
+            raise ValueError(f"model.{name} is a section, dict(width=..., ...), not {section!r}")
+        shared = [k for k in ("embed", "dtype", "remat") if k in section]
+        if shared:
+            raise ValueError(
+                f"model.{name}.{shared[0]} is one for both towers: set model.{shared[0]}"
+            )
+    for name, value in (("mean", mean), ("std", std)):
+        if len(value) != 3:
+            raise ValueError(f"model.{name}={value!r} must be three numbers, one per channel")
+    both = {"embed": embed, "dtype": dtype, "remat": remat}
+    rest = dict(image)
+    kind = pick("type of model.image:", rest.pop("type", None), IMAGE_TOWERS)
+    return CLIP(
+        image=construct(f"model.image {kind!r}", IMAGE_TOWERS[kind], {**rest, **both}),
+        text=construct("model.text", TextTransformer, {**text, **both}),
+        mean=tuple(mean),
+        std=tuple(std),
+        temperature=temperature,
+        bias=bias,
+    )

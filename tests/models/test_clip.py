@@ -1,0 +1,301 @@
+"""CLIP's laws: causality, the end of the text, towers apart, starting values, published counts."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import ShapeDtypeStruct
+
+from configs.clip.networks import CLIP_NETWORKS, get_clip
+from diffjax.models import build_model
+from diffjax.models.clip import MEAN, STD
+
+# Compiling is what these tests spend their time on; unoptimised code computes the same.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+VIT = dict(type="vit", width=32, depth=2, heads=2, patch=4, image_size=8)
+RESNET = dict(type="resnet", layers=(1, 2), width=8, image_size=16, heads=2)
+TEXT = dict(width=32, depth=2, heads=4, context=8, vocab=30, eos=29)
+EOS = 29
+
+# From the released files; batch norms' running statistics are no parameters.
+COUNTS = {
+    "rn50": 102_007_137,
+    "rn101": 119_688_033,
+    "rn50x4": 178_300_601,
+    "rn50x16": 290_979_217,
+    "rn50x64": 623_258_305,
+    "vit_b_32": 151_277_313,
+    "vit_b_16": 149_620_737,
+    "vit_l_14": 427_616_513,
+    "vit_l_14_336": 427_944_193,
+}
+
+
+def make(image=VIT, **kwargs):
+    return build_model("clip", image=image, text=TEXT | kwargs.pop("text", {}), embed=16, **kwargs)
+
+
+def inputs(model, batch=3):
+    rng = np.random.default_rng(0)
+    size = model.image.image_size
+    image = jnp.asarray(rng.uniform(-1, 1, (batch, size, size, 3)), jnp.float32)
+    tokens = rng.integers(1, EOS, (batch, 8))
+    tokens[:, 5] = EOS
+    return image, jnp.asarray(tokens, jnp.int32)
+
+
+def drawn(model):
+    """Variables away from their symmetric starting values."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs(model)))
+    leaves, tree = jax.tree.flatten(shapes)
+    rng = np.random.default_rng(7)
+    # Positive, for variances are among them.
+    return tree.unflatten([0.2 * np.abs(rng.standard_normal(s.shape, np.float32)) for s in leaves])
+
+
+def quick(f):
+    return jax.jit(f, compiler_options=QUICK)
+
+
+def encode_text(model, variables, tokens):
+    return quick(lambda v, t: model.apply(v, t, method="encode_text"))(variables, tokens)
+
+
+@pytest.mark.parametrize("name", CLIP_NETWORKS)
+def test_published_counts(name):
+    model = build_model(**get_clip(name))
+    size = model.image.image_size
+    image = ShapeDtypeStruct((1, size, size, 3), "float32")
+    tokens = ShapeDtypeStruct((1, 77), "int32")
+    init = lambda i, t: model.init(jax.random.key(0), i, t)  # noqa: E731
+    params = jax.eval_shape(init, image, tokens)["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == COUNTS[name]
+
+
+def test_every_network_is_held():
+    assert COUNTS.keys() == CLIP_NETWORKS.keys()
+
+
+def test_later_tokens_do_not_change_earlier_features():
+    model = make()
+    v = drawn(model)
+    _, tokens = inputs(model)
+    features = quick(lambda v, t: model.apply(v, t, method="text_tokens"))
+    before = features(v, tokens)
+    for position in (1, 4, 7):
+        changed = features(v, tokens.at[:, position].set(3))
+        np.testing.assert_array_equal(before[:, :position], changed[:, :position])
+        assert jnp.abs(before[:, position:] - changed[:, position:]).max(axis=(0, 2)).min() > 1e-3
+
+
+@pytest.mark.parametrize("pool", ["argmax", "first_eos"])
+def test_what_follows_the_end_changes_nothing(pool):
+    model = make(text={"pool": pool})
+    v = drawn(model)
+    _, tokens = inputs(model)
+    before = encode_text(model, v, tokens)
+    # Padding with 0, as the paper's tokenizer does, and with the end itself, as transformers does.
+    for pad in (0, EOS):
+        np.testing.assert_array_equal(before, encode_text(model, v, tokens.at[:, 6:].set(pad)))
+    short = encode_text(model, v, tokens[:, :6])
+    np.testing.assert_allclose(before, short, rtol=1e-5, atol=1e-6)
+    assert jnp.abs(before - encode_text(model, v, tokens.at[:, 4].set(1))).max() > 1e-3
+
+
+def test_the_rules_differ_where_a_token_lies_above_the_end():
+    tokens = inputs(make())[1].at[:, 2].set(28)
+    added = {"eos": 28}  # token 29 was added to a vocabulary that ended with 28
+    largest = make(text={"pool": "argmax", **added})
+    first = make(text={"pool": "first_eos", **added})
+    v = drawn(largest)
+    a, b = encode_text(largest, v, tokens), encode_text(first, v, tokens)
+    np.testing.assert_allclose(b, encode_text(first, v, tokens[:, :3]), rtol=1e-5, atol=1e-6)
+    assert jnp.abs(a - b).max() > 1e-3
+
+
+@pytest.mark.parametrize("image", [VIT, RESNET], ids=["vit", "resnet"])
+def test_towers_and_examples_are_independent(image):
+    model = make(image)
+    v = drawn(model)
+    x, tokens = inputs(model)
+
+    def both(v, x, t):
+        return model.apply(v, x, t)
+
+    run = quick(both)
+    out = run(v, x, tokens)
+    assert out.keys() == {"image", "text", "log_scale"}
+    assert {a.dtype for a in out.values()} == {jnp.dtype("float32")}
+    assert out["image"].shape == out["text"].shape == (3, 16) and out["log_scale"].shape == ()
+    other = run(v, x[::-1], tokens)
+    np.testing.assert_array_equal(out["text"], other["text"])
+    np.testing.assert_allclose(out["image"], other["image"][::-1], rtol=1e-4, atol=1e-5)
+    other = run(v, x, tokens[::-1])
+    np.testing.assert_array_equal(out["image"], other["image"])
+    # The gradient of one tower's embedding touches the other's parameters nowhere.
+    grads = quick(jax.grad(lambda v: model.apply(v, tokens, method="encode_text").sum()))(v)
+    assert all(not np.any(g) for g in jax.tree.leaves(grads["params"]["image"]))
+    assert all(np.any(g) for g in jax.tree.leaves(grads["params"]["text"]))
+
+
+def test_pixels_are_normalised_inside():
+    """Told that pixels have mean 1/2 and deviation 1/2, the same network sees them as they are."""
+    plain = make(mean=(0.5,) * 3, std=(0.5,) * 3)
+    clip = make()
+    v = drawn(plain)
+    x, _ = inputs(plain)
+    seen = ((x + 1) / 2 - np.array(MEAN, "float32")) / np.array(STD, "float32")
+    run = lambda m, x: quick(lambda v, x: m.apply(v, x, method="encode_image"))(v, x)  # noqa: E731
+    np.testing.assert_allclose(run(clip, x), run(plain, seen), rtol=1e-4, atol=1e-4)
+    assert jnp.abs(run(clip, x) - run(plain, x)).max() > 1e-3
+
+
+@pytest.fixture(scope="module")
+def start():
+    """The starting variables of a ViT and of a ResNet."""
+    vit = make({**VIT, "depth": 1}, text={"width": 64}, bias=-10.0)
+    resnet = make(RESNET, text={"depth": 1}, temperature=0.1)
+    return [quick(m.init)(jax.random.key(0), *inputs(m)) for m in (vit, resnet)]
+
+
+def test_scale_and_bias_start_where_the_papers_say(start):
+    vit, resnet = (v["params"] for v in start)
+    np.testing.assert_allclose(vit["logit_scale"], math.log(1 / 0.07), rtol=1e-6)
+    assert float(vit["logit_bias"]) == -10.0
+    np.testing.assert_allclose(resnet["logit_scale"], math.log(10.0), rtol=1e-6)
+    assert "logit_bias" not in resnet
+
+
+def test_the_bias_is_given_to_the_loss():
+    model = make(bias=-10.0)
+    v = drawn(model)
+    out = quick(model.apply)(v, *inputs(model))
+    assert out["bias"] == v["params"]["logit_bias"] and out["bias"].shape == ()
+
+
+def test_kernels_are_drawn_as_wide_as_the_papers_code_says(start):
+    params = start[0]["params"]
+    width, depth = 64, 2
+    text, block = params["text"], params["text"]["block_1"]
+    for leaf, std in (
+        (text["table"], 0.02),
+        (text["positions"], 0.01),
+        (text["project"]["kernel"], width**-0.5),
+        (block["attention"]["qkv"]["kernel"], width**-0.5),
+        (block["attention"]["proj"]["kernel"], width**-0.5 * (2 * depth) ** -0.5),
+        (block["mlp"]["layer1"]["kernel"], (2 * width) ** -0.5),
+        (block["mlp"]["layer2"]["kernel"], width**-0.5 * (2 * depth) ** -0.5),
+        (params["image"]["class_token"], 32**-0.5),
+        (params["image"]["positions"], 32**-0.5),
+        (params["image"]["project"]["kernel"], 32**-0.5),
+    ):
+        error = 4 * std / math.sqrt(2 * leaf.size)  # four standard errors of a deviation
+        np.testing.assert_allclose(np.std(leaf), std, atol=error)
+
+
+def test_residual_blocks_of_the_resnet_start_as_their_skips(start):
+    params = start[1]["params"]["image"]
+    for name in ("level_0_0", "level_1_0", "level_1_1"):
+        assert not np.any(params[name]["layer3"]["norm"]["scale"])
+        assert np.all(params[name]["layer2"]["norm"]["scale"] == 1)
+    stem = start[1]["batch_stats"]["image"]["stem_0"]["norm"]
+    assert not np.any(stem["mean"]) and np.all(stem["var"] == 1)
+
+
+def test_statistics_move_in_training_alone():
+    model = make(RESNET)
+    v = drawn(model)
+    x, _ = inputs(model)
+    run = lambda train: quick(  # noqa: E731
+        lambda v, x: model.apply(v, x, train, method="encode_image", mutable=["batch_stats"])
+    )(v, x)
+    still, moved = run(False)[1]["batch_stats"], run(True)[1]["batch_stats"]
+    before = v["batch_stats"]
+    assert all(
+        np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, still)), strict=True)
+    )
+    assert all(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (before, moved)), strict=True))
+
+
+@pytest.mark.parametrize("image", [VIT, RESNET], ids=["vit", "resnet"])
+def test_remat_changes_nothing(image):
+    v = drawn(make(image))
+
+    def grads(remat):
+        model = make(image, remat=remat)
+
+        def loss(p):
+            both = {**v, "params": p}
+            out, _ = model.apply(both, *inputs(model), True, mutable=["batch_stats"])
+            return jnp.sum(jnp.sin(out["image"])) + jnp.sum(jnp.sin(out["text"]))
+
+        return quick(jax.grad(loss))(v["params"])
+
+    for a, b in zip(*map(jax.tree.leaves, (grads(False), grads(True))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(a).max() + 1e-6))
+
+
+def test_half_precision_is_near():
+    v = drawn(make())
+    out, ref = (quick(m.apply)(v, *inputs(m)) for m in (make(dtype="bfloat16"), make()))
+    for name in ("image", "text"):
+        assert out[name].dtype == jnp.float32
+        error = jnp.linalg.norm(out[name] - ref[name]) / jnp.linalg.norm(ref[name])
+        assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            dict(image={**VIT, "widht": 3}),
+            "unknown key of model.image 'vit': 'widht'; did you mean 'width'",
+        ),
+        (dict(image={**VIT, "type": "vti"}), "did you mean 'vit'"),
+        (dict(image={"width": 3}), "unknown type of model.image: None"),
+        (dict(text={"dept": 3}), "unknown key of model.text: 'dept'; did you mean 'depth'"),
+        (dict(text="small"), "model.text is a section"),
+        (dict(image={**VIT, "embed": 3}), "set model.embed"),
+        (dict(emded=3), "unknown key of model 'clip': 'emded'; did you mean 'embed'"),
+        (dict(mean=(0.5,)), "three numbers"),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_names_the_nearest(change, said):
+    with pytest.raises(ValueError) as caught:
+        build_model(**{"type": "clip", "image": VIT, "text": TEXT, "embed": 16, **change})
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(image={**VIT, "activation": "gleu"}), "did you mean 'gelu'"),
+        (dict(text={"pool": "last"}), "not 'last'"),
+        (dict(image={**VIT, "heads": 5}), "do not divide into 5 attention heads"),
+        (dict(image={**VIT, "patch": 3}), "multiple of the patch"),
+    ],
+)
+def test_a_wrong_value_is_said_when_the_network_runs(change, said):
+    model = make(**change)
+    with pytest.raises(ValueError, match=said):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs(model)))
+
+
+def test_inputs_of_another_size_are_refused():
+    model = make()
+    image, tokens = inputs(model)
+    with pytest.raises(ValueError, match=r"needs \[B, 8, 8, 3\]"):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), image[:, :4], tokens))
+    with pytest.raises(ValueError, match="at most 8 tokens"):
+        long = jnp.zeros((1, 9), jnp.int32)
+        jax.eval_shape(lambda: model.init(jax.random.key(0), image, long))
+
+
+def test_a_token_beyond_the_vocabulary_shows():
+    model = make()
+    v = drawn(model)
+    tokens = inputs(model)[1].at[0, 1].set(30)
+    out = encode_text(model, v, tokens)
+    assert np.isnan(out[0]).all() and np.isfinite(out[1:]).all()
