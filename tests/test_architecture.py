@@ -25,7 +25,7 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     "diffjax/data": (
         ("diffjax.data",),
         {"jax", "numpy", "PIL", "tensorflow_datasets", "grain", "sklearn", "array_record",
-         "absl", "etils"},
+         "absl", "etils", "tokenizers", "ftfy"},
     ),
     "diffjax/interop": (
         ("diffjax.interop", "diffjax.models"), {"numpy", "jax", "flax", "safetensors"},
