@@ -17,6 +17,8 @@ RUN = [
     "scipy",
     "scikit-learn",
     "pillow",
+    "tokenizers>=0.22",
+    "ftfy>=6.3",  # OpenAI's CLIP was trained on captions that it had cleaned
     "matplotlib",
     "Jinja2",
     "rich",
@@ -28,6 +30,7 @@ TEST = [
     "pytest",
     "pytest-xdist",  # a worker for every core
     "tensorboardX",  # the tests read our event files back with it
+    "regex",  # the reference tokenizer's patterns
     "ruff",
     "pyright[nodejs]",
     *NOTEBOOK,

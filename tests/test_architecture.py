@@ -25,7 +25,7 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     "diffjax/data": (
         ("diffjax.data",),
         {"jax", "numpy", "scipy", "PIL", "tensorflow_datasets", "grain", "sklearn",
-         "array_record", "absl", "etils"},
+         "array_record", "absl", "etils", "tokenizers", "ftfy"},
     ),
     "diffjax/interop": (
         ("diffjax.interop", "diffjax.models"),
@@ -37,7 +37,7 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     "diffjax/generate": ((*_GROUND, "diffjax.models", "diffjax.generate"), BASE | {"flax"}),
     "diffjax/evals": (
         (*_GROUND, "diffjax.models", "diffjax.data", "diffjax.evals", "diffjax.tasks.base"),
-        BASE | {"PIL", "matplotlib"},
+        BASE | {"PIL", "matplotlib", "sklearn"},
     ),
     "diffjax/train": (
         ("diffjax.train", "diffjax.tasks.base"),

@@ -1,12 +1,14 @@
 """Transforms by name: maps of a batch's columns, each row by its own draws.
 
 make_transforms([dict(type="random_flip"), dict(type="to_float")])
+make_transforms([dict(type="tokenize", drop=0.1), dict(type="to_float")], tokenizer=tokenizer)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,10 @@ import numpy as np
 from diffjax.choices import build
 from diffjax.data import augment, resize
 from diffjax.data.augment_edm import EDMAugment
+from diffjax.data.captions import Tokenize, tokenize
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
+from diffjax.data.tokenizer import Tokenizer
 
 # Row i of the result depends on row i of the columns and of the draws alone.
 Transform = Callable[[Columns, Draws], Columns]
@@ -39,16 +43,23 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "random_resized_crop": resize.RandomResizedCrop,
     "random_shift": augment.RandomShift,
     "to_float": ToFloat,
+    "tokenize": Tokenize,
 }
 
 
-def make_transforms(sections: Sequence[Mapping[str, Any]]) -> tuple[Transform, ...]:
+def make_transforms(
+    sections: Sequence[Mapping[str, Any]], tokenizer: Tokenizer | None = None
+) -> tuple[Transform, ...]:
     """One transform per section `dict(type=name, **options)`, to be applied in their order.
 
+    Args:
+      tokenizer: of the run, for sections of the type "tokenize".
+
     Raises:
-      ValueError: an unknown type or option, naming the nearest.
+      ValueError: an unknown type or option, naming the nearest; captions without a tokenizer.
     """
-    return tuple(build(TRANSFORMS, "transform", dict(section)) for section in sections)
+    table = {**TRANSFORMS, "tokenize": partial(tokenize, tokenizer)}
+    return tuple(build(table, "transform", dict(section)) for section in sections)
 
 
 def apply(transforms: Sequence[Transform], columns: Columns, draws: Draws) -> Columns:
@@ -59,11 +70,20 @@ def apply(transforms: Sequence[Transform], columns: Columns, draws: Draws) -> Co
 
 
 def describe(transforms: Sequence[Transform]) -> list[dict[str, Any]]:
-    """The sections the transforms were made from, every option spelled out, as plain JSON."""
+    """The sections the transforms were made from, every option spelled out, as plain JSON.
+
+    A tokenizer is named by its fingerprint.
+    """
     names: dict[Any, str] = {cls: name for name, cls in TRANSFORMS.items()}
     sections = []
     for t in transforms:
         options = {f.name: getattr(t, f.name) for f in fields(t)}  # type: ignore[arg-type]
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
+        plain = {k: _plain(v) for k, v in options.items()}
         sections.append({"type": names.get(type(t), type(t).__name__), **plain})
     return sections
+
+
+def _plain(option: Any) -> Any:
+    if isinstance(option, Tokenizer):
+        return option.fingerprint
+    return list(option) if isinstance(option, tuple) else option

@@ -1,0 +1,137 @@
+"""Tokenizers from files: OpenAI's list of merges, Hugging Face's folders, our own."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from diffjax.data.cleaning import Style
+from diffjax.data.tokenizer import EOT, OWN, SOT, SUFFIX, Tokenizer, alphabet
+
+CONTEXT = 77  # of every released CLIP
+# The merges of OpenAI's file that CLIP uses, its first line being a header.
+_OPENAI_MERGES = slice(1, 49152 - 256 - 2 + 1)
+# "model_max_length" of a tokenizer that has none is 1e30.
+_NO_LENGTH = 10**6
+
+Merges = tuple[tuple[str, str], ...]
+
+
+def load_tokenizer(
+    path: Path | str,
+    style: Style | None = None,
+    context: int | None = None,
+    pad: int | None = None,
+    overlong: Any = None,
+    empty: Any = None,
+) -> Tokenizer:
+    """A tokenizer from disk.
+
+    Args:
+      path: OpenAI's `bpe_simple_vocab_16e6.txt.gz`, a `tokenizer.json`, or a folder that holds
+        `vocab.json` and `merges.txt`, or a `tokenizer.json`.
+      style: of the cleaning; by default the one it was saved with, or else "openai" for OpenAI's
+        file and "hf" for Hugging Face's.
+      context, pad: by default those of the folder, or else 77 and the style's own.
+      overlong, empty: see `Tokenizer`; by default as saved, or else errors.
+
+    Raises:
+      ValueError: no such file, or none of a CLIP tokenizer.
+    """
+    path = Path(path).expanduser()
+    vocab, merges = _read(path)
+    config = _config(path)
+    own = config.get(OWN, {})
+    if style is not None and style != own.get("style"):
+        own = {k: v for k, v in own.items() if k not in ("style", "pad")}
+    usual = "openai" if path.suffix in (".gz", ".txt") else "hf"
+    cleaning: Style = style or own.get("style") or usual
+    length = config.get("model_max_length", CONTEXT)
+    length = CONTEXT if length > _NO_LENGTH else int(length)
+    given = {"context": context, "pad": pad, "overlong": overlong, "empty": empty}
+    chosen = {
+        "context": length,
+        "pad": style_pad(cleaning, vocab, config.get("pad_token")),
+        **{k: v for k, v in own.items() if k != "style"},
+        **{k: v for k, v in given.items() if v is not None},
+    }
+    return Tokenizer(vocab, merges, cleaning, **chosen)
+
+
+def style_pad(style: Style, vocab: dict[str, int], named: Any = None) -> int:
+    """The pad id of a style: 0 for "openai"; for "hf" the token `named`, or `<|endoftext|>`."""
+    if style == "openai":
+        return 0
+    named = named.get("content") if isinstance(named, dict) else named
+    return vocab.get(named or EOT, vocab.get(EOT, 0))
+
+
+def _read(path: Path) -> tuple[dict[str, int], Merges]:
+    """Vocabulary and merges of whatever `path` is."""
+    if not path.exists():
+        raise ValueError(f"{path}: no such tokenizer; give a file of merges or a folder")
+    if path.is_dir():
+        vocab, merges, whole = (path / n for n in ("vocab.json", "merges.txt", "tokenizer.json"))
+        if vocab.exists() and merges.exists():
+            lines = merges.read_text(encoding="utf-8").split("\n")
+            lines = lines[1:] if lines[0].startswith("#version") else lines
+            return _json(vocab), _pairs(lines, merges)
+        if whole.exists():
+            return _whole(whole)
+        raise ValueError(
+            f"{path}: no tokenizer there (vocab.json and merges.txt, or tokenizer.json)"
+        )
+    if path.suffix == ".json":
+        return _whole(path)
+    return _openai(path)
+
+
+def _openai(path: Path) -> tuple[dict[str, int], Merges]:
+    """OpenAI's list: the vocabulary is the alphabet, what the merges make, and the two ends."""
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        lines = content.decode("utf-8").split("\n")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no readable list of merges ({error})") from None
+    merges = _pairs(lines[_OPENAI_MERGES], path)
+    tokens = [*alphabet(), *("".join(pair) for pair in merges), SOT, EOT]
+    return {token: i for i, token in enumerate(tokens)}, merges
+
+
+def _whole(path: Path) -> tuple[dict[str, int], Merges]:
+    """The model of a tokenizer.json; its pipeline is CLIP's, which `Tokenizer` has."""
+    model = _json(path).get("model", {})
+    if model.get("type", "BPE") != "BPE" or model.get("end_of_word_suffix") != SUFFIX:
+        raise ValueError(f"{path}: no CLIP tokenizer (a BPE whose words end in {SUFFIX!r})")
+    lines = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
+    return model["vocab"], _pairs(lines, path)
+
+
+def _pairs(lines: list[str], path: Path) -> Merges:
+    """A pair of tokens per line that is not empty."""
+    pairs = [tuple(line.split()) for line in lines if line.strip()]
+    wrong = [pair for pair in pairs if len(pair) != 2]
+    if wrong:
+        raise ValueError(f"{path}: {' '.join(wrong[0])!r} is no merge of two tokens")
+    return tuple(pairs)  # type: ignore[return-value]
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """What the folder says of a tokenizer beside its vocabulary."""
+    folder = path if path.is_dir() else path.parent
+    found: dict[str, Any] = {}
+    if path.is_dir() or path.suffix == ".json":
+        for name in ("special_tokens_map.json", "tokenizer_config.json"):
+            if (folder / name).exists():
+                found |= _json(folder / name)
+    return found
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON ({error})") from None
