@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from diffjax.choices import construct, unknown
 from diffjax.data.evaluation import as_arrays
 from diffjax.data.loader import Loader
-from diffjax.data.sources import make_source
+from diffjax.data.sources import factor_words, make_source
+from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.transforms import make_transforms
 from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.features import FeatureExtractor
@@ -29,9 +30,10 @@ from diffjax.train.loop import Run, TrainChoices, build_state
 from diffjax.train.optim import Optimizer
 from diffjax.train.state import TrainState
 from experiments.settings import plain, read_config
+from experiments.text import make_tokenizer
 
-SECTIONS = ("seed", "data", "model", "task", "optim", "ema", "mesh", "train", "evals", "features",
-            "expected")  # fmt: skip
+SECTIONS = ("seed", "data", "tokenizer", "model", "task", "optim", "ema", "mesh", "train", "evals",
+            "features", "expected")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class DataChoices:
 
     Attributes:
       train, test: sections of `make_source`; test may be left out.
+      others: further splits for evaluators, by name.
       image_shape: (height, width, channels) that the networks are made for; other data are
         refused. None takes what the data have.
       transforms: of the training examples.
@@ -50,6 +53,7 @@ class DataChoices:
 
     train: Mapping[str, Any]
     test: Mapping[str, Any] | None = None
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     image_shape: tuple[int, ...] | None = None
     transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
     eval_transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
@@ -95,10 +99,11 @@ class Assembly:
         self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
         sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
         self.source = make_source(**self.data.train)
+        self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
         self.loader = _Prefetching(
             Loader(
                 self.source,
-                make_transforms(self.data.transforms),
+                make_transforms(self.data.transforms, self.tokenizer),
                 self.choices.batch_size,
                 self.config.get("seed", 0),
                 rows=sharding.local_rows(self.mesh, self.choices.batch_size),
@@ -115,7 +120,7 @@ class Assembly:
             )
         self.task = make_task(
             self.config["task"],
-            build_model(**self.config["model"], **self._outputs(spec)),
+            build_model(**{**self.config["model"], **self._outputs(spec)}),
             shape,
             self.source.info.num_classes,
         )
@@ -124,6 +129,8 @@ class Assembly:
     def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What the network must know of the data, where the config leaves it open."""
         task, classes = self.config["task"], self.source.info.num_classes
+        if self.config["model"].get("type") == "clip":
+            return {} if self.tokenizer is None else {"text": self._text(self.tokenizer)}
         known: dict[str, Any] = {"num_classes": task.get("num_classes", classes)}
         if 0 < known["num_classes"] < classes:
             raise ValueError(
@@ -133,6 +140,21 @@ class Assembly:
             channels = spec["image"].shape[-1]
             known["out_channels"] = channels * (2 if task.get("learned_variance") else 1)
         return {k: v for k, v in known.items() if k not in self.config["model"]}
+
+    def _text(self, tokenizer: Tokenizer) -> dict[str, Any]:
+        """The text tower's section; what the tokenizer decides is filled in or must agree."""
+        section = {
+            "vocab": tokenizer.vocab_size,
+            "context": tokenizer.context,
+            "eos": tokenizer.eot,
+        }
+        section |= self.config["model"].get("text", {})
+        if section["vocab"] < tokenizer.vocab_size or section["context"] < tokenizer.context:
+            raise ValueError(
+                f"model.text has vocab={section['vocab']}, context={section['context']}, but the "
+                f"tokenizer {tokenizer.vocab_size} and {tokenizer.context}"
+            )
+        return section
 
     def _split_evals(self) -> tuple[dict[str, EvalChoices], dict[str, dict[str, Any]]]:
         own, rest = {}, {}
@@ -167,11 +189,12 @@ class Assembly:
 
     @cached_property
     def arrays(self) -> dict[str, dict[str, np.ndarray]]:
-        """The evaluated splits as arrays: `train`, and `test` where there is one."""
-        transforms = make_transforms(self.data.eval_transforms)
+        """The evaluated splits as arrays: `train`, `test` where there is one, and the others."""
+        transforms = make_transforms(self.data.eval_transforms, self.tokenizer)
         found = {"train": as_arrays(self.source, transforms)}
-        if self.data.test is not None:
-            found["test"] = as_arrays(make_source(**self.data.test), transforms)
+        tests = {} if self.data.test is None else {"test": self.data.test}
+        for name, section in {**tests, **self.data.others}.items():
+            found[name] = as_arrays(make_source(**section), transforms)
         return found
 
     def context(self, features: FeatureExtractor | None) -> EvalContext:
@@ -185,6 +208,10 @@ class Assembly:
             cache_dir=self.workdir / "samples",
             nfe=getattr(self.task, "nfe", None),
             noise_levels=getattr(self.task, "noise_levels", None),
+            others={k: v for k, v in self.arrays.items() if k not in ("train", "test")},
+            factors=factor_words(self.source.info.name),
+            tokenize=None if self.tokenizer is None else self.tokenizer.encode,
+            detokenize=None if self.tokenizer is None else self.tokenizer.decode,
         )
 
     def evaluations(self, features: FeatureExtractor | None) -> RunEvaluations:

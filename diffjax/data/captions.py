@@ -18,7 +18,8 @@ class Tokenize:
 
     Attributes:
       tokenizer: of L ids a row.
-      pick: which of several captions: "random", another at every visit, for training, or "first".
+      pick: which of several captions: "random", another at every visit, for training; "first" or
+        "last".
       drop: probability of the empty caption instead, for classifier-free guidance (Ho and
         Salimans 2022).
 
@@ -27,7 +28,7 @@ class Tokenize:
     """
 
     tokenizer: Tokenizer
-    pick: Literal["random", "first"] = "random"
+    pick: Literal["random", "first", "last"] = "random"
     drop: float = 0.0
 
     def __post_init__(self) -> None:
@@ -41,7 +42,10 @@ class Tokenize:
         counts = np.array([len(captions) for captions in several])
         if not counts.all():
             raise ValueError("tokenize: a record has an empty list of captions")
-        chosen = draws.integers("caption", 0, counts) if self.pick == "random" else 0 * counts
+        if self.pick == "random":
+            chosen = draws.integers("caption", 0, counts)
+        else:
+            chosen = counts - 1 if self.pick == "last" else 0 * counts
         texts = [captions[i] for captions, i in zip(several, chosen, strict=True)]
         tokens = self.tokenizer.encode(texts)
         tokens[draws.uniform("drop") < self.drop] = self.tokenizer.blank
@@ -51,7 +55,7 @@ class Tokenize:
 
 def tokenize(
     given: Tokenizer | None,
-    pick: Literal["random", "first"] = "random",
+    pick: Literal["random", "first", "last"] = "random",
     drop: float = 0.0,
     tokenizer: str | None = None,
 ) -> Tokenize:

@@ -40,6 +40,16 @@ BACKGROUND_RGB = np.array([(255, 255, 255), (112, 112, 112), (0, 0, 0)], np.uint
 PAIR_NAMES = tuple(f"{colour} {shape}" for shape in SHAPES for colour in COLOURS)
 
 
+# Field of a record -> its words.
+WORDS: Mapping[str, tuple[str, ...]] = {
+    "shape": SHAPES,
+    "colour": COLOURS,
+    "size": SIZES,
+    "relation": RELATIONS,
+    "background": BACKGROUNDS,
+}
+
+
 @dataclass(frozen=True)
 class Thing:
     """One object: indices into SHAPES, COLOURS, SIZES; -1 where a prompt does not say."""

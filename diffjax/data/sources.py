@@ -9,7 +9,7 @@ from typing import Any
 from diffjax.choices import build
 from diffjax.data.arrays import ArraySource
 from diffjax.data.builders.shapes import SIDES, folder_name
-from diffjax.data.factors import FIELDS
+from diffjax.data.factors import FIELDS, WORDS
 from diffjax.data.folder import FolderSource
 from diffjax.data.prepared import PreparedSource, embedded
 from diffjax.data.schema import Source
@@ -53,3 +53,9 @@ def make_source(type: str, **options: Any) -> Source:
       ValueError: an unknown type or option (the nearest is named), or data that are not as said.
     """
     return build(SOURCES, "source", {"type": type, **options})
+
+
+def factor_words(name: str) -> dict[str, tuple[str, ...]]:
+    """The words of each factor that the records of the set `name` hold the truth of; {} for data
+    without such."""
+    return dict(WORDS) if name.startswith("shapes") else {}

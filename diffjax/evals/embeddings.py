@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,7 +62,7 @@ class Towers:
     ) -> np.ndarray:
         """One unit row per name `[K, E]`: the mean over prompt `templates` of unit embeddings,
         made unit again (Radford et al. 2021, section 3.1.4)."""
-        prompts = [template.format(name) for name in names for template in templates]
+        prompts = [article(template.format(name)) for name in names for template in templates]
         rows = self.texts(variables, prompts).reshape(len(names), len(templates), -1)
         return unit(rows.mean(axis=1))
 
@@ -74,6 +75,11 @@ def unit(x: np.ndarray) -> np.ndarray:
     """`x [..., E]` with rows of length one."""
     x = np.asarray(x, np.float32)
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
+def article(text: str) -> str:
+    """`text` with "an" for "a" before a vowel, as captions have it."""
+    return re.sub(r"\b([aA])(?= [aeiouAEIOU])", r"\1n", text)
 
 
 def check_names(names: Sequence[str], what: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from diffjax.choices import unknown
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
-from diffjax.evals.embeddings import Towers, check_templates, unit
+from diffjax.evals.embeddings import Towers, article, check_templates, unit
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
 from diffjax.tasks.base import Variables
@@ -91,7 +91,7 @@ class Arithmetic:
         rows, owners, numbers = [], [], []
         for factor, prompt in self.factors.items():
             words = _words(self.context, factor, "arithmetic")
-            text = self.towers.texts(variables, [prompt.format(w) for w in words])
+            text = self.towers.texts(variables, [article(prompt.format(w)) for w in words])
             rows.append(unit(text - text.mean(axis=0)))
             owners += [factor] * len(words)
             numbers += range(len(words))
@@ -160,7 +160,7 @@ class Questions:
             factor, caption = str(question["factor"]), str(question["caption"])
             answers = _words(self.context, factor, f"questions.{name}")
             texts = [
-                caption.format(answer=answer, **known)
+                article(caption.format(answer=answer, **known))
                 for known in self._known(arrays)
                 for answer in answers
             ]

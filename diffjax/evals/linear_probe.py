@@ -30,7 +30,7 @@ class LinearProbe:
     of the training split that is held out, then the whole of it is fitted.
 
     Attributes:
-      pred: predict function of features; the paper takes those before the projection.
+      pred: predict function of features.
       split: whose accuracy is reported.
       where: field -> value; only such examples are fitted and counted.
       limit: training examples; 0 for all.
@@ -39,7 +39,7 @@ class LinearProbe:
     """
 
     context: EvalContext
-    pred: str = "image_features"
+    pred: str = "encode_image"
     split: str = "test"
     where: Mapping[str, int] = field(default_factory=dict)
     limit: int = 0

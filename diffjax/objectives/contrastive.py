@@ -95,9 +95,7 @@ def statistics(kind: Kind, image: Array, text: Array, scale: Array, bias: Array)
     same = jnp.eye(len(logits), dtype=bool)
     own, rivals = split(logits, same)
     best = jax.lax.stop_gradient(rivals)
-    return Statistics(
-        own, kind.reduce(rivals, 1), kind.reduce(rivals, 0), best.max(1), best.max(0)
-    )
+    return Statistics(own, kind.reduce(rivals, 1), kind.reduce(rivals, 0), best.max(1), best.max(0))
 
 
 def split(logits: Array, same: Array) -> tuple[Array, Array]:

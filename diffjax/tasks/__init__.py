@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,11 +15,13 @@ from diffjax.diffusion.timesteps import TIMES
 from diffjax.diffusion.weightings import WEIGHTINGS
 from diffjax.tasks.base import Task
 from diffjax.tasks.classification import ClassificationTask
+from diffjax.tasks.clip import ClipTask
 from diffjax.tasks.diffusion import DiffusionTask
 
 TASKS: dict[str, type] = {
     "diffusion": DiffusionTask,
     "classification": ClassificationTask,
+    "clip": ClipTask,
 }
 # Sections inside a task's section, each a choice from a table of its own.
 PARTS: dict[str, dict] = {
@@ -57,4 +60,7 @@ def make_task(
     clash = [k for k in given if k in section]
     if clash:
         raise unknown("key of task:", clash[0], [k for k in section if k not in clash])
-    return build(TASKS, "task", {"num_classes": num_classes, **section, **given})
+    kind = TASKS.get(str(section.get("type")))
+    if kind is not None and "num_classes" in {f.name for f in dataclasses.fields(kind)}:
+        section = {"num_classes": num_classes, **section}
+    return build(TASKS, "task", {**section, **given})

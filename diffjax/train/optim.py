@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from diffjax.choices import unknown
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion")
 DECAYS = ("constant", "cosine", "linear", "rsqrt")
@@ -25,6 +28,8 @@ class Optimizer:
       final: learning rate at the end as a share of lr, for cosine and linear.
       weight_decay: decoupled, on matrices and kernels only (no bias, scale or embedding table).
       clip_norm: global gradient norm, or None for no clipping.
+      bounds: (parameter's name, least, greatest) of parameters kept in a range after every update,
+        as CLIP keeps its `logit_scale` at most ln 100.
     """
 
     type: str = "adam"
@@ -37,8 +42,12 @@ class Optimizer:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    bounds: tuple[tuple[str, float, float], ...] = ()
 
     def __post_init__(self) -> None:
+        for bound in self.bounds:
+            if len(bound) != 3 or not bound[1] <= bound[2]:
+                raise ValueError(f"optim.bounds holds {bound}; each is (name, least, greatest)")
         if self.type not in OPTIMIZERS:
             raise ValueError(f"optim.type={self.type!r} is unknown; known: {', '.join(OPTIMIZERS)}")
         if self.decay not in DECAYS:
@@ -98,6 +107,39 @@ def make_optimizer(choice: Optimizer, steps: int) -> optax.GradientTransformatio
         )
     else:
         inner = optax.sgd(rate, momentum=choice.b1)
-    if choice.clip_norm is None:
-        return inner
-    return optax.chain(optax.clip_by_global_norm(choice.clip_norm), inner)
+    parts = [inner]
+    if choice.clip_norm is not None:
+        parts.insert(0, optax.clip_by_global_norm(choice.clip_norm))
+    if choice.bounds:
+        parts.append(bounded({name: (low, high) for name, low, high in choice.bounds}))
+    return optax.chain(*parts) if len(parts) > 1 else inner
+
+
+def bounded(bounds: Mapping[str, tuple[float, float]]) -> optax.GradientTransformation:
+    """Cuts updates so that parameters of these names end inside their (least, greatest).
+
+    Unlike a clip inside the loss it leaves the gradient alone, so a parameter comes back.
+
+    Raises:
+      ValueError: at init, a name that no parameter has.
+    """
+
+    def name(path: Any) -> str:
+        return jax.tree_util.keystr(path[-1:], simple=True)
+
+    def init(params: Any) -> optax.EmptyState:
+        names = {name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
+        for bound in bounds:
+            if bound not in names:
+                raise unknown("parameter in optim.bounds:", bound, names)
+        return optax.EmptyState()
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        def cut(path: Any, u: Any, p: Any) -> Any:
+            if name(path) not in bounds:
+                return u
+            return jnp.clip(p + u, *bounds[name(path)]) - p
+
+        return jax.tree_util.tree_map_with_path(cut, updates, params), state
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,135 @@
+"""The contrastive image-text task: CLIP, SigLIP, and towers that stay locked (LiT)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.keys import Rng
+from diffjax.objectives.gradient_cache import chunked_encode
+from diffjax.objectives.spread import contrastive
+from diffjax.tasks.base import Batch, LossOutput, Params, Variables
+
+TOWERS = ("image", "text")
+
+
+@dataclass(frozen=True)
+class ClipTask:
+    """Attributes:
+    network: see `models.clip.CLIP`.
+    image_shape: (H, W, 3).
+    loss_kind: "softmax" (Radford et al. 2021) or "sigmoid" (Zhai et al. 2023; the network needs
+      a `bias`).
+    spread: how the loss lies on several devices: "global", "gathered" or "ring".
+    chunks: encode a batch in so many parts, the activations of one at a time in memory; the loss
+      still sees all pairs (gradient caching, Gao et al. 2021). Not with batch normalisation,
+      whose statistics are those of a whole batch.
+    locked: towers that are not trained ("image": Zhai et al. 2022, LiT); they get no gradient.
+    """
+
+    network: nn.Module
+    image_shape: tuple[int, ...]
+    loss_kind: str = "softmax"
+    spread: str = "global"
+    chunks: int = 1
+    locked: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        contrastive(self.loss_kind, self.spread)
+        for tower in self.locked:
+            if tower not in TOWERS:
+                raise ValueError(f"task.locked names {tower!r}; towers are {', '.join(TOWERS)}")
+        bias = getattr(self.network, "bias", None)
+        if (self.loss_kind == "sigmoid") != (bias is not None):
+            raise ValueError(
+                f"task.loss_kind={self.loss_kind!r} with model.bias={bias}: the sigmoid loss needs "
+                "a bias (-10 in the paper), the softmax loss has none"
+            )
+
+    def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
+        if "tokens" not in batch_spec:
+            raise ValueError("the clip task needs `tokens`: add a `tokenize` transform to the data")
+        image = jnp.zeros((1, *self.image_shape), jnp.float32)
+        tokens = jnp.zeros((1, *batch_spec["tokens"].shape[1:]), jnp.int32)
+        made = dict(self.network.init(key, image, tokens))
+        params = dict(made.pop("params"))
+        if self.chunks > 1 and made:
+            raise ValueError("task.chunks > 1 does not fit a network with batch normalisation")
+        return Variables(params, made, {}) if not self.locked else _lock(params, made, self.locked)
+
+    def loss(
+        self,
+        params: Params,
+        model_state: Params,
+        frozen: Params,
+        batch: Batch,
+        rng: Rng,
+        train: bool,
+    ) -> LossOutput:
+        """One loss per pair of `batch`, all other pairs of it being the rivals."""
+        del rng  # nothing here is random
+        variables = {"params": {**params, **frozen}, **model_state}
+        inputs = (batch["image"], batch["tokens"])
+        if train and model_state:
+            out, model_state = self.network.apply(
+                variables, *inputs, train=True, mutable=list(model_state)
+            )
+        else:
+            out = chunked_encode(
+                lambda rows: self._towers(variables, *rows), inputs, self.chunks if train else 1
+            )
+            out = {**out, **self._scale(variables)}
+        loss, found = contrastive(self.loss_kind, self.spread)(
+            out["image"], out["text"], out["log_scale"], out.get("bias", 0.0)
+        )
+        return LossOutput(loss, {**found, "scale": jnp.exp(out["log_scale"])}, model_state)
+
+    def _towers(self, variables: Params, image: Array, tokens: Array) -> dict[str, Array]:
+        out = self.network.apply(variables, image, tokens)
+        assert isinstance(out, dict)
+        return {tower: out[tower] for tower in TOWERS}
+
+    def _scale(self, variables: Params) -> dict[str, Array]:
+        p = variables["params"]
+        scale = {"log_scale": p["logit_scale"]}
+        return {**scale, "bias": p["logit_bias"]} if "logit_bias" in p else scale
+
+    def _encode(self, method: str, variables: Variables, x: Array) -> Array:
+        held = {"params": {**variables.params, **variables.frozen}, **variables.model_state}
+        y = self.network.apply(held, x, method=method)
+        assert isinstance(y, jax.Array)
+        return y.astype(jnp.float32)
+
+    def encode_image(self, variables: Variables, image: Array) -> Array:
+        """`image [B, H, W, 3] float32 in [-1, 1] -> [B, E] float32`, not normalised."""
+        return self._encode("encode_image", variables, image)
+
+    def encode_text(self, variables: Variables, tokens: Array) -> Array:
+        """`tokens [B, L] int32 -> [B, E] float32`, not normalised."""
+        return self._encode("encode_text", variables, tokens)
+
+    def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
+        """Loss and accuracies [B], within `batch`."""
+        size = len(batch["image"])
+        rng = Rng(jax.random.key(seed), jnp.arange(size), size)
+        out = self.loss(*variables, batch, rng, False)
+        return {"loss": out.loss, **{k: v for k, v in out.metrics.items() if v.ndim == 1}}
+
+    def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
+        return {
+            "encode_image": self.encode_image,
+            "encode_text": self.encode_text,
+            "validation_loss": self.validation_loss,
+        }
+
+
+def _lock(params: dict[str, Any], state: dict[str, Any], locked: tuple[str, ...]) -> Variables:
+    """The locked towers' parameters apart; their statistics are only read."""
+    frozen = {tower: params.pop(tower) for tower in locked}
+    return Variables(params, state, frozen)
