@@ -90,7 +90,7 @@ def measured():
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_value_accuracy_and_gradient_are_those_of_one_device(measured, kind, spread):
     gaps = [v for k, v in measured["differences"].items() if k.startswith(f"{kind} {spread} ")]
-    assert len(gaps) == len(MESHES) and max(gaps) < 2e-6
+    assert len(gaps) == len(MESHES) and max(gaps) < 1e-5
     assert all(0.1 < share < 0.9 for share in measured["shares"][kind])  # not trivially equal
 
 
