@@ -1,8 +1,8 @@
 """Contrastive losses over the pairs of a batch, and how often a pair is found among the others.
 
-Logits are `l_ij = exp(log_scale) <x_i, y_j> + bias` of unit vectors x (images) and y (texts); pair i
-is (x_i, y_i), all others of row and column i are its rivals. A loss is made of three statistics of
-the logits, so that the forms spread over devices (`spread.py`) share the formulas.
+Logits are `l_ij = exp(log_scale) <x_i, y_j> + bias` of unit vectors x (images) and y (texts); pair
+i is (x_i, y_i), all others of row and column i are its rivals. A loss is made of statistics of the
+logits, so that the forms spread over devices (`spread.py`) share the formulas.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ ring      the texts travel from device to device, each with what it has gathered
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -73,9 +74,7 @@ class Contrastive:
         mesh = jax.sharding.get_abstract_mesh()
         if mesh.empty or not set(self.axes) <= set(mesh.axis_names):
             return statistics
-        ways = 1
-        for axis in self.axes:
-            ways *= mesh.shape[axis]
+        ways = math.prod(mesh.shape[axis] for axis in self.axes)
         if ways == 1 or self.spread == "global":
             return statistics
         if batch % ways:
@@ -113,9 +112,9 @@ def gathered(
         )
 
     rows = P(axes)
-    return jax.shard_map(
-        local, mesh=mesh, in_specs=(rows, rows, P(), P()), out_specs=Statistics(*[rows] * 5)
-    )(image, text, scale, bias)
+    return jax.shard_map(local, mesh=mesh, in_specs=(rows, rows, P(), P()), out_specs=rows)(
+        image, text, scale, bias
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 5, 6, 7))
@@ -161,7 +160,7 @@ def _ring_forward(
     rows = P(axes)
     # Unchecked: the derivative is stated below, so nothing has to be told of replication.
     stats = jax.shard_map(
-        local, mesh=mesh, in_specs=(rows, rows, P(), P()), out_specs=Statistics(*[rows] * 5),
+        local, mesh=mesh, in_specs=(rows, rows, P(), P()), out_specs=rows,
         check_vma=False,
     )(image, text, scale, bias)  # fmt: skip
     return stats, (image, text, scale, bias, stats.row, stats.column)
@@ -195,10 +194,11 @@ def _ring_backward(
         return d_image, d_text, lax.psum(d_scale, axes), lax.psum(d_bias, axes)
 
     rows, whole = P(axes), P()
+    arguments: Any = (*residuals, slopes.own, slopes.row, slopes.column)
     return jax.shard_map(
         local, mesh=mesh, in_specs=(rows, rows, whole, whole, *[rows] * 5),
         out_specs=(rows, rows, whole, whole), check_vma=False,
-    )(*residuals, slopes.own, slopes.row, slopes.column)  # fmt: skip
+    )(*arguments)  # fmt: skip
 
 
 _ring.defvjp(_ring_forward, _ring_backward)
