@@ -27,7 +27,8 @@ PLAIN: dict[str, tuple[Any, ...]] = {
     "no_ln_pre": (False,), "pos_embed_type": ("learnable",), "final_ln_after_pool": (False,),
     "no_causal_mask": (False,), "embed_cls": (False,), "proj_bias": (False,),
     "proj_type": ("linear",), "act_kwargs": (None, {}), "norm_kwargs": (None, {}),
-    "patch_dropout": (0, None), "qk_norm": (False,),
+    "qk_norm": (False,), "scaled_cosine_attn": (False,), "scale_heads": (False,),
+    "scale_attn_inner": (False,), "scale_attn": (False,), "scale_fc": (False,),
 }  # fmt: skip
 
 

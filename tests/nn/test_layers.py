@@ -9,7 +9,7 @@ from flax import linen as nn
 from diffjax.nn.attention import attend
 from diffjax.nn.convolution import Conv
 from diffjax.nn.linear import Dense
-from diffjax.nn.normalisation import GroupNorm
+from diffjax.nn.normalisation import BatchNorm, GroupNorm
 
 
 def rand(seed, *shape):
@@ -134,3 +134,45 @@ def test_attention_is_softmax_attention_and_respects_its_mask():
     np.testing.assert_allclose(attend(q, k, v, mask), expected, rtol=1e-5, atol=1e-5)
     changed = attend(q, k.at[1, 2:4].add(9.0), v.at[1, 2:4].add(9.0), mask)
     np.testing.assert_array_equal(attend(q, k, v, mask), changed)
+
+
+def test_causal_attention_sees_what_came_before():
+    q, k, v = (rand(i, 2, 5, 3, 4) for i in range(3))
+    weights = jnp.einsum("blnd,bsnd->bnls", q, k) / 2.0
+    weights = jnp.where(np.tri(5, dtype=bool), weights, -jnp.inf)
+    ref = jnp.einsum("bnls,bsnd->blnd", jax.nn.softmax(weights), v)
+    np.testing.assert_allclose(attend(q, k, v, causal=True), ref, rtol=1e-4, atol=1e-5)
+    # Together with a mask: a padded key is not seen by those after it either.
+    mask = jnp.ones((2, 5), bool).at[:, 2].set(False)
+    both = attend(q, k, v, mask, causal=True)
+    np.testing.assert_allclose(both[:, :2], ref[:, :2], rtol=1e-4, atol=1e-5)
+    changed = attend(q, k.at[:, 2].add(9.0), v.at[:, 2].add(9.0), mask, causal=True)
+    np.testing.assert_array_equal(both, changed)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_equals_flax(train):
+    x = rand(0, 4, 6, 6, 5)
+    ours = BatchNorm(momentum=0.9, eps=1e-5)
+    theirs = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
+    v = perturb(ours.init(jax.random.key(0), x, train=False))
+    ct = rand(9, *x.shape)
+
+    def run(apply):
+        def loss(params, x):
+            y, state = apply({**v, "params": params}, x)
+            return jnp.sum(ct * y), (y, state["batch_stats"])
+
+        grads, (y, stats) = jax.grad(loss, argnums=(0, 1), has_aux=True)(v["params"], x)
+        return y, grads, stats
+
+    mutable = ["batch_stats"]
+    a = run(lambda v, x: ours.apply(v, x, train=train, mutable=mutable))
+    b = run(lambda v, x: theirs.apply(v, x, mutable=mutable))
+    for p, q in zip(jax.tree.leaves(a[:2]), jax.tree.leaves(b[:2]), strict=True):
+        np.testing.assert_allclose(p, q, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(a[2]["mean"], b[2]["mean"], rtol=1e-5)
+    # flax keeps the biased variance of the batch, we torch's.
+    old, n = v["batch_stats"]["var"], x[..., 0].size
+    unbiased = 0.9 * old + (b[2]["var"] - 0.9 * old) * n / (n - 1)
+    np.testing.assert_allclose(a[2]["var"], unbiased if train else old, rtol=1e-4)

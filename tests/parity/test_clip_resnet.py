@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -
 
 from tests.parity import clip_resnet_twin as twins  # noqa: E402
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")]
 
 
 @pytest.fixture(scope="module", params=["resnet", "vit"])
