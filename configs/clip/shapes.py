@@ -24,7 +24,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             test=dict(type="shapes", split="test"),
             others=dict(compositions=dict(type="shapes", split="compositions")),
             transforms=(
-                dict(type="random_affine", pixels=2.0, scale=(0.9, 1.1)),
+                dict(type="random_shift", pixels=2, fill="edge"),
                 dict(type="tokenize"),
                 dict(type="to_float"),
             ),
@@ -34,13 +34,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
         model=dict(
             type="clip",
             embed=128,
-            image=dict(type="vit", width=128, depth=4, heads=4, patch=8, image_size=32),
-            text=dict(width=128, depth=3, heads=4),
+            image=dict(type="resnet", layers=(1, 1, 1), width=24, image_size=32, heads=6),
+            text=dict(width=96, depth=2, heads=3),
         ),
         task=dict(type="clip"),
         optim=dict(
             type="adamw",
-            lr=1e-3,
+            lr=2e-3,
             decay="cosine",
             warmup_steps=100,
             b2=0.98,
@@ -48,7 +48,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             weight_decay=0.2,
             bounds=(("logit_scale", 0.0, 4.6052),),
         ),
-        train=dict(steps=1000, batch_size=128, checkpoint_every=250, log_every=50),
+        train=dict(steps=1400, batch_size=128, checkpoint_every=200, log_every=50),
         evals=dict(
             zero_shot=dict(type="zero_shot", split="test", where=ONE, templates=TEMPLATES),
             unseen=dict(type="zero_shot", split="compositions", where=ONE, templates=TEMPLATES),

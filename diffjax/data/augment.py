@@ -7,6 +7,7 @@ so `to_float` comes last.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,16 +33,18 @@ class RandomFlip:
 
 @dataclass(frozen=True)
 class RandomShift:
-    """Moved by up to `pixels` either way along both axes; what comes in is `fill` (0..255)."""
+    """Moved by up to `pixels` either way along both axes; what comes in is `fill` (0..255), or with
+    "edge" the border's own colour."""
 
     pixels: int = 1
-    fill: int = 0
+    fill: int | Literal["edge"] = 0
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         image = stacked_uint8(columns, "random_shift")
         b, h, w, _ = image.shape
         p = self.pixels
-        padded = np.pad(image, ((0, 0), (p, p), (p, p), (0, 0)), constant_values=self.fill)
+        kind: Any = {"mode": "edge"} if self.fill == "edge" else {"constant_values": self.fill}
+        padded = np.pad(image, ((0, 0), (p, p), (p, p), (0, 0)), **kind)
         rows = draws.integers("dy", 0, 2 * p + 1)[:, None] + np.arange(h)
         cols = draws.integers("dx", 0, 2 * p + 1)[:, None] + np.arange(w)
         moved = padded[np.arange(b)[:, None, None], rows[:, :, None], cols[:, None, :]]

@@ -44,6 +44,8 @@ def test_shift_moves_by_whole_pixels_in_every_direction():
     places = {tuple(np.argwhere(x[..., 0])[0] - 3) for x in out}
     assert places == {(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)}
     assert (run(dot, dict(type="random_shift", pixels=2, fill=9))[:, 0] >= 9).any()
+    flat = np.full_like(dot, 77)
+    np.testing.assert_array_equal(run(flat, dict(type="random_shift", fill="edge")), flat)
 
 
 def test_affine_of_nothing_is_the_identity():
