@@ -94,7 +94,9 @@ def test_starts_at_zero(kwargs):
     assert jnp.abs(y).max() < 1e-3
 
 
-@pytest.mark.parametrize("kwargs", [DDPM, DIT], ids=["ddpm", "dit"])
+@pytest.mark.parametrize(
+    "kwargs", [pytest.param(DDPM, marks=pytest.mark.heavy), DIT], ids=["ddpm", "dit"]
+)
 def test_remat_changes_nothing(kwargs):
     v = random_params(build_model(**kwargs))
 
