@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
 
 from diffjax.evals.batches import map_batches
@@ -24,7 +23,7 @@ def features(
     Raises:
       ValueError: no such predict function.
     """
-    fn = jax.jit(context.bind(pred)[0])
+    fn = context.compiled(pred)
 
     def rows(variables: Variables, image: np.ndarray) -> np.ndarray:
         size = min(batch_size, len(image))
@@ -46,8 +45,7 @@ class Towers:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        assert self._image
-        self.context.bind("encode_text")
+        assert self._image and self._text
         if self.context.tokenize is None:
             raise ValueError("this evaluation reads text: give the config a `tokenizer` section")
 
@@ -57,7 +55,7 @@ class Towers:
 
     @cached_property
     def _text(self) -> Any:
-        return jax.jit(self.context.bind("encode_text")[0])
+        return self.context.compiled("encode_text")
 
     def images(self, variables: Variables, image: np.ndarray) -> np.ndarray:
         """`image [N, H, W, C] float32 in [-1, 1]` -> unit rows `[N, E] float32`."""
