@@ -245,7 +245,7 @@ def test_equal_captions_are_one_text(context):
 
 def test_retrieval_says_what_it_lacks(context):
     bare = {k: v for k, v in context.test.items() if k != "tokens"}
-    with pytest.raises(ValueError, match="split 'test' has no tokens: .*eval_transforms"):
+    with pytest.raises(ValueError, match=r"split 'test' has no tokens: .*eval_transforms"):
         make_evaluator("retrieval", dataclasses.replace(context, test=bare))
     with pytest.raises(ValueError, match="k >= 1"):
         make_evaluator("retrieval", context, at=(0, 5))

@@ -204,7 +204,7 @@ def test_a_locked_tower_keeps_its_statistics(chunks):
 
 def test_chunks_refuse_statistics_of_a_whole_batch():
     task = make(norm=True, chunks=2)
-    with pytest.raises(ValueError, match="task.chunks > 1 does not fit .* batch normalisation"):
+    with pytest.raises(ValueError, match=r"task.chunks > 1 does not fit .* batch normalisation"):
         jax.eval_shape(lambda: task.init(jax.random.key(0), batch(task)))
 
 
