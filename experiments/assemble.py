@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,12 +23,14 @@ from diffjax.evals.features import FeatureExtractor
 from diffjax.models import build_model
 from diffjax.tasks import make_task
 from diffjax.tasks.base import Params
+from diffjax.tasks.clip import ClipTask
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
 from diffjax.train.loop import Run, TrainChoices, build_state
 from diffjax.train.optim import Optimizer
 from diffjax.train.state import TrainState
+from experiments.evaluations import RunEvaluations, split_evals
 from experiments.settings import plain, read_config
 from experiments.text import make_tokenizer
 
@@ -61,21 +63,6 @@ class DataChoices:
     prefetch: int = 2
     threads: int = 1
     workers: int = 0
-
-
-@dataclass(frozen=True)
-class EvalChoices:
-    """What an entry of `evals` says beside its evaluator's own options.
-
-    Attributes:
-      every: updates between evaluations; 0 for the end of the run alone.
-      ema: which average of the weights is evaluated; None for the weights themselves.
-      at_end: whether the end of the run is evaluated too.
-    """
-
-    every: int = 0
-    ema: str | None = None
-    at_end: bool = True
 
 
 class Assembly:
@@ -124,7 +111,27 @@ class Assembly:
             shape,
             self.source.info.num_classes,
         )
-        self.eval_choices, self.eval_sections = self._split_evals()
+        self._check_pairs()
+        self.eval_choices, self.eval_sections = split_evals(
+            self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
+        )
+
+    def _check_pairs(self) -> None:
+        """Raises ValueError where a batch would be split so that pairs are lost, or cannot be."""
+        if not isinstance(self.task, ClipTask):
+            return
+        size, accum, chunks = self.choices.batch_size, self.choices.grad_accum, self.task.chunks
+        if accum > 1:
+            raise ValueError(
+                f"train.grad_accum={accum} would compare pairs within a microbatch alone: set "
+                f"task.chunks={accum} instead, which saves the memory and keeps all pairs"
+            )
+        ways = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        if size % (chunks * ways):
+            raise ValueError(
+                f"train.batch_size={size} in task.chunks={chunks} does not split over {ways} "
+                f"devices: make it a multiple of {chunks * ways}"
+            )
 
     def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What the network must know of the data, where the config leaves it open."""
@@ -148,30 +155,21 @@ class Assembly:
             "context": tokenizer.context,
             "eos": tokenizer.eot,
         }
-        section |= self.config["model"].get("text", {})
+        given = self.config["model"].get("text", {})
+        if not isinstance(given, Mapping):
+            return given  # The network says what a section is.
+        section |= given
+        if section["eos"] != tokenizer.eot:
+            raise ValueError(
+                f"model.text.eos={section['eos']}, but texts of the tokenizer end with "
+                f"{tokenizer.eot}"
+            )
         if section["vocab"] < tokenizer.vocab_size or section["context"] < tokenizer.context:
             raise ValueError(
                 f"model.text has vocab={section['vocab']}, context={section['context']}, but the "
                 f"tokenizer {tokenizer.vocab_size} and {tokenizer.context}"
             )
         return section
-
-    def _split_evals(self) -> tuple[dict[str, EvalChoices], dict[str, dict[str, Any]]]:
-        own, rest = {}, {}
-        fields = EvalChoices.__dataclass_fields__
-        for name, section in self.config.get("evals", {}).items():
-            own[name] = construct(
-                EvalChoices, f"evals.{name}", {k: v for k, v in section.items() if k in fields}
-            )
-            rest[name] = {k: v for k, v in section.items() if k not in fields}
-            if own[name].every % self.choices.steps_per_dispatch:
-                raise ValueError(
-                    f"evals.{name}.every={own[name].every} is not a multiple of "
-                    f"train.steps_per_dispatch={self.choices.steps_per_dispatch}"
-                )
-            if own[name].ema is not None and own[name].ema not in self.emas:
-                raise unknown(f"evals.{name}.ema:", own[name].ema, self.emas)
-        return own, rest
 
     @property
     def run(self) -> Run:
@@ -273,37 +271,6 @@ class _Prefetching:
 
     def fingerprint(self) -> Mapping[str, Any]:
         return self.loader.fingerprint()
-
-
-@dataclass(frozen=True)
-class RunEvaluations:
-    """The evaluators of a run and when each is due; see `train.loop.Evaluations`."""
-
-    evaluators: Mapping[str, Any]
-    choices: Mapping[str, EvalChoices]
-
-    def _due(self, step: int, last: bool) -> list[str]:
-        return [
-            name
-            for name, c in self.choices.items()
-            if (last and c.at_end) or (c.every and step % c.every == 0 and step)
-        ]
-
-    def due(self, step: int, last: bool) -> bool:
-        return bool(self._due(step, last))
-
-    def run(
-        self, step: int, state: TrainState, frozen: Params, last: bool
-    ) -> Iterator[tuple[str, str | None, Iterable[Any]]]:
-        for name in self._due(step, last):
-            yield name, *self.one(name, state, frozen)
-
-    def one(self, name: str, state: TrainState, frozen: Params) -> tuple[str | None, Iterable[Any]]:
-        """Which average of the weights, and the records, of one evaluator."""
-        if name not in self.evaluators:
-            raise unknown("evaluator", name, self.evaluators)
-        ema = self.choices[name].ema
-        return ema, self.evaluators[name].run(state.variables(frozen, ema))
 
 
 def open_run(workdir: Path) -> Assembly:

@@ -37,6 +37,14 @@ def make_tokenizer(
     return build({"load": load_tokenizer, "train": train}, "tokenizer", section)
 
 
+def keep_tokenizer(tokenizer: Tokenizer, workdir: Path) -> None:
+    """Saves the run's tokenizer in its workdir, whole or, where the run is killed, not at all."""
+    kept, aside = workdir / FOLDER, workdir / f".{FOLDER}"
+    if not kept.is_dir():
+        tokenizer.save(aside)
+        aside.rename(kept)
+
+
 def _captions(source: Source) -> Iterator[str]:
     for i in range(len(source)):
         record = source[i]

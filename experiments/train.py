@@ -18,7 +18,7 @@ from experiments.cli import overrides, run_main
 from experiments.features import make_features
 from experiments.report import write_report
 from experiments.settings import check_workdir, load_config
-from experiments.text import FOLDER
+from experiments.text import keep_tokenizer
 
 FLAGS = flags.FLAGS
 
@@ -38,7 +38,7 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
     check_workdir(assembly.config, workdir)
     environment.write(workdir, environment.command_line("experiments.train"))
     if assembly.tokenizer is not None and jax.process_index() == 0:
-        assembly.tokenizer.save(workdir / FOLDER)
+        keep_tokenizer(assembly.tokenizer, workdir)
     assembly.check_evaluations()
     evaluations = assembly.evaluations(make_features(assembly))
     train(assembly.run, evaluations)

@@ -1,6 +1,7 @@
 """Every config builds its run, and every key of it is read.
 
-No data are read: a stand-in of the shape that the config names takes the place of the set.
+No data are read: a stand-in of the shape that the config names takes the place of the set, and a
+batch of generated scenes that of `shapes`, whose captions and factors a run is built from.
 """
 
 import importlib
@@ -12,8 +13,11 @@ import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from scenes import scenes
 
 from diffjax.choices import unknown
+from diffjax.data.arrays import ArraySource
+from diffjax.data.evaluation import as_arrays
 from diffjax.data.schema import DatasetInfo
 from diffjax.data.sources import SOURCES
 from diffjax.evals.features import Extracted
@@ -77,11 +81,15 @@ def without_data(monkeypatch):
             if key not in known:
                 raise unknown("key of source", key, known)
         config = seen["config"]
+        if type == "shapes":
+            return scenes(options["split"], config["train"]["batch_size"])
         shape = config["data"].get("image_shape") or DEFAULT_SHAPE
         classes = config["task"].get("num_classes", config["model"].get("num_classes", 10))
         return StandIn(type, tuple(shape), classes, config["train"]["batch_size"])
 
     def arrays(source, transforms, limit=None):
+        if isinstance(source, ArraySource):
+            return as_arrays(source, transforms, limit)
         classes = source.info.num_classes
         found = {"image": np.zeros((40, *source.info.image_shape), np.float32)}
         return found | ({"label": np.arange(40) % classes} if classes else {})
@@ -130,7 +138,9 @@ def test_a_config_builds_its_run(path, tmp_path, without_data):
     assembly.evaluations(Extractor() if config.get("features") else None)
 
 
-@pytest.mark.parametrize("path", ["configs/ddpm/digits.py", "configs/classifier/digits.py"])
+@pytest.mark.parametrize(
+    "path", ["configs/ddpm/digits.py", "configs/classifier/digits.py", "configs/clip/shapes.py"]
+)
 def test_every_section_refuses_a_key_that_nobody_reads(path, tmp_path, without_data):
     plain = load_config(path).to_dict()
     sections = [

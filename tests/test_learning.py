@@ -1,4 +1,4 @@
-"""The README's first command, as written, against the numbers that it promises."""
+"""Whole runs as their configs are written, against the numbers that they promise."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ from pathlib import Path
 import pytest
 
 from diffjax.train.writer import read_records
+from experiments.settings import load_config
 
 ROOT = Path(__file__).parents[1]
+
+
+def train(config: str, workdir: str, folder: Path) -> None:
+    """The command of the README, in `folder`."""
+    command = ["-m", "experiments.train", f"--config={config}", f"--workdir={workdir}"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def latest(run: Path) -> dict[tuple[str, str], dict]:
+    """The last record of each evaluation's values."""
+    return {(r["eval"], r["name"]): r for r in read_records(run / "evals.jsonl")}
 
 
 @pytest.mark.heavy
 def test_digits_reach_their_numbers(tmp_path):
     """At least 97 % of 1,000 samples are given their class by a classifier that is right on at
     least 97 % of the held-out 297; Frechet distance at most twice the held-out digits'."""
-    command = [
-        "-m",
-        "experiments.train",
-        "--config=configs/ddpm/digits.py",
-        "--workdir=runs/digits",
-    ]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    train("configs/ddpm/digits.py", "runs/digits", tmp_path)
     runs = tmp_path / "runs"
-    last = {
-        (r["eval"], r["name"]): r
-        for run in ("classifier_digits", "digits")
-        for r in read_records(runs / run / "evals.jsonl")
-    }
+    last = latest(runs / "classifier_digits") | latest(runs / "digits")
     assert last["test", "accuracy"]["protocol"]["num_images"] == 297
     assert last["test", "accuracy"]["value"] >= 0.97
     assert last["generation", "agreement"]["protocol"]["num_samples"] == 1000
@@ -43,3 +45,23 @@ def test_digits_reach_their_numbers(tmp_path):
     # Not by copying: samples are no nearer to the training digits than held-out digits are.
     assert last["generation", "copy_ratio"]["value"] >= 0.5
     assert (runs / "digits" / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.heavy
+def test_clip_on_shapes_reaches_its_numbers(tmp_path):
+    """Every value that the config expects, and what must hold beside it: pairs that training never
+    showed are nearly as well known as others, and each question is answered far above chance."""
+    train("configs/clip/shapes.py", "runs/clip", tmp_path)
+    last = latest(tmp_path / "runs" / "clip")
+    expected = load_config("configs/clip/shapes.py").expected
+    assert expected
+    for name, (low, high) in expected.items():
+        value = last[tuple(name.split("/"))]["value"]
+        assert low <= value <= high, f"{name} is {value}"
+    count = last["zero_shot", "accuracy"]["protocol"]["num_images"]
+    assert 650 < count < 850  # scenes of one object among 1,500
+    chance = {"colour": 1 / 8, "shape": 1 / 7, "relation": 1 / 4}
+    for question in ("colour", "shape"):
+        assert last["questions", question]["value"] > 5 * chance[question]
+    assert last["probe", "accuracy"]["value"] > 0.9
+    assert (tmp_path / "runs" / "clip" / "report.html").stat().st_size > 100_000

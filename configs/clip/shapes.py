@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs.common import make, no_argument
 
 ONE = {"num_objects": 1}
-TEMPLATES = ("a {}", "a photo of a {}")
+PROMPTS = dict(templates=("a {}", "a photo of a {}"), articles=True)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -50,8 +50,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         train=dict(steps=1400, batch_size=128, checkpoint_every=200, log_every=50),
         evals=dict(
-            zero_shot=dict(type="zero_shot", split="test", where=ONE, templates=TEMPLATES),
-            unseen=dict(type="zero_shot", split="compositions", where=ONE, templates=TEMPLATES),
+            zero_shot=dict(type="zero_shot", split="test", where=ONE, **PROMPTS),
+            unseen=dict(type="zero_shot", split="compositions", where=ONE, **PROMPTS),
             retrieval=dict(type="retrieval", split="test"),
             neighbours=dict(type="neighbours", split="test", where=ONE),
             probe=dict(type="linear_probe", split="test", where=ONE, limit=2000, iterations=100),

@@ -106,6 +106,20 @@ class EvalContext:
             raise ValueError("this evaluation compares features: give EvalContext(features=...)")
         return self.features
 
+    @functools.cached_property
+    def _compiled(self) -> dict[str, Callable[..., Any]]:
+        return {}
+
+    def compiled(self, pred: str) -> Callable[..., Any]:
+        """The jitted predict function, one for all evaluators: each shape is compiled once.
+
+        Raises:
+          ValueError: for a function that does not exist, naming the nearest.
+        """
+        if pred not in self._compiled:
+            self._compiled[pred] = jax.jit(self.bind(pred)[0])
+        return self._compiled[pred]
+
     def bind(self, pred: str, pred_kw: Any = ()) -> tuple[Callable[..., Any], dict[str, Any]]:
         """The predict function with its options, and all of those with its own defaults.
 

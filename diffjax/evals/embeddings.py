@@ -1,19 +1,36 @@
-"""Unit embeddings of images and texts by a two-tower task."""
+"""Embeddings of images and texts by a task's predict functions."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
 
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.tasks.base import Variables
+
+
+def features(
+    context: EvalContext, pred: str, batch_size: int
+) -> Callable[[Variables, np.ndarray], np.ndarray]:
+    """`(variables, image [N, H, W, C]) -> [N, E]`, the predict function `pred` over batches.
+
+    Raises:
+      ValueError: no such predict function.
+    """
+    fn = context.compiled(pred)
+
+    def rows(variables: Variables, image: np.ndarray) -> np.ndarray:
+        size = min(batch_size, len(image))
+        sharding = context.batch_sharding
+        return map_batches(lambda b: fn(variables, b["image"]), {"image": image}, size, sharding)
+
+    return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,26 +45,29 @@ class Towers:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        self.context.bind("encode_image")
-        self.context.bind("encode_text")
+        assert self._image and self._text
         if self.context.tokenize is None:
             raise ValueError("this evaluation reads text: give the config a `tokenizer` section")
 
     @cached_property
     def _image(self) -> Any:
-        return jax.jit(self.context.bind("encode_image")[0])
+        return features(self.context, "encode_image", self.batch_size)
 
     @cached_property
     def _text(self) -> Any:
-        return jax.jit(self.context.bind("encode_text")[0])
+        return self.context.compiled("encode_text")
 
     def images(self, variables: Variables, image: np.ndarray) -> np.ndarray:
         """`image [N, H, W, C] float32 in [-1, 1]` -> unit rows `[N, E] float32`."""
-        return self._map(lambda b: self._image(variables, b["image"]), {"image": image})
+        return unit(self._image(variables, image))
 
     def tokens(self, variables: Variables, tokens: np.ndarray) -> np.ndarray:
         """`tokens [N, L] int32` -> unit rows `[N, E] float32`."""
-        return self._map(lambda b: self._text(variables, b["tokens"]), {"tokens": tokens})
+        size, sharding = min(self.batch_size, len(tokens)), self.context.batch_sharding
+        rows = map_batches(
+            lambda b: self._text(variables, b["tokens"]), {"tokens": tokens}, size, sharding
+        )
+        return unit(rows)
 
     def texts(self, variables: Variables, texts: Sequence[str]) -> np.ndarray:
         """Unit rows `[N, E] float32` of `texts`, each different one encoded once."""
@@ -57,18 +77,11 @@ class Towers:
         rows = self.tokens(variables, self.context.tokenize(different))
         return rows[[place[text] for text in texts]]
 
-    def classes(
-        self, variables: Variables, names: Sequence[str], templates: Sequence[str]
-    ) -> np.ndarray:
-        """One unit row per name `[K, E]`: the mean over prompt `templates` of unit embeddings,
-        made unit again (Radford et al. 2021, section 3.1.4)."""
-        prompts = [article(template.format(name)) for name in names for template in templates]
-        rows = self.texts(variables, prompts).reshape(len(names), len(templates), -1)
-        return unit(rows.mean(axis=1))
-
-    def _map(self, fn: Any, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        size = min(self.batch_size, len(next(iter(arrays.values()))))
-        return unit(map_batches(fn, arrays, size, self.context.batch_sharding))
+    def classes(self, variables: Variables, prompts: Sequence[Sequence[str]]) -> np.ndarray:
+        """One unit row per class `[K, E]`: the mean of the unit embeddings of its `prompts`, made
+        unit again (Radford et al. 2021, section 3.1.4). All classes have equally many."""
+        rows = self.texts(variables, [prompt for each in prompts for prompt in each])
+        return unit(rows.reshape(len(prompts), -1, rows.shape[-1]).mean(axis=1))
 
 
 def unit(x: np.ndarray) -> np.ndarray:
@@ -80,6 +93,19 @@ def unit(x: np.ndarray) -> np.ndarray:
 def article(text: str) -> str:
     """`text` with "an" for "a" before a vowel, as captions have it."""
     return re.sub(r"\b([aA])(?= [aeiouAEIOU])", r"\1n", text)
+
+
+def check_labels(context: EvalContext, split: str, where: Mapping[str, int], what: str) -> None:
+    """Raises ValueError unless the examples of `split` with `where` have labels."""
+    if "label" not in context.chosen(split, where):
+        raise ValueError(f"{what}: the data of split {split!r} have no labels")
+
+
+def sample_rows(count: int, limit: int) -> np.ndarray:
+    """`limit` of `count` rows (0: all) in their order, drawn: data may lie sorted by class."""
+    if not 0 < limit < count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 
 def check_names(names: Sequence[str], what: str) -> tuple[str, ...]:
@@ -99,9 +125,9 @@ def check_names(names: Sequence[str], what: str) -> tuple[str, ...]:
 
 
 def check_templates(templates: Sequence[str], what: str) -> tuple[str, ...]:
-    """`templates`, at least one, each with one `{}`."""
+    """`templates`, at least one, each with one `{}` and no other brace."""
     for template in templates:
-        if template.count("{}") != 1:
+        if template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
             raise ValueError(f"{what}: template {template!r} must hold one {{}}")
     if not templates:
         raise ValueError(f"{what}: no prompt templates")

@@ -11,7 +11,7 @@ import numpy as np
 from diffjax.choices import unknown
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
-from diffjax.evals.embeddings import Towers, article, check_templates, unit
+from diffjax.evals.embeddings import Towers, article, check_templates, sample_rows, unit
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
 from diffjax.tasks.base import Variables
@@ -23,10 +23,15 @@ def _words(context: EvalContext, factor: str, what: str) -> tuple[str, ...]:
     return tuple(context.factors[factor])
 
 
-def _first(values: np.ndarray) -> np.ndarray:
-    """A factor of the first object, `[N]`, from `[N]` or one column per object `[N, objects]`."""
-    values = np.asarray(values)
-    return values if values.ndim == 1 else values[:, 0]
+def _values(arrays: Mapping[str, np.ndarray], factor: str, what: str) -> np.ndarray:
+    """A factor of the first object, `[N]`, stored as `[N]` or per object as `[N, objects]`."""
+    if factor not in arrays:
+        raise unknown(f"{what}: factor of these data", factor, arrays)
+    values = np.asarray(arrays[factor])
+    values = values if values.ndim == 1 else values[:, 0]
+    if values.min() < 0:
+        raise ValueError(f"{what}: some examples have no {factor!r}; choose others with `where`")
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +55,17 @@ class Arithmetic:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
+        check_templates(tuple(self.factors.values()), "arithmetic")
         for factor in self.factors:
             _words(self.context, factor, "arithmetic")
-        check_templates(tuple(self.factors.values()), "arithmetic")
-        self.context.chosen(self.split, self.where)
+        for factor in self.factors:
+            _pairs(self._known(), factor, self.pairs)
         assert self.towers
+
+    def _known(self) -> dict[str, np.ndarray]:
+        """Every factor of the chosen examples."""
+        arrays = self.context.chosen(self.split, self.where)
+        return {factor: _values(arrays, factor, "arithmetic") for factor in self.factors}
 
     @cached_property
     def towers(self) -> Towers:
@@ -63,7 +74,7 @@ class Arithmetic:
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars "word", "factor", and "word_<factor>" for each."""
         arrays = self.context.chosen(self.split, self.where)
-        values = {f: _first(arrays[f]) for f in self.factors}
+        values = self._known()
         image = self.towers.images(variables, arrays["image"])
         directions, owners, words = self._directions(variables)
         how = protocol(
@@ -102,12 +113,13 @@ def _pairs(
     values: Mapping[str, np.ndarray], factor: str, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Up to `count` pairs of rows that differ in `factor` and agree in the others."""
-    others = np.stack([v for f, v in values.items() if f != factor], axis=1)
     rng = np.random.default_rng(0)
-    order = rng.permutation(len(others))
+    order = rng.permutation(len(values[factor]))
     a, b = np.triu_indices(min(len(order), 800), k=1)
     a, b = order[a], order[b]
-    fits = (others[a] == others[b]).all(axis=1) & (values[factor][a] != values[factor][b])
+    fits = values[factor][a] != values[factor][b]
+    for other in values.keys() - {factor}:
+        fits &= values[other][a] == values[other][b]
     a, b = a[fits], b[fits]
     if not len(a):
         raise ValueError(f"arithmetic: no two examples differ in {factor!r} alone")
@@ -124,6 +136,7 @@ class Questions:
       questions: name -> dict(factor=..., caption=..., where={...}): `caption` holds `{answer}`, and
         may say what is known: `{colour[0]}`, `{shape[1]}`, ... are the words of the example's own
         factors. `where` chooses the examples it is asked of.
+      limit: examples that a question is asked of, drawn; 0 for all.
     """
 
     context: EvalContext
@@ -144,7 +157,8 @@ class Questions:
             _words(self.context, str(question["factor"]), what)
             if "{answer}" not in str(question["caption"]):
                 raise ValueError(f"{what}: caption {question['caption']!r} holds no {{answer}}")
-            self.context.chosen(self.split, question.get("where", {}))  # type: ignore[arg-type]
+            _values(self._asked(question), str(question["factor"]), what)
+            self._captions(name)
         assert self.towers
 
     @cached_property
@@ -154,36 +168,48 @@ class Questions:
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One scalar per question: the share answered right."""
         for name, question in self.questions.items():
-            where: Mapping[str, int] = question.get("where", {})  # type: ignore[assignment]
-            arrays = self.context.chosen(self.split, where)
-            arrays = {k: v[: self.limit] for k, v in arrays.items()}
-            factor, caption = str(question["factor"]), str(question["caption"])
-            answers = _words(self.context, factor, f"questions.{name}")
-            texts = [
-                article(caption.format(answer=answer, **known))
-                for known in self._known(arrays)
-                for answer in answers
-            ]
-            text = self.towers.texts(variables, texts).reshape(
-                len(arrays["image"]), len(answers), -1
-            )
+            what, factor = f"questions.{name}", str(question["factor"])
+            arrays, answers = self._asked(question), _words(self.context, factor, what)
+            text = self.towers.texts(variables, self._captions(name))
+            text = text.reshape(len(arrays["image"]), len(answers), -1)
             image = self.towers.images(variables, arrays["image"])
             scores = np.einsum("nd,nad->na", image, text)
-            got = share(scores.argmax(axis=1) == _first(arrays[factor]))
+            got = share(scores.argmax(axis=1) == _values(arrays, factor, what))
             how = protocol(
                 split=self.split,
-                where=where,
-                caption=caption,
+                where=question.get("where", {}),
+                caption=question["caption"],
                 answers=answers,
                 data=fingerprint({"image": arrays["image"]}),
                 num_images=got.count,
             )
             yield Scalar(name, got.value, got.std, how)
 
-    def _known(self, arrays: Mapping[str, np.ndarray]) -> Iterator[dict[str, list[str]]]:
+    def _asked(self, question: Mapping[str, object]) -> dict[str, np.ndarray]:
+        """The examples that a question is asked of."""
+        where: Mapping[str, int] = question.get("where", {})  # type: ignore[assignment]
+        arrays = self.context.chosen(self.split, where)
+        keep = sample_rows(len(arrays["image"]), self.limit)
+        return {k: v[keep] for k, v in arrays.items()}
+
+    def _captions(self, name: str) -> list[str]:
+        """Every answer's caption of every example, the answers innermost."""
+        question = self.questions[name]
+        arrays, caption = self._asked(question), str(question["caption"])
+        answers = _words(self.context, str(question["factor"]), f"questions.{name}")
+        told = {f: words for f, words in self.context.factors.items() if f in arrays}
+        texts = []
         for i in range(len(arrays["image"])):
-            yield {
-                factor: [words[v] if v >= 0 else "" for v in np.atleast_1d(arrays[factor][i])]
-                for factor, words in self.context.factors.items()
-                if factor in arrays
+            known = {
+                factor: [words[v] for v in np.atleast_1d(arrays[factor][i]) if v >= 0]
+                for factor, words in told.items()
             }
+            try:
+                texts += [article(caption.format(answer=answer, **known)) for answer in answers]
+            except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"questions.{name}: caption {caption!r} does not fit example {i} "
+                    f"({type(error).__name__}: {error}); it may hold {{answer}} and what `where` "
+                    f"leaves of {', '.join(f'{{{f}[0]}}' for f in told)}"
+                ) from None
+        return texts

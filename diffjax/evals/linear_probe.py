@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from diffjax.evals.base import Picture, Scalar
-from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
+from diffjax.evals.embeddings import check_labels, features, sample_rows
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
 from diffjax.tasks.base import Variables
@@ -33,7 +32,7 @@ class LinearProbe:
       pred: predict function of features.
       split: whose accuracy is reported.
       where: field -> value; only such examples are fitted and counted.
-      limit: training examples; 0 for all.
+      limit: training examples, drawn; 0 for all.
       validation: share of them that chooses the regulariser.
       iterations: of L-BFGS.
     """
@@ -49,28 +48,29 @@ class LinearProbe:
 
     def __post_init__(self) -> None:
         self.context.bind(self.pred)
-        self.context.chosen(self.split, self.where)
+        for split in ("train", self.split):
+            check_labels(self.context, split, self.where, "linear_probe")
+        if len(np.unique(self._train()["label"])) < 2:
+            raise ValueError(
+                "linear_probe: the training examples are of one class; a probe tells two apart"
+            )
         if not 0 < self.validation < 1:
             raise ValueError(f"linear_probe: validation={self.validation} must lie in (0, 1)")
 
+    def _train(self) -> dict[str, np.ndarray]:
+        """Image and label of the examples that are fitted."""
+        arrays = self.context.chosen("train", self.where)
+        keep = sample_rows(len(arrays["image"]), self.limit)
+        return {k: arrays[k][keep] for k in ("image", "label")}
+
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars "accuracy" with its Wilson ends and "regulariser" (scikit-learn's C)."""
-        fn = jax.jit(self.context.bind(self.pred)[0])
-
-        def features(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-            only = {"image": arrays["image"]}
-            size = min(self.batch_size, len(arrays["image"]))
-            sharding = self.context.batch_sharding
-            return map_batches(lambda b: fn(variables, b["image"]), only, size, sharding)
-
-        train = self.context.chosen("train", self.where)
-        keep = slice(self.limit or None)
-        train = {k: v[keep] for k, v in train.items()}
-        test = self.context.chosen(self.split, self.where)
-        x, y = features(train), np.asarray(train["label"])
+        rows = features(self.context, self.pred, self.batch_size)
+        train, test = self._train(), self.context.chosen(self.split, self.where)
+        x, y = rows(variables, train["image"]), train["label"]
         chosen = choose_regulariser(x, y, self.validation, self.iterations)
         model = fit(x, y, chosen, self.iterations)
-        got = share(model.predict(features(test)) == np.asarray(test["label"]))
+        got = share(model.predict(rows(variables, test["image"])) == np.asarray(test["label"]))
         how = protocol(
             split=self.split,
             where=self.where,
@@ -92,6 +92,8 @@ def fit(x: np.ndarray, y: np.ndarray, c: float, iterations: int) -> Any:
     with warnings.catch_warnings():
         # The paper stops at its 1,000 iterations too, converged or not.
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # Few examples of many classes are no sign that the labels are numbers.
+        warnings.filterwarnings("ignore", "The number of unique classes")
         return LogisticRegression(C=c, max_iter=iterations, tol=1e-4).fit(x, y)
 
 

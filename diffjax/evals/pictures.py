@@ -110,31 +110,42 @@ def count_matrix(
 ) -> np.ndarray:
     """A confusion matrix `counts [K, K]`, coloured by its share of the row, counts written in.
 
-    `across` names the columns, `down` the rows.
+    `across` names the columns, `down` the rows. Over 20 classes the columns' names stand upright.
     """
     counts = np.asarray(counts)
     k = len(counts)
     side = 44 if k <= 20 else max(6, 880 // k)
     label, small, head = _font(14 if k <= 20 else max(6, side - 2)), _font(12), _font(17, bold=True)
     left = MARGIN + max(_width(n, label) for n in names) + 12 + 20
-    top = MARGIN + (27 if title else 0) + (21 if note else 0) + 44
+    upright = 0 if k <= 20 else max(_width(n, label) for n in names)
+    top = MARGIN + (27 if title else 0) + (21 if note else 0) + (upright + 32 if upright else 44)
     wide = max(left + k * side, MARGIN + _width(title, head), MARGIN + _width(note, small))
     canvas = Image.new("RGB", (wide + MARGIN, top + k * side + MARGIN), PAPER)
     pen = ImageDraw.Draw(canvas)
     pen.text((MARGIN, MARGIN - 4), title, fill=INK, font=head)
     pen.text((MARGIN, MARGIN - 4 + (27 if title else 0)), note, fill=SOFT, font=small)
-    pen.text((left + k * side / 2, top - 26), across, fill=SOFT, font=small, anchor="ms")
-    vertical = Image.new("RGB", (_width(down, small) + 4, 18), PAPER)
-    ImageDraw.Draw(vertical).text((2, 1), down, fill=SOFT, font=small)
-    turned = vertical.rotate(90, expand=True)
+    above = top - (upright + 14 if upright else 26)
+    pen.text((left + k * side / 2, above), across, fill=SOFT, font=small, anchor="ms")
+    turned = _turned(down, small, SOFT, 18)
     canvas.paste(turned, (MARGIN - 6, int(top + k * side / 2 - turned.height / 2)))
     for i in range(k):
-        short = _fitted(names[i], label, side - 4) if k <= 20 else names[i]
-        pen.text((left + (i + 0.5) * side, top - 7), short, fill=INK, font=label, anchor="ms")
+        if upright:
+            name = _turned(names[i], label, INK, side)
+            canvas.paste(name, (left + i * side, top - 6 - name.height))
+        else:
+            short = _fitted(names[i], label, side - 4)
+            pen.text((left + (i + 0.5) * side, top - 7), short, fill=INK, font=label, anchor="ms")
         pen.text((left - 10, top + (i + 0.5) * side), names[i], fill=INK, font=label, anchor="rm")
         for j in range(k):
             _draw_cell(pen, counts, i, j, (left + j * side, top + i * side), side)
     return np.asarray(canvas)
+
+
+def _turned(text: str, font: Any, fill: tuple[int, int, int], height: int) -> Image.Image:
+    """`text` written upwards, in a strip of `height` pixels across."""
+    strip = Image.new("RGB", (_width(text, font) + 4, height), PAPER)
+    ImageDraw.Draw(strip).text((2, height / 2), text, fill=fill, font=font, anchor="lm")
+    return strip.rotate(90, expand=True)
 
 
 def _draw_cell(pen: Any, counts: np.ndarray, i: int, j: int, at: Any, side: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
-from diffjax.evals.embeddings import Towers
+from diffjax.evals.embeddings import Towers, features, unit
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
@@ -39,7 +39,12 @@ class Retrieval:
     def __post_init__(self) -> None:
         arrays = self.context.chosen(self.split, self.where)
         if "tokens" not in arrays:
-            raise ValueError("retrieval: the data have no captions (a `tokenize` transform)")
+            raise ValueError(
+                f"retrieval: split {self.split!r} has no tokens: its captions need a `tokenize` "
+                "transform in data.eval_transforms"
+            )
+        if any(k < 1 for k in self.at):
+            raise ValueError(f"retrieval: at={self.at}; recall is at k >= 1")
         assert self.towers
 
     @cached_property
@@ -89,9 +94,15 @@ class Retrieval:
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest images of images: a picture, and how many neighbours share the class."""
+    """The nearest images of images: a picture, and how many neighbours share the class.
+
+    Attributes:
+      pred: predict function of features; they are compared by their angle.
+      pictures: queries drawn with their `shown` nearest images.
+    """
 
     context: EvalContext
+    pred: str = "encode_image"
     split: str = "test"
     where: Mapping[str, int] = field(default_factory=dict)
     pictures: int = 8
@@ -99,23 +110,23 @@ class Neighbours:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
-        self.context.chosen(self.split, self.where)
-        assert self.towers
-
-    @cached_property
-    def towers(self) -> Towers:
-        return Towers(self.context, self.batch_size)
+        self.context.bind(self.pred)
+        if len(self.context.chosen(self.split, self.where)["image"]) < 2:
+            raise ValueError("neighbours: a single image has no neighbour")
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalar "same_class" over the first neighbours, picture "neighbours"."""
         arrays = self.context.chosen(self.split, self.where)
-        image = self.towers.images(variables, arrays["image"])
+        rows = features(self.context, self.pred, self.batch_size)
+        image = unit(rows(variables, arrays["image"]))
         scores = image @ image.T
         np.fill_diagonal(scores, -np.inf)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, : self.shown]
+        shown = min(self.shown, len(image) - 1)
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :shown]
         how = protocol(
             split=self.split,
             where=self.where,
+            pred=self.pred,
             data=fingerprint({"image": arrays["image"]}),
             num_images=len(image),
         )

@@ -10,7 +10,13 @@ import numpy as np
 
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
-from diffjax.evals.embeddings import Towers, check_names, check_templates
+from diffjax.evals.embeddings import (
+    Towers,
+    article,
+    check_labels,
+    check_names,
+    check_templates,
+)
 from diffjax.evals.pictures import count_matrix
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics import classification as metrics
@@ -23,6 +29,8 @@ class ZeroShot:
     split: whose images are classified.
     templates: prompts with one `{}` for the class name; their embeddings are averaged.
     class_names: one per label; by default the data's own.
+    articles: say "an" for "a" before a vowel, as the captions of `shapes` do; published protocols
+      leave the template as it is.
     where: field -> value; only such examples count (`{"num_objects": 1}`).
     """
 
@@ -30,13 +38,17 @@ class ZeroShot:
     split: str = "test"
     templates: tuple[str, ...] = ("a photo of a {}.",)
     class_names: tuple[str, ...] = ()
+    articles: bool = False
     where: Mapping[str, int] = field(default_factory=dict)
     batch_size: int = 256
 
     def __post_init__(self) -> None:
         check_templates(self.templates, "zero_shot")
         check_names(self.names, "zero_shot")
-        self.context.chosen(self.split, self.where)
+        check_labels(self.context, self.split, self.where, "zero_shot")
+        label = self.context.chosen(self.split, self.where)["label"]
+        if label.max() >= len(self.names):
+            raise ValueError(f"zero_shot: label {label.max()}, but {len(self.names)} class names")
         assert self.towers
 
     @property
@@ -47,18 +59,22 @@ class ZeroShot:
     def towers(self) -> Towers:
         return Towers(self.context, self.batch_size)
 
+    def _prompts(self) -> list[list[str]]:
+        """Per class, every template of its name."""
+        said = article if self.articles else str
+        return [[said(template.format(name)) for template in self.templates] for name in self.names]
+
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars "accuracy" with its 95 % Wilson ends and "top5"; picture "confusion"."""
         arrays = self.context.chosen(self.split, self.where)
         label = np.asarray(arrays["label"])
-        if label.max() >= len(self.names):
-            raise ValueError(f"zero_shot: label {label.max()}, but {len(self.names)} class names")
         image = self.towers.images(variables, arrays["image"])
-        scores = image @ self.towers.classes(variables, self.names, self.templates).T
+        scores = image @ self.towers.classes(variables, self._prompts()).T
         how = protocol(
             split=self.split,
             where=self.where,
             templates=self.templates,
+            articles=self.articles,
             classes=fingerprint([np.frombuffer("\n".join(self.names).encode(), np.uint8)]),
             data=fingerprint({"image": arrays["image"], "label": label}),
             num_images=len(label),

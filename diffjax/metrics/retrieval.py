@@ -17,7 +17,7 @@ def first_relevant_ranks(scores: Any, queries: Any, candidates: Any) -> np.ndarr
       queries, candidates: `[N]` and `[M]` keys; a candidate is relevant to the queries of its own
         key, so images that share a caption are all right answers to it.
 
-    A tie counts against: constant scores must not look perfect.
+    A tie counts against, and so does NaN: constant scores must not look perfect.
 
     Raises:
       ValueError: shapes that do not fit, or a query without any relevant candidate.
@@ -33,7 +33,7 @@ def first_relevant_ranks(scores: Any, queries: Any, candidates: Any) -> np.ndarr
     if lonely.size:
         raise ValueError(f"{lonely.size} queries have no relevant candidate, the first {lonely[0]}")
     best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)
-    return ((scores >= best) & ~relevant).sum(axis=1)
+    return (~(scores < best) & ~relevant).sum(axis=1)
 
 
 def recall_at(ranks: Any, k: int) -> Share:

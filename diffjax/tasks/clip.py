@@ -28,9 +28,10 @@ class ClipTask:
       a `bias`).
     spread: how the loss lies on several devices: "global", "gathered" or "ring".
     chunks: encode a batch in so many parts, the activations of one at a time in memory; the loss
-      still sees all pairs (gradient caching, Gao et al. 2021). Not with batch normalisation,
-      whose statistics are those of a whole batch.
-    locked: towers that are not trained ("image": Zhai et al. 2022, LiT); they get no gradient.
+      still sees all pairs (gradient caching, Gao et al. 2021). Not with batch normalisation in
+      training, whose statistics are those of a whole batch.
+    locked: towers that are not trained ("image": Zhai et al. 2022, LiT); they get no gradient, and
+      their batch statistics stay as they are.
     """
 
     network: nn.Module
@@ -42,6 +43,8 @@ class ClipTask:
 
     def __post_init__(self) -> None:
         contrastive(self.loss_kind, self.spread)
+        if self.chunks < 1:
+            raise ValueError(f"task.chunks={self.chunks} must be at least 1")
         for tower in self.locked:
             if tower not in TOWERS:
                 raise ValueError(f"task.locked names {tower!r}; towers are {', '.join(TOWERS)}")
@@ -59,7 +62,7 @@ class ClipTask:
         tokens = jnp.zeros((1, *batch_spec["tokens"].shape[1:]), jnp.int32)
         made = dict(self.network.init(key, image, tokens))
         params = dict(made.pop("params"))
-        if self.chunks > 1 and made:
+        if self.chunks > 1 and self._normalises(made):
             raise ValueError("task.chunks > 1 does not fit a network with batch normalisation")
         return Variables(params, made, {}) if not self.locked else _lock(params, made, self.locked)
 
@@ -76,7 +79,7 @@ class ClipTask:
         del rng  # nothing here is random
         variables = {"params": {**params, **frozen}, **model_state}
         inputs = (batch["image"], batch["tokens"])
-        if train and model_state:
+        if train and self._normalises(model_state):
             out, model_state = self.network.apply(
                 variables, *inputs, train=True, mutable=list(model_state)
             )
@@ -89,6 +92,10 @@ class ClipTask:
             out["image"], out["text"], out["log_scale"], out.get("bias", 0.0)
         )
         return LossOutput(loss, {**found, "scale": jnp.exp(out["log_scale"])}, model_state)
+
+    def _normalises(self, model_state: Params) -> bool:
+        """Whether training uses, and moves, a batch's statistics: the image tower alone has any."""
+        return bool(model_state) and "image" not in self.locked
 
     def _towers(self, variables: Params, image: Array, tokens: Array) -> dict[str, Array]:
         out = self.network.apply(variables, image, tokens)

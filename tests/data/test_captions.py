@@ -59,6 +59,12 @@ def test_evaluation_reads_the_first_caption(source):
     assert TOKENIZER.decode(tokens) == TEXTS[::4]
 
 
+def test_evaluation_may_read_the_last_caption():
+    columns = {"image": np.zeros((2, 1, 1, 3), np.uint8), "caption": [["red", "blue"], "green"]}
+    out = apply(made(pick="last"), columns, Draws.at(0, np.arange(2)))
+    assert TOKENIZER.decode(out["tokens"]) == ["blue", "green"]
+
+
 def test_dropping_leaves_the_choice_of_captions(source):
     all_kept, some = (Loader(source, made(drop=d), 8, seed=1).batch(2)["tokens"] for d in (0, 0.5))
     blank = (some == TOKENIZER.blank).all(1)
@@ -113,7 +119,7 @@ def test_bad_sections_are_named():
         make_transforms([dict(type="tokenize")])
     with pytest.raises(ValueError, match=r"drop=1.5 lies outside \[0, 1\]"):
         made(drop=1.5)
-    with pytest.raises(ValueError, match="pick must be 'random' or 'first', not 'last'"):
-        made(pick="last")
+    with pytest.raises(ValueError, match="pick must be 'random' or 'first' or 'last'"):
+        made(pick="middle")
     with pytest.raises(ValueError, match="did you mean 'drop'"):
         made(dropp=0.1)

@@ -9,6 +9,7 @@ import pytest
 
 from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.pictures import count_matrix
 from diffjax.evals.trajectory import show_range
 
 
@@ -131,6 +132,26 @@ def test_reconstruction_measures_the_error_that_was_made(context):
     latent = 2 * context.test["image"][:50].std()
     assert exact["latent_std"].value == pytest.approx(latent, rel=1e-4)
     assert "reconstruction" in pictures
+
+
+@pytest.mark.parametrize("k", [4, 56])
+def test_a_class_is_named_at_its_own_row_and_column(k):
+    """Another name for class 2 changes pixels beside row 2 and above column 2 alone: names of
+    neighbours do not run into each other."""
+    names = [f"yellow triangle {i:02d}" for i in range(k)]
+    changed = [*names[:2], names[2].replace("y", "g"), *names[3:]]
+    counts = np.ones((k, k), int)
+    before, after = (
+        count_matrix(counts, n, across="predicted", down="true") for n in (names, changed)
+    )
+    y, x = np.nonzero((before != after).any(-1))
+    side = 44 if k == 4 else 15
+    rows, columns = np.arange(before.shape[0]), np.arange(before.shape[1])
+    top, left = rows[-1] + 1 - 18 - k * side, columns[-1] + 1 - 18 - k * side
+    beside, above = x < left, y < top
+    assert beside.any() and above.any() and (beside ^ above).all()
+    assert (y[beside] - top).min() >= 2 * side and (y[beside] - top).max() < 3 * side
+    assert (x[above] - left).min() >= 2 * side and (x[above] - left).max() < 3 * side
 
 
 @pytest.mark.parametrize("name", sorted(EVALUATORS))

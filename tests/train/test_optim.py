@@ -109,3 +109,70 @@ def test_an_option_that_nothing_reads_is_refused():
         Optimizer(type="adam", weight_decay=0.1)
     with pytest.raises(ValueError, match="adamw"):
         Optimizer(type="adamx")
+
+
+def held_in(bounds, grads, lr=0.5, **choices):
+    """`logit_scale` after each update, from 1.0, under these gradients; and another parameter."""
+    optimizer = make_optimizer(
+        Optimizer(type="sgd", lr=lr, b1=0.0, bounds=bounds, **choices), len(grads)
+    )
+    params = {"logit_scale": jnp.float32(1.0), "text": {"scale": jnp.float32(1.0)}}
+    state, seen = optimizer.init(params), []
+    for grad in grads:
+        g = jax.tree.map(lambda _, grad=grad: jnp.float32(grad), params)
+        updates, state = optimizer.update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(float(params["logit_scale"]))
+    return np.array(seen), float(params["text"]["scale"])
+
+
+def test_a_bounded_parameter_stops_and_comes_back():
+    bounds = (("logit_scale", 0.0, np.log(100)),)
+    seen, free = held_in(bounds, [-1] * 12 + [1] * 2)
+    np.testing.assert_allclose(seen[:7], 1 + 0.5 * np.arange(1, 8), rtol=1e-6)
+    np.testing.assert_allclose(seen[7:12], np.log(100), rtol=1e-6)
+    # What was cut off is forgotten: it turns at once.
+    np.testing.assert_allclose(seen[12:], np.log(100) - 0.5 * np.arange(1, 3), rtol=1e-6)
+    assert free == pytest.approx(1 + 0.5 * 10)
+    seen, _ = held_in(bounds, [1] * 5 + [-1])
+    np.testing.assert_allclose(seen, [0.5, 0, 0, 0, 0, 0.5], atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_a_bounded_parameter_never_leaves(scale):
+    """But for the rounding of one addition."""
+    low, high = -1.3, 4.6052
+    grads = scale * np.random.default_rng(0).normal(size=300)
+    seen, _ = held_in((("logit_scale", low, high),), grads, lr=1.0)
+    assert low - 1e-6 <= seen.min() and seen.max() <= high + 1e-6
+    assert len(np.unique(seen)) > 2
+
+
+def test_bounds_hold_under_adam_and_clipping():
+    """Adam's momentum pushes on after the gradient has turned; the bound stands."""
+    choice = Optimizer(type="adamw", lr=0.3, clip_norm=1.0, bounds=(("logit_scale", 0.0, 1.5),))
+    optimizer = make_optimizer(choice, 60)
+    params = {"logit_scale": jnp.float32(1.0), "dense": {"kernel": jnp.ones((2, 2))}}
+    state, seen, update = optimizer.init(params), [], jax.jit(optimizer.update)
+    for step in range(60):
+        grads = jax.tree.map(lambda p, s=step: jnp.full_like(p, -1.0 if s < 20 else 1.0), params)
+        updates, state = update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(float(params["logit_scale"]))
+    assert max(seen) == pytest.approx(1.5) and seen[19] == pytest.approx(1.5)
+    assert min(seen) == seen[-1] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_bounds_name_parameters_that_exist():
+    optimizer = make_optimizer(Optimizer(bounds=(("logit_scal", 0.0, 1.0),)), 10)
+    with pytest.raises(ValueError, match="did you mean 'logit_scale'"):
+        optimizer.init({"logit_scale": jnp.float32(1.0), "bias": jnp.zeros(3)})
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [("logit_scale", 0.0, 4.6), (("logit_scale", 5.0, 4.6),), (("logit_scale", 4.6),)],
+)
+def test_bounds_are_names_with_two_ends(bounds):
+    with pytest.raises(ValueError, match=r"each is \(name, least, greatest\)"):
+        Optimizer(bounds=bounds)
