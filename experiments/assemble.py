@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax.choices import construct, unknown
-from diffjax.data.evaluation import as_arrays
+from diffjax.data.evaluation import ReadWhenAsked, as_arrays
 from diffjax.data.loader import Loader
 from diffjax.data.sources import factor_words, make_source
 from diffjax.data.tokenizer import Tokenizer
@@ -29,11 +29,13 @@ from diffjax.train.ema import EMA
 from diffjax.train.loop import Run, TrainChoices, build_state
 from diffjax.train.optim import Optimizer
 from diffjax.train.state import TrainState
+from experiments.evaluations import RunEvaluations, split_evals
 from experiments.settings import plain, read_config
+from experiments.start import make_start
 from experiments.text import make_tokenizer
 
-SECTIONS = ("seed", "data", "tokenizer", "model", "task", "optim", "ema", "mesh", "train", "evals",
-            "features", "expected")  # fmt: skip
+SECTIONS = ("seed", "data", "tokenizer", "model", "start", "task", "optim", "ema", "mesh", "train",
+            "evals", "features", "expected")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,21 +63,6 @@ class DataChoices:
     prefetch: int = 2
     threads: int = 1
     workers: int = 0
-
-
-@dataclass(frozen=True)
-class EvalChoices:
-    """What an entry of `evals` says beside its evaluator's own options.
-
-    Attributes:
-      every: updates between evaluations; 0 for the end of the run alone.
-      ema: which average of the weights is evaluated; None for the weights themselves.
-      at_end: whether the end of the run is evaluated too.
-    """
-
-    every: int = 0
-    ema: str | None = None
-    at_end: bool = True
 
 
 class Assembly:
@@ -124,7 +111,10 @@ class Assembly:
             shape,
             self.source.info.num_classes,
         )
-        self.eval_choices, self.eval_sections = self._split_evals()
+        self.eval_choices, self.eval_sections = split_evals(
+            self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
+        )
+        self.start = make_start(self.config.get("start"), self, open_run)
 
     def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What the network must know of the data, where the config leaves it open."""
@@ -156,23 +146,6 @@ class Assembly:
             )
         return section
 
-    def _split_evals(self) -> tuple[dict[str, EvalChoices], dict[str, dict[str, Any]]]:
-        own, rest = {}, {}
-        fields = EvalChoices.__dataclass_fields__
-        for name, section in self.config.get("evals", {}).items():
-            own[name] = construct(
-                EvalChoices, f"evals.{name}", {k: v for k, v in section.items() if k in fields}
-            )
-            rest[name] = {k: v for k, v in section.items() if k not in fields}
-            if own[name].every % self.choices.steps_per_dispatch:
-                raise ValueError(
-                    f"evals.{name}.every={own[name].every} is not a multiple of "
-                    f"train.steps_per_dispatch={self.choices.steps_per_dispatch}"
-                )
-            if own[name].ema is not None and own[name].ema not in self.emas:
-                raise unknown(f"evals.{name}.ema:", own[name].ema, self.emas)
-        return own, rest
-
     @property
     def run(self) -> Run:
         return Run(
@@ -185,17 +158,22 @@ class Assembly:
             seed=self.config.get("seed", 0),
             workdir=self.workdir,
             config=self.config,
+            start=self.start,
         )
 
     @cached_property
-    def arrays(self) -> dict[str, dict[str, np.ndarray]]:
-        """The evaluated splits as arrays: `train`, `test` where there is one, and the others."""
+    def arrays(self) -> dict[str, Mapping[str, np.ndarray]]:
+        """The evaluated splits as arrays: `train`, `test` where there is one, and the others; each
+        is read when an evaluator first looks at it."""
         transforms = make_transforms(self.data.eval_transforms, self.tokenizer)
-        found = {"train": as_arrays(self.source, transforms)}
         tests = {} if self.data.test is None else {"test": self.data.test}
+        sources = {"train": self.source}
         for name, section in {**tests, **self.data.others}.items():
-            found[name] = as_arrays(make_source(**section), transforms)
-        return found
+            sources[name] = make_source(**section)
+        return {
+            name: ReadWhenAsked(lambda s=source: as_arrays(s, transforms))
+            for name, source in sources.items()
+        }
 
     def context(self, features: FeatureExtractor | None) -> EvalContext:
         """What the evaluators of this run are built from."""
@@ -236,7 +214,7 @@ class Assembly:
           ValueError: there is no such checkpoint.
         """
         with jax.set_mesh(self.mesh):
-            fresh, frozen, _ = build_state(self.run)
+            fresh, frozen, _ = build_state(self.run, replaced=True)
             checkpoints = Checkpoints(self.workdir / "checkpoints", self.choices.keep)
             try:
                 if step is not None and step not in checkpoints.steps():
@@ -273,37 +251,6 @@ class _Prefetching:
 
     def fingerprint(self) -> Mapping[str, Any]:
         return self.loader.fingerprint()
-
-
-@dataclass(frozen=True)
-class RunEvaluations:
-    """The evaluators of a run and when each is due; see `train.loop.Evaluations`."""
-
-    evaluators: Mapping[str, Any]
-    choices: Mapping[str, EvalChoices]
-
-    def _due(self, step: int, last: bool) -> list[str]:
-        return [
-            name
-            for name, c in self.choices.items()
-            if (last and c.at_end) or (c.every and step % c.every == 0 and step)
-        ]
-
-    def due(self, step: int, last: bool) -> bool:
-        return bool(self._due(step, last))
-
-    def run(
-        self, step: int, state: TrainState, frozen: Params, last: bool
-    ) -> Iterator[tuple[str, str | None, Iterable[Any]]]:
-        for name in self._due(step, last):
-            yield name, *self.one(name, state, frozen)
-
-    def one(self, name: str, state: TrainState, frozen: Params) -> tuple[str | None, Iterable[Any]]:
-        """Which average of the weights, and the records, of one evaluator."""
-        if name not in self.evaluators:
-            raise unknown("evaluator", name, self.evaluators)
-        ema = self.choices[name].ema
-        return ema, self.evaluators[name].run(state.variables(frozen, ema))
 
 
 def open_run(workdir: Path) -> Assembly:

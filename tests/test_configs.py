@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from diffjax.choices import unknown
+from diffjax.choices import build, unknown
 from diffjax.data.schema import DatasetInfo
 from diffjax.data.sources import SOURCES
+from diffjax.data.tokenizer import EOT, SOT, Tokenizer, alphabet
 from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
 from diffjax.train.optim import make_optimizer
@@ -24,6 +25,7 @@ from experiments import assemble
 from experiments.assemble import Assembly
 from experiments.features import ClassifierFeatures
 from experiments.settings import flat, load_config
+from experiments.text import make_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(
@@ -32,6 +34,7 @@ FILES = sorted(
     if p.name not in ("__init__.py", "common.py", "networks.py")
 )
 DEFAULT_SHAPE = (8, 8, 1)  # of the embedded digits
+SHAPES = {"shapes": (32, 32, 3)}
 
 
 def arguments(file: str) -> list:
@@ -51,9 +54,10 @@ CONFIGS = [config for file in FILES for config in arguments(file)]
 
 
 class StandIn:
-    """As many black images as one batch needs."""
+    """As many black images as one batch needs, with captions where a tokenizer reads them."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], classes: int, size: int):
+    def __init__(self, name: str, shape: tuple[int, ...], classes: int, size: int, captions: bool):
+        self.captions = captions
         self.info = DatasetInfo(name, "train", size, shape, classes, (), "stand-in")
 
     def __len__(self) -> int:
@@ -61,6 +65,7 @@ class StandIn:
 
     def __getitem__(self, index: int) -> dict:
         record = {"image": np.zeros(self.info.image_shape, np.uint8)}
+        record |= {"caption": "nothing"} if self.captions else {}
         return record | ({"label": np.int32(0)} if self.info.num_classes else {})
 
 
@@ -68,6 +73,16 @@ class StandIn:
 def without_data(monkeypatch):
     """Assembly reads no data: sources are stand-ins whose options are checked all the same."""
     seen: dict = {}
+
+    def tokenizer(section, source, workdir):
+        """Of the released size, the options being checked all the same."""
+        if not section or section["type"] == "train":
+            return make_tokenizer(section, source, workdir)
+        tokens = [*alphabet(), SOT, EOT]
+        words = [f"word {i}" for i in range(49408 - len(tokens))]
+        vocab = {token: i for i, token in enumerate([*words, *tokens])}
+        loaded = lambda path, **options: Tokenizer(vocab, (), "openai", 77, 0, **options)  # noqa: E731
+        return build({"load": loaded}, "tokenizer", section)
 
     def source(type, **options):
         if type not in SOURCES:
@@ -77,16 +92,25 @@ def without_data(monkeypatch):
             if key not in known:
                 raise unknown("key of source", key, known)
         config = seen["config"]
-        shape = config["data"].get("image_shape") or DEFAULT_SHAPE
+        shape = config["data"].get("image_shape") or SHAPES.get(type, DEFAULT_SHAPE)
         classes = config["task"].get("num_classes", config["model"].get("num_classes", 10))
-        return StandIn(type, tuple(shape), classes, config["train"]["batch_size"])
+        size = config["train"]["batch_size"]
+        return StandIn(type, tuple(shape), classes, size, "tokenizer" in config)
 
     def arrays(source, transforms, limit=None):
         classes = source.info.num_classes
         found = {"image": np.zeros((40, *source.info.image_shape), np.float32)}
+        if source.captions:
+            found["tokens"] = np.ones((40, 20), np.int32)
+        if source.info.name == "shapes":
+            found |= {
+                name: np.tile([1, 2], 20) for name in ("num_objects", "relation", "background")
+            }
+            found |= {name: np.zeros((40, 2), np.int64) for name in ("shape", "colour", "size")}
         return found | ({"label": np.arange(40) % classes} if classes else {})
 
     monkeypatch.setattr(assemble, "make_source", source)
+    monkeypatch.setattr(assemble, "make_tokenizer", tokenizer)
     monkeypatch.setattr(assemble, "as_arrays", arrays)
 
     def build(config: ConfigDict, workdir: Path) -> Assembly:
@@ -130,7 +154,9 @@ def test_a_config_builds_its_run(path, tmp_path, without_data):
     assembly.evaluations(Extractor() if config.get("features") else None)
 
 
-@pytest.mark.parametrize("path", ["configs/ddpm/digits.py", "configs/classifier/digits.py"])
+@pytest.mark.parametrize(
+    "path", ["configs/ddpm/digits.py", "configs/classifier/digits.py", "configs/clip/lit_shapes.py"]
+)
 def test_every_section_refuses_a_key_that_nobody_reads(path, tmp_path, without_data):
     plain = load_config(path).to_dict()
     sections = [

@@ -59,7 +59,7 @@ class ClipTask:
         tokens = jnp.zeros((1, *batch_spec["tokens"].shape[1:]), jnp.int32)
         made = dict(self.network.init(key, image, tokens))
         params = dict(made.pop("params"))
-        if self.chunks > 1 and made:
+        if self.chunks > 1 and made and "image" not in self.locked:
             raise ValueError("task.chunks > 1 does not fit a network with batch normalisation")
         return Variables(params, made, {}) if not self.locked else _lock(params, made, self.locked)
 
@@ -76,7 +76,8 @@ class ClipTask:
         del rng  # nothing here is random
         variables = {"params": {**params, **frozen}, **model_state}
         inputs = (batch["image"], batch["tokens"])
-        if train and model_state:
+        # The statistics of a locked tower are of what it was trained on: they are only read.
+        if train and model_state and "image" not in self.locked:
             out, model_state = self.network.apply(
                 variables, *inputs, train=True, mutable=list(model_state)
             )

@@ -1,0 +1,82 @@
+"""The evaluators of a run: which there are, when each is due, of which average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diffjax.choices import construct, unknown
+from diffjax.tasks.base import Params
+from diffjax.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class EvalChoices:
+    """What an entry of `evals` says beside its evaluator's own options.
+
+    Attributes:
+      every: updates between evaluations; 0 for the end of the run alone.
+      ema: which average of the weights is evaluated; None for the weights themselves.
+      at_end: whether the end of the run is evaluated too.
+    """
+
+    every: int = 0
+    ema: str | None = None
+    at_end: bool = True
+
+
+def split_evals(
+    evals: Mapping[str, Mapping[str, Any]], emas: Collection[str], steps_per_dispatch: int
+) -> tuple[dict[str, EvalChoices], dict[str, dict[str, Any]]]:
+    """By name, when each entry of a config's `evals` is due, and the section of its evaluator.
+
+    Raises:
+      ValueError: an average that the run does not keep, or a step at which it cannot stop.
+    """
+    own, rest = {}, {}
+    fields = EvalChoices.__dataclass_fields__
+    for name, section in evals.items():
+        own[name] = construct(
+            EvalChoices, f"evals.{name}", {k: v for k, v in section.items() if k in fields}
+        )
+        rest[name] = {k: v for k, v in section.items() if k not in fields}
+        if own[name].every % steps_per_dispatch:
+            raise ValueError(
+                f"evals.{name}.every={own[name].every} is not a multiple of "
+                f"train.steps_per_dispatch={steps_per_dispatch}"
+            )
+        if own[name].ema is not None and own[name].ema not in emas:
+            raise unknown(f"evals.{name}.ema:", own[name].ema, emas)
+    return own, rest
+
+
+@dataclass(frozen=True)
+class RunEvaluations:
+    """The evaluators of a run and when each is due; see `train.loop.Evaluations`."""
+
+    evaluators: Mapping[str, Any]
+    choices: Mapping[str, EvalChoices]
+
+    def _due(self, step: int, last: bool) -> list[str]:
+        return [
+            name
+            for name, c in self.choices.items()
+            if (last and c.at_end) or (c.every and step % c.every == 0 and step)
+        ]
+
+    def due(self, step: int, last: bool) -> bool:
+        return bool(self._due(step, last))
+
+    def run(
+        self, step: int, state: TrainState, frozen: Params, last: bool
+    ) -> Iterator[tuple[str, str | None, Iterable[Any]]]:
+        for name in self._due(step, last):
+            yield name, *self.one(name, state, frozen)
+
+    def one(self, name: str, state: TrainState, frozen: Params) -> tuple[str | None, Iterable[Any]]:
+        """Which average of the weights, and the records, of one evaluator."""
+        if name not in self.evaluators:
+            raise unknown("evaluator", name, self.evaluators)
+        ema = self.choices[name].ema
+        return ema, self.evaluators[name].run(state.variables(frozen, ema))
