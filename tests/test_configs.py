@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from diffjax.choices import build, unknown
+from diffjax.choices import unknown
+from diffjax.data import tokenizer_files
 from diffjax.data.schema import DatasetInfo
 from diffjax.data.sources import SOURCES
-from diffjax.data.tokenizer import EOT, SOT, Tokenizer, alphabet
+from diffjax.data.tokenizer import EOT, SOT, alphabet
 from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
 from diffjax.train.optim import make_optimizer
@@ -25,7 +26,6 @@ from experiments import assemble
 from experiments.assemble import Assembly
 from experiments.features import ClassifierFeatures
 from experiments.settings import flat, load_config
-from experiments.text import make_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(
@@ -74,15 +74,11 @@ def without_data(monkeypatch):
     """Assembly reads no data: sources are stand-ins whose options are checked all the same."""
     seen: dict = {}
 
-    def tokenizer(section, source, workdir):
-        """Of the released size, the options being checked all the same."""
-        if not section or section["type"] == "train":
-            return make_tokenizer(section, source, workdir)
+    def vocabulary(path):
+        """Of the released size, in place of the file."""
         tokens = [*alphabet(), SOT, EOT]
         words = [f"word {i}" for i in range(49408 - len(tokens))]
-        vocab = {token: i for i, token in enumerate([*words, *tokens])}
-        loaded = lambda path, **options: Tokenizer(vocab, (), "openai", 77, 0, **options)  # noqa: E731
-        return build({"load": loaded}, "tokenizer", section)
+        return {token: i for i, token in enumerate([*words, *tokens])}, ()
 
     def source(type, **options):
         if type not in SOURCES:
@@ -110,15 +106,15 @@ def without_data(monkeypatch):
         return found | ({"label": np.arange(40) % classes} if classes else {})
 
     monkeypatch.setattr(assemble, "make_source", source)
-    monkeypatch.setattr(assemble, "make_tokenizer", tokenizer)
+    monkeypatch.setattr(tokenizer_files, "_read", vocabulary)
     monkeypatch.setattr(assemble, "as_arrays", arrays)
 
-    def build(config: ConfigDict, workdir: Path) -> Assembly:
+    def assembled(config: ConfigDict, workdir: Path) -> Assembly:
         seen["config"] = config.to_dict()
         seen["config"]["data"]["cache"] = config.data.cache = False
         return Assembly(config, workdir)
 
-    return build
+    return assembled
 
 
 class Extractor:
