@@ -15,7 +15,7 @@ from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers
-from diffjax.evals.protocol import fingerprint
+from diffjax.evals.protocol import fingerprint, short_hash
 from diffjax.interop.clip import load_clip
 from diffjax.interop.hub import fetch
 from diffjax.models import build_model
@@ -49,7 +49,8 @@ class Encoders:
     @cached_property
     def fingerprint(self) -> str:
         """Equal for encoders that give the same images the same embeddings."""
-        return f"{fingerprint(self.variables)} {self.size}"
+        settings = {k: repr(getattr(self.task.network, k, None)) for k in ("image", "mean", "std")}
+        return f"{fingerprint(self.variables)} {short_hash(settings)} {self.size}"
 
     @cached_property
     def _towers(self) -> Towers:

@@ -22,7 +22,7 @@ from diffjax.data.sources import make_source
 from experiments.assemble import Assembly, open_run
 from experiments.cli import run_main
 from experiments.encoders import Encoders, encoders_of_run, released_encoders
-from experiments.search_index import Collection, Examples, Folder, index
+from experiments.search_index import Examples, Folder, index
 from experiments.search_page import Query, best, write_page
 
 FLAGS = flags.FLAGS
@@ -97,7 +97,7 @@ def _queries(encoders: Encoders) -> list[Query]:
 
 def main() -> None:
     _check_flags()
-    images: Collection | None = Folder(Path(FLAGS.folder)) if FLAGS.folder else None
+    images: Folder | Examples | None = Folder(Path(FLAGS.folder)) if FLAGS.folder else None
     for path in FLAGS.image:
         _read_query(path)
     if FLAGS.run:
@@ -114,7 +114,7 @@ def main() -> None:
         print(f"skipped {name} ({reason})")
     results = best(queries, found, FLAGS.top)
     for result in results:
-        first = images.names[found.places[result.rows[0]]]
+        first = images.names[int(found.places[result.rows[0]])]
         print(f"{result.query.name}: {first} {result.scores[0]:.3f}")
     print(f"wrote {write_page(out, encoders.name, images, found, results)}")
 

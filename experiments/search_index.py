@@ -26,8 +26,8 @@ class Collection(Protocol):
     """Images with names, in an order; equal stamps mean equal pixels."""
 
     name: str
-    names: Sequence[str]
-    stamps: Sequence[str]
+    names: list[str]
+    stamps: list[str]
 
     def pixels(self, index: int) -> np.ndarray:
         """`[H, W, 3] uint8`; raises one of CORRUPT."""
@@ -77,8 +77,7 @@ class Examples:
 class Encoder(Protocol):
     """See `experiments.encoders.Encoders`."""
 
-    @property
-    def fingerprint(self) -> str: ...
+    fingerprint: str
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """Any image -> the tower's size."""

@@ -1,6 +1,7 @@
 """A folder of captioned scenes, and the smallest CLIP run on it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from diffjax.data.builders import shapes
+from experiments.assemble import Assembly
 from experiments.train import train_run
 
 CLIP = """
@@ -59,8 +61,19 @@ def clip_config(scenes, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def clip_run(clip_config, tmp_path_factory) -> Path:
-    """Its run of four steps."""
+def clip_run(clip_config, tmp_path_factory) -> Iterator[Path]:
+    """Its run of four steps, whose checkpoint is restored once for all tests."""
     workdir = tmp_path_factory.mktemp("runs") / "clip"
     train_run(str(clip_config), [], workdir)
-    return workdir
+    trained, held = Assembly.trained, {}
+
+    def once(self, step=None):
+        if self.workdir != workdir:
+            return trained(self, step)
+        if step not in held:
+            held[step] = trained(self, step)
+        return held[step]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Assembly, "trained", once)
+        yield workdir

@@ -152,7 +152,7 @@ def test_scores_are_those_of_the_run(clip_run, scenes):
     _, state, frozen = assembly.trained()
     image = np.stack(pixels).astype(np.float32) / 127.5 - 1
     expected = np.asarray(assembly.task.encode_image(state.variables(frozen), image))
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(rows, expected, atol=1e-5)
 
 
