@@ -46,9 +46,13 @@ class Encoders:
     size: int
     tokenizer: Tokenizer | None
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Equal for encoders that give the same images the same embeddings."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         settings = {k: repr(getattr(self.task.network, k, None)) for k in ("image", "mean", "std")}
         return f"{fingerprint(self.variables)} {short_hash(settings)} {self.size}"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from PIL import UnidentifiedImageError
 
 from diffjax.choices import unknown
 from diffjax.data.images import CORRUPT, decode
@@ -77,9 +78,11 @@ def _read_query(path: str) -> np.ndarray:
         return decode(Path(path).read_bytes(), 3)
     except FileNotFoundError:
         raise ValueError(f"--image={path}: no such file") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"--image={path}: no image of a kind that can be read") from None
     except CORRUPT as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"--image={path}: no image that can be read ({reason})") from None
+        raise ValueError(f"--image={path}: cannot be read ({reason})") from None
 
 
 def _queries(encoders: Encoders) -> list[Query]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from diffjax.data.folder_index import image_files
 from diffjax.data.images import CORRUPT, SUFFIXES, decode
@@ -77,7 +78,10 @@ class Examples:
 class Encoder(Protocol):
     """See `experiments.encoders.Encoders`."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str:
+        """Equal for encoders that give the same images the same rows."""
+        ...
 
     def prepare(self, pixels: np.ndarray) -> np.ndarray:
         """Any image -> the tower's size."""
@@ -150,6 +154,8 @@ def _prepared(collection: Collection, encoder: Encoder, place: int) -> np.ndarra
     """One image, or why it cannot be read."""
     try:
         return encoder.prepare(collection.pixels(place))
+    except UnidentifiedImageError:
+        return "no image of a kind that is known"
     except CORRUPT as error:
         return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}"
 

@@ -19,6 +19,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = shapes.get_config(arg)
     with config.unlocked():
         config.start = dict(run="runs/clip_shapes", only=("image",))
-        config.task.locked = ("image",)
+        config.task = dict(type="clip", locked=("image",))
         config.expected = {}
     return config

@@ -202,7 +202,7 @@ WRONG = {
     "empty folder": (dict(folder="@EMPTY@"), "no images"),
     "broken folder": (dict(folder="@BROKEN@"), "none of its 1 images can be read, first x.png"),
     "no query": (dict(image=["nowhere.png"]), "--image=nowhere.png: no such file"),
-    "broken query": (dict(image=["@BROKEN@/x.png"]), "no image that can be read"),
+    "broken query": (dict(image=["@BROKEN@/x.png"]), "no image of a kind that can be read"),
     "empty text": (dict(text=[" "]), "is empty"),
     "split": (dict(folder=None, split="tets"), "did you mean 'test'"),
     "average": (dict(ema="slwo"), "ema='slwo' is not kept"),
