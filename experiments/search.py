@@ -1,6 +1,6 @@
 """Search images by words or by another image, with a trained or a released CLIP.
 
-    python -m experiments.search --run=runs/clip_shapes --split=test --text="a red circle"
+    python -m experiments.search --run=runs/clip_shapes --split=compositions --text="a red circle"
     python -m experiments.search --run=runs/clip_shapes --folder=IMAGES --image=query.png
     python -m experiments.search --model=openai/clip-vit-base-patch32 --folder=IMAGES \\
         --text="a dog in the snow" --text="a harbour at night"

@@ -61,9 +61,10 @@ def write_page(
     out: Path, model: str, images: Collection, found: Index, results: Sequence[Result]
 ) -> Path:
     """Writes the page of `results` to `out`."""
+    known = len(found.embeddings) - found.encoded
     facts = [
         ("images", f"{len(found.embeddings):,}", images.name),
-        ("encoded now", f"{found.encoded:,}", "the others were known"),
+        ("encoded now", f"{found.encoded:,}", "the others were known before" * bool(known)),
         ("skipped", f"{len(found.skipped):,}", "could not be read" if found.skipped else ""),
         ("embedding", f"{found.embeddings.shape[1]:,}", "numbers an image; scores are cosines"),
     ]
