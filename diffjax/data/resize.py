@@ -52,13 +52,13 @@ def resize_short(pixels: np.ndarray, size: int) -> np.ndarray:
 
 def center_crop(pixels: np.ndarray, size: int) -> np.ndarray:
     """The central `[size, size, C]` of `[H, W, C]` pixels, each side at least `size`."""
-    # Half to even, where the margins differ: so do the papers' own pipelines.
-    top, left = (round((side - size) / 2) for side in pixels.shape[:2])
-    if min(top, left) < 0:
+    if min(pixels.shape[:2]) < size:
         raise ValueError(
             f"center_crop: an image of {pixels.shape[0]} x {pixels.shape[1]} pixels is smaller "
             f"than size={size}; resize first"
         )
+    # Half to even, where the margins differ: so does the preprocessing of CLIP's code.
+    top, left = (round((side - size) / 2) for side in pixels.shape[:2])
     return pixels[top : top + size, left : left + size]
 
 
