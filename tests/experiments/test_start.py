@@ -130,7 +130,7 @@ WRONG = {
     "step": (dict(step=3), (), "no checkpoint of step 3"),
     "tower": (dict(only=("imge",)), (), "did you mean 'image'"),
     "size": ({}, ("model.image.width=32",), "make their `model` sections agree"),
-    "depth": ({}, ("model.image.depth=2",), "lacks params/image/block1"),
+    "depth": ({}, ("model.image.depth=2",), "lacks params/image/block_1"),
     "pixels": ({}, ("model.image.patch=8",), "make their `model` sections agree"),
     "activation": ({}, ("model.image.activation=gelu",), "made with image.activation='quick_gelu'"),
     "heads": ({}, ("model.text.heads=4",), "text.heads=2, but this run's model has 4"),
