@@ -13,7 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax.choices import construct, unknown
-from diffjax.data.evaluation import as_arrays
+from diffjax.data.evaluation import ReadWhenAsked, as_arrays
 from diffjax.data.loader import Loader
 from diffjax.data.sources import factor_words, make_source
 from diffjax.data.tokenizer import Tokenizer
@@ -32,10 +32,11 @@ from diffjax.train.optim import Optimizer
 from diffjax.train.state import TrainState
 from experiments.evaluations import RunEvaluations, split_evals
 from experiments.settings import plain, read_config
+from experiments.start import make_start
 from experiments.text import make_tokenizer
 
-SECTIONS = ("seed", "data", "tokenizer", "model", "task", "optim", "ema", "mesh", "train", "evals",
-            "features", "expected")  # fmt: skip
+SECTIONS = ("seed", "data", "tokenizer", "model", "start", "task", "optim", "ema", "mesh", "train",
+            "evals", "features", "expected")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Assembly:
         self.eval_choices, self.eval_sections = split_evals(
             self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
         )
+        self.start = make_start(self.config.get("start"), self, open_run)
 
     def _check_pairs(self) -> None:
         """Raises ValueError where a batch would be split so that pairs are lost, or cannot be."""
@@ -183,17 +185,22 @@ class Assembly:
             seed=self.config.get("seed", 0),
             workdir=self.workdir,
             config=self.config,
+            start=self.start,
         )
 
     @cached_property
-    def arrays(self) -> dict[str, dict[str, np.ndarray]]:
-        """The evaluated splits as arrays: `train`, `test` where there is one, and the others."""
+    def arrays(self) -> dict[str, Mapping[str, np.ndarray]]:
+        """The evaluated splits as arrays: `train`, `test` where there is one, and the others; each
+        is read when an evaluator first looks at it."""
         transforms = make_transforms(self.data.eval_transforms, self.tokenizer)
-        found = {"train": as_arrays(self.source, transforms)}
         tests = {} if self.data.test is None else {"test": self.data.test}
+        sources = {"train": self.source}
         for name, section in {**tests, **self.data.others}.items():
-            found[name] = as_arrays(make_source(**section), transforms)
-        return found
+            sources[name] = make_source(**section)
+        return {
+            name: ReadWhenAsked(lambda s=source: as_arrays(s, transforms))
+            for name, source in sources.items()
+        }
 
     def context(self, features: FeatureExtractor | None) -> EvalContext:
         """What the evaluators of this run are built from."""
@@ -234,7 +241,7 @@ class Assembly:
           ValueError: there is no such checkpoint.
         """
         with jax.set_mesh(self.mesh):
-            fresh, frozen, _ = build_state(self.run)
+            fresh, frozen, _ = build_state(self.run, replaced=True)
             checkpoints = Checkpoints(self.workdir / "checkpoints", self.choices.keep)
             try:
                 if step is not None and step not in checkpoints.steps():

@@ -1,8 +1,8 @@
-"""When a run's evaluators are due, and of which weights."""
+"""The evaluators of a run: which there are, when each is due, of which average of the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,16 +27,16 @@ class EvalChoices:
 
 
 def split_evals(
-    sections: Mapping[str, Mapping[str, Any]], emas: Mapping[str, Any], steps_per_dispatch: int
+    evals: Mapping[str, Mapping[str, Any]], emas: Collection[str], steps_per_dispatch: int
 ) -> tuple[dict[str, EvalChoices], dict[str, dict[str, Any]]]:
-    """Of each section of `evals`, when it is due and what its evaluator is built from.
+    """By name, when each entry of a config's `evals` is due, and the section of its evaluator.
 
     Raises:
-      ValueError: an average that the run has not, or a step at which no dispatch ends.
+      ValueError: an average that the run does not keep, or a step at which it cannot stop.
     """
     own, rest = {}, {}
     fields = EvalChoices.__dataclass_fields__
-    for name, section in sections.items():
+    for name, section in evals.items():
         own[name] = construct(
             EvalChoices, f"evals.{name}", {k: v for k, v in section.items() if k in fields}
         )

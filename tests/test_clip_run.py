@@ -20,7 +20,7 @@ from experiments.assemble import Assembly, open_run
 from experiments.settings import load_config
 from experiments.text import FOLDER, keep_tokenizer, make_tokenizer
 
-CONFIG = "configs/clip/shapes.py"
+CONFIG = "configs/clip/shapes.py:vit"
 STEPS = 60
 EVALS = ("zero_shot", "unseen", "retrieval", "neighbours", "probe", "arithmetic", "questions")
 SMALL = [

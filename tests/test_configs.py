@@ -16,10 +16,12 @@ from ml_collections import ConfigDict
 from scenes import scenes
 
 from diffjax.choices import unknown
+from diffjax.data import tokenizer_files
 from diffjax.data.arrays import ArraySource
 from diffjax.data.evaluation import as_arrays
 from diffjax.data.schema import DatasetInfo
 from diffjax.data.sources import SOURCES
+from diffjax.data.tokenizer import EOT, SOT, alphabet
 from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
 from diffjax.train.optim import make_optimizer
@@ -36,6 +38,7 @@ FILES = sorted(
     if p.name not in ("__init__.py", "common.py", "networks.py")
 )
 DEFAULT_SHAPE = (8, 8, 1)  # of the embedded digits
+SHAPES = {"shapes": (32, 32, 3)}
 
 
 def arguments(file: str) -> list:
@@ -55,9 +58,10 @@ CONFIGS = [config for file in FILES for config in arguments(file)]
 
 
 class StandIn:
-    """As many black images as one batch needs."""
+    """As many black images as one batch needs, with captions where a tokenizer reads them."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], classes: int, size: int):
+    def __init__(self, name: str, shape: tuple[int, ...], classes: int, size: int, captions: bool):
+        self.captions = captions
         self.info = DatasetInfo(name, "train", size, shape, classes, (), "stand-in")
 
     def __len__(self) -> int:
@@ -65,6 +69,7 @@ class StandIn:
 
     def __getitem__(self, index: int) -> dict:
         record = {"image": np.zeros(self.info.image_shape, np.uint8)}
+        record |= {"caption": "nothing"} if self.captions else {}
         return record | ({"label": np.int32(0)} if self.info.num_classes else {})
 
 
@@ -72,6 +77,12 @@ class StandIn:
 def without_data(monkeypatch):
     """Assembly reads no data: sources are stand-ins whose options are checked all the same."""
     seen: dict = {}
+
+    def vocabulary(path):
+        """Of the released size, in place of the file."""
+        tokens = [*alphabet(), SOT, EOT]
+        words = [f"word {i}" for i in range(49408 - len(tokens))]
+        return {token: i for i, token in enumerate([*words, *tokens])}, ()
 
     def source(type, **options):
         if type not in SOURCES:
@@ -85,24 +96,33 @@ def without_data(monkeypatch):
             return scenes(options["split"], config["train"]["batch_size"])
         shape = config["data"].get("image_shape") or DEFAULT_SHAPE
         classes = config["task"].get("num_classes", config["model"].get("num_classes", 10))
-        return StandIn(type, tuple(shape), classes, config["train"]["batch_size"])
+        size = config["train"]["batch_size"]
+        return StandIn(type, tuple(shape), classes, size, "tokenizer" in config)
 
     def arrays(source, transforms, limit=None):
         if isinstance(source, ArraySource):
             return as_arrays(source, transforms, limit)
         classes = source.info.num_classes
         found = {"image": np.zeros((40, *source.info.image_shape), np.float32)}
+        if source.captions:
+            found["tokens"] = np.ones((40, 20), np.int32)
+        if source.info.name == "shapes":
+            found |= {
+                name: np.tile([1, 2], 20) for name in ("num_objects", "relation", "background")
+            }
+            found |= {name: np.zeros((40, 2), np.int64) for name in ("shape", "colour", "size")}
         return found | ({"label": np.arange(40) % classes} if classes else {})
 
     monkeypatch.setattr(assemble, "make_source", source)
+    monkeypatch.setattr(tokenizer_files, "_read", vocabulary)
     monkeypatch.setattr(assemble, "as_arrays", arrays)
 
-    def build(config: ConfigDict, workdir: Path) -> Assembly:
+    def assembled(config: ConfigDict, workdir: Path) -> Assembly:
         seen["config"] = config.to_dict()
         seen["config"]["data"]["cache"] = config.data.cache = False
         return Assembly(config, workdir)
 
-    return build
+    return assembled
 
 
 class Extractor:
@@ -139,7 +159,13 @@ def test_a_config_builds_its_run(path, tmp_path, without_data):
 
 
 @pytest.mark.parametrize(
-    "path", ["configs/ddpm/digits.py", "configs/classifier/digits.py", "configs/clip/shapes.py"]
+    "path",
+    [
+        "configs/ddpm/digits.py",
+        "configs/classifier/digits.py",
+        "configs/clip/shapes.py",
+        "configs/clip/lit_shapes.py",
+    ],
 )
 def test_every_section_refuses_a_key_that_nobody_reads(path, tmp_path, without_data):
     plain = load_config(path).to_dict()

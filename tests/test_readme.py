@@ -47,6 +47,8 @@ def small(command: str) -> list[str]:
             rest += ["--config.model.channels=8", "--config.model.norm_groups=4"]
         elif "ddpm/digits.py" in command:
             rest += list(TINY_UNET)
+        elif "configs/clip/" in rest[3]:
+            rest += ["--config.evals.probe.limit=100", "--config.evals.probe.iterations=3"]
     elif "experiments.sweep" in rest:
         rest += ["--set=num_samples=20"]
     elif "experiments.evaluate" in rest:

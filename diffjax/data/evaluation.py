@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -36,6 +37,27 @@ def as_arrays(source: Source, transforms: Sequence[Transform], limit: int | None
         for start in range(0, n, 1024)
     ]
     return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+
+class ReadWhenAsked(Mapping[str, np.ndarray]):
+    """Columns that `make` gives once, when first looked at: a training split of millions of
+    examples is named by every run and read by few evaluators."""
+
+    def __init__(self, make: Callable[[], Mapping[str, np.ndarray]]):
+        self._make = make
+
+    @cached_property
+    def _columns(self) -> Mapping[str, np.ndarray]:
+        return self._make()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 def _transformed(source: Source, transforms: Sequence[Transform], indices: np.ndarray) -> Columns:

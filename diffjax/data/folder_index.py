@@ -48,7 +48,7 @@ def index_folder(folder: Path) -> FolderIndex:
     tables = [table for table in tables if table.exists()]
     if len(tables) == 2:
         raise ValueError(f"{folder}: has both metadata.jsonl and captions.csv; keep one")
-    images = _images(folder)
+    images = image_files(folder)
     if tables:
         return _from_table(folder, tables[0])
     if not images:
@@ -58,7 +58,7 @@ def index_folder(folder: Path) -> FolderIndex:
     return _from_sidecars(folder, images)
 
 
-def _images(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
     """Image files below `folder`, hidden ones left out, relative, sorted."""
     files = (f.relative_to(folder) for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
     return sorted(f for f in files if not any(part.startswith(".") for part in f.parts))

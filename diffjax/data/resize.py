@@ -38,6 +38,30 @@ def center_crop_resize(pixels: np.ndarray, size: int) -> np.ndarray:
     return as_array(image.crop((left, top, left + size, top + size)))
 
 
+def resize_short(pixels: np.ndarray, size: int) -> np.ndarray:
+    """`[H, W, C] uint8` with its short side brought to `size` by one bicubic resampling.
+
+    The long side is rounded down, as in the preprocessing of CLIP's code (Radford et al. 2021).
+    """
+    h, w = pixels.shape[:2]
+    if min(h, w) == size:
+        return pixels
+    to = (size, size * h // w) if w <= h else (size * w // h, size)
+    return as_array(as_image(pixels).resize(to, BICUBIC))
+
+
+def center_crop(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The central `[size, size, C]` of `[H, W, C]` pixels, each side at least `size`."""
+    if min(pixels.shape[:2]) < size:
+        raise ValueError(
+            f"center_crop: an image of {pixels.shape[0]} x {pixels.shape[1]} pixels is smaller "
+            f"than size={size}; resize first"
+        )
+    # Half to even, where the margins differ: so does the preprocessing of CLIP's code.
+    top, left = (round((side - size) / 2) for side in pixels.shape[:2])
+    return pixels[top : top + size, left : left + size]
+
+
 def _each(columns: Columns, change: Callable[[int, np.ndarray], np.ndarray]) -> Columns:
     """`columns` with image i replaced by `change(i, image)`, stacked where sizes agree."""
     images = columns["image"]
@@ -52,6 +76,26 @@ class CenterCropResize:
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         return _each(columns, lambda _, image: center_crop_resize(image, self.size))
+
+
+@dataclass(frozen=True)
+class ResizeShort:
+    """The whole image, its short side `size` pixels (see `resize_short`)."""
+
+    size: int
+
+    def __call__(self, columns: Columns, draws: Draws) -> Columns:
+        return _each(columns, lambda _, image: resize_short(image, self.size))
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """The central square of `size` pixels, as they are."""
+
+    size: int
+
+    def __call__(self, columns: Columns, draws: Draws) -> Columns:
+        return _each(columns, lambda _, image: center_crop(image, self.size))
 
 
 @dataclass(frozen=True)

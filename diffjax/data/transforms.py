@@ -35,6 +35,7 @@ class ToFloat:
 
 
 TRANSFORMS: dict[str, Callable[..., Transform]] = {
+    "center_crop": resize.CenterCrop,
     "center_crop_resize": resize.CenterCropResize,
     "edm_augment": EDMAugment,
     "random_affine": augment.RandomAffine,
@@ -42,6 +43,7 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "random_flip": augment.RandomFlip,
     "random_resized_crop": resize.RandomResizedCrop,
     "random_shift": augment.RandomShift,
+    "resize_short": resize.ResizeShort,
     "to_float": ToFloat,
     "tokenize": Tokenize,
 }

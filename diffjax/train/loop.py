@@ -34,11 +34,11 @@ def train(run: Run, evaluations: Evaluations | None = None) -> TrainState:
       NonFiniteError, SaveError, Preempted: the run stopped early; the state on disk is good.
     """
     with jax.set_mesh(run.mesh), contextlib.ExitStack() as stack:
-        state, frozen, places = build_state(run)
         checkpoints = Checkpoints(
             run.workdir / "checkpoints", run.choices.keep, run.choices.keep_every or None
         )
         stack.callback(checkpoints.close)
+        state, frozen, places = build_state(run, replaced=bool(checkpoints.steps()))
         state, unrecorded = _resumed(run, checkpoints, state)
         sigterm = stack.enter_context(_Sigterm())
         with checkpoints.guarded():

@@ -107,7 +107,7 @@ def make_optimizer(choice: Optimizer, steps: int) -> optax.GradientTransformatio
         )
     else:
         inner = optax.sgd(rate, momentum=choice.b1)
-    parts = [inner]
+    parts: list[optax.GradientTransformation] = [inner]
     if choice.clip_norm is not None:
         parts.insert(0, optax.clip_by_global_norm(choice.clip_norm))
     if choice.bounds:

@@ -15,6 +15,7 @@ from diffjax.tasks.base import Params, Task
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer, make_optimizer
+from diffjax.train.start import Start
 from diffjax.train.state import TrainState
 from diffjax.train.step import StepChoices, init_state, make_train_step, several
 
@@ -111,10 +112,15 @@ class Run:
     seed: int
     workdir: Path
     config: Mapping[str, Any]
+    start: Start | None = None
 
 
-def build_state(run: Run) -> tuple[TrainState, Params, Any]:
-    """Fresh, sharded state and frozen towers, and the shardings of both."""
+def build_state(run: Run, replaced: bool = False) -> tuple[TrainState, Params, Any]:
+    """Fresh, sharded state and frozen towers, and the shardings of both.
+
+    Averages begin as the parameters do. Where the state is only to be `replaced` by a checkpoint's,
+    `run.start` is asked for the frozen towers' sake alone: no checkpoint holds those.
+    """
     sharding.check_batch(run.choices.batch_size, run.choices.grad_accum, run.mesh)
     optimizer = make_optimizer(run.optimizer, run.choices.steps)
 
@@ -131,7 +137,16 @@ def build_state(run: Run) -> tuple[TrainState, Params, Any]:
             "xla_llvm_disable_expensive_passes": True,
         }
     state, frozen = jax.jit(init, out_shardings=places, compiler_options=options)(key)
+    if run.start is not None and (frozen or not replaced):
+        params, model_state, frozen = run.start(state.variables(frozen))
+        averages = {name: jax.tree.map(_copy, params) for name in state.ema}
+        state = state.replace(params=params, model_state=model_state, ema=averages)
     return state, frozen, places
+
+
+def _copy(x: jax.Array) -> jax.Array:
+    """A second buffer in the same place: the step gives each of its inputs away."""
+    return jax.device_put(x, x.sharding, may_alias=False)
 
 
 def compile_step(run: Run, places: Any) -> Callable:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from diffjax.data.arrays import stack
 from diffjax.data.draws import Draws
-from diffjax.data.resize import center_crop_resize
+from diffjax.data.resize import center_crop, center_crop_resize, resize_short
 from diffjax.data.transforms import apply, describe, make_transforms
 from tests.data.pictures import pixels
 
@@ -185,3 +185,17 @@ def test_order_mistakes_are_named():
         run(image, dict(type="to_float"), dict(type="random_shift"))
     with pytest.raises(ValueError, match="random_affine: images differ in size"):
         run([pixels(0, 4, 4), pixels(0, 5, 5)], dict(type="random_affine"))
+
+
+@pytest.mark.parametrize(("shape", "expected"), [((40, 60), (20, 30)), ((61, 40), (30, 20))])
+def test_the_short_side_is_resized_and_the_centre_kept(shape, expected):
+    image = np.zeros((*shape, 3), np.uint8)
+    image[shape[0] // 2 - 4 : shape[0] // 2 + 4, shape[1] // 2 - 4 : shape[1] // 2 + 4] = 255
+    small = resize_short(image, 20)
+    assert small.shape == (*expected, 3)
+    square = center_crop(small, 20)
+    assert square.shape == (20, 20, 3)
+    assert square[10, 10].min() > 200 and square[:, 0].max() == 0
+    np.testing.assert_array_equal(resize_short(square, 20), square)
+    with pytest.raises(ValueError, match="smaller than size=21"):
+        center_crop(square, 21)

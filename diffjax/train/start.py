@@ -1,0 +1,93 @@
+"""A run that begins from given weights: they take the place of freshly drawn ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffjax.choices import unknown
+from diffjax.tasks.base import Params, Variables
+
+# Collection ("params", "batch_stats", ...) -> tower or parameter -> arrays on the host.
+Given = Mapping[str, Mapping[str, Params]]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Attributes:
+    load: the given weights; called for each fresh state.
+    origin: where they come from, for messages.
+    only: towers (or other parameters of the top level) that begin from them, the others being
+      drawn afresh; empty for all of the network.
+    """
+
+    load: Callable[[], Given]
+    origin: str
+    only: tuple[str, ...] = ()
+
+    def __call__(self, variables: Variables) -> Variables:
+        """`variables` with the given values in the places, and on the devices, of their own.
+
+        Trained and frozen towers alike are filled, and the statistics that belong to them.
+
+        Raises:
+          ValueError: a name that either side lacks, a leaf too many or too few, another shape.
+        """
+        given = self.load()
+        params, frozen = dict(variables.params), dict(variables.frozen)
+        homes: list[tuple[str, dict[str, Any]]] = [("params", params), ("params", frozen)]
+        state = {k: dict(trees) for k, trees in dict(variables.model_state).items()}
+        homes += list(state.items())
+        names = self.only or tuple(dict.fromkeys([*given.get("params", {}), *params, *frozen]))
+        for name in names:
+            if name not in params and name not in frozen:
+                raise unknown(f"tower of this run's network in start ({self.origin}):", name,
+                              [*params, *frozen])  # fmt: skip
+            for collection, home in homes:
+                if name not in home:
+                    continue
+                if name not in given.get(collection, {}):
+                    there = ", ".join(given.get(collection, {})) or "nothing"
+                    raise ValueError(
+                        f"start: {self.origin} has no {collection}/{name}; it has {there} "
+                        "(name what to take in start.only)"
+                    )
+                where = f"{collection}/{name}"
+                home[name] = self._placed(where, home[name], given[collection][name])
+        return Variables(params, state if state else variables.model_state, frozen)
+
+    def _placed(self, where: str, fresh: Params, given: Params) -> Params:
+        """The values of `given` as arrays that lie as those of `fresh` do."""
+        ours, theirs = _flat(where, fresh), _flat(where, given)
+        for lacks, has, who in ((theirs, ours, self.origin), (ours, theirs, "this run's network")):
+            missing = [path for path in has if path not in lacks]
+            if missing:
+                more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+                raise ValueError(f"start: {who} lacks {missing[0]}{more}: the networks differ")
+        for path, leaf in ours.items():
+            if np.shape(theirs[path]) != leaf.shape:
+                raise ValueError(
+                    f"start: {path} is {np.shape(theirs[path])} in {self.origin}, {leaf.shape} in "
+                    "this run's network: make their `model` sections agree"
+                )
+
+        def place(path: Any, leaf: jax.Array) -> jax.Array:
+            value = np.asarray(theirs[_name(where, path)], leaf.dtype)
+            # By index: a process fills the parts that its own devices hold.
+            return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda i: value[i])
+
+        return jax.tree_util.tree_map_with_path(place, fresh)
+
+
+def _name(where: str, path: Any) -> str:
+    return "/".join(
+        [where, *([jax.tree_util.keystr(path, simple=True, separator="/")] * bool(path))]
+    )
+
+
+def _flat(where: str, tree: Params) -> dict[str, Any]:
+    return {_name(where, p): leaf for p, leaf in jax.tree_util.tree_leaves_with_path(tree)}

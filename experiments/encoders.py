@@ -1,0 +1,133 @@
+"""Image and text encoders that are ready to use: of a run, or of released CLIP weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffjax.data.resize import center_crop, resize_short
+from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_files import load_tokenizer
+from diffjax.evals.context import EvalContext
+from diffjax.evals.embeddings import Towers
+from diffjax.evals.protocol import fingerprint, short_hash
+from diffjax.interop.clip import load_clip
+from diffjax.interop.hub import fetch
+from diffjax.models import build_model
+from diffjax.tasks.base import Variables
+from diffjax.tasks.clip import ClipTask
+from experiments.assemble import Assembly
+
+TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
+                   "special_tokens_map.json")  # fmt: skip
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Encoders:
+    """Two towers with their weights.
+
+    Attributes:
+      name: for people.
+      task: has `encode_image` and `encode_text`.
+      variables: of the task.
+      size: side in pixels of the images that the image tower takes.
+      tokenizer: of the text tower; None refuses texts.
+    """
+
+    name: str
+    task: Any
+    variables: Variables
+    size: int
+    tokenizer: Tokenizer | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for encoders that give the same images the same embeddings."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        settings = {k: repr(getattr(self.task.network, k, None)) for k in ("image", "mean", "std")}
+        return f"{fingerprint(self.variables)} {short_hash(settings)} {self.size}"
+
+    @cached_property
+    def _towers(self) -> Towers:
+        encode = None if self.tokenizer is None else self.tokenizer.encode
+        context = EvalContext(self.task.predict_fns(), {}, {}, tokenize=encode or _no_tokenizer)
+        return Towers(context, BATCH)
+
+    def prepare(self, pixels: np.ndarray) -> np.ndarray:
+        """`[H, W, 3] uint8` of any size -> `[size, size, 3] uint8`, as CLIP's code does: bicubic,
+        antialiased, the short side to `size`, then the central square."""
+        return center_crop(resize_short(pixels, self.size), self.size)
+
+    def images(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit rows `[N, E] float32` of at least one image out of `prepare`."""
+        pixels = np.stack(prepared).astype(np.float32) / np.float32(127.5) - np.float32(1)
+        short = -len(pixels) % BATCH  # One shape is one compilation.
+        padded = np.concatenate([pixels, np.repeat(pixels[:1], short, axis=0)])
+        return self._towers.images(self.variables, padded)[: len(pixels)]
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit rows `[N, E] float32`.
+
+        Raises:
+          ValueError: no tokenizer, or a text that is empty or too long.
+        """
+        return self._towers.texts(self.variables, texts)
+
+
+def _no_tokenizer(texts: Sequence[str]) -> np.ndarray:
+    raise ValueError(f"{texts[0]!r} cannot be read: the weights came without a tokenizer; give one")
+
+
+def encoders_of_run(assembly: Assembly, step: int | None, ema: str | None) -> Encoders:
+    """The towers of a trained run.
+
+    Raises:
+      ValueError: a run of another task, or not trained yet.
+    """
+    if "encode_image" not in assembly.task.predict_fns():
+        kind = assembly.config["task"].get("type")
+        raise ValueError(f"{assembly.workdir} is a run of task {kind!r}; a search needs 'clip'")
+    at, state, frozen = assembly.trained(step)
+    name = f"{assembly.workdir}, step {at:,}" + (f", {ema} average" if ema else "")
+    size = assembly.task.image_shape[0]  # type: ignore[attr-defined]
+    return Encoders(name, assembly.task, state.variables(frozen, ema), size, assembly.tokenizer)
+
+
+def released_encoders(name: str, tokenizer: str | None, activation: str | None) -> Encoders:
+    """The towers of released CLIP weights.
+
+    Args:
+      name, activation: see `load_clip`.
+      tokenizer: a file or a folder; by default the files that lie with the weights.
+
+    Raises:
+      ValueError: weights or tokenizer cannot be read.
+    """
+    section, held = load_clip(name, activation)
+    network: Any = build_model(**section)
+    size = network.image.image_size
+    kind = "softmax" if network.bias is None else "sigmoid"
+    task = ClipTask(network, (size, size, 3), kind)
+    state = {k: v for k, v in held.items() if k != "params"}
+    variables = Variables(held["params"], state, {})
+    return Encoders(name, task, variables, size, _tokenizer(name, tokenizer, network.text.context))
+
+
+def _tokenizer(name: str, given: str | None, context: int) -> Tokenizer | None:
+    load: Callable[[Any], Tokenizer] = lambda path: load_tokenizer(path, context=context)  # noqa: E731
+    if given is not None:
+        return load(given)
+    path = Path(name)
+    folder = fetch(name, TOKENIZER_FILES) if not path.exists() else path
+    folder = folder if folder.is_dir() else folder.parent
+    there = [file for file in TOKENIZER_FILES[:3] if (folder / file).exists()]
+    return load(folder) if there else None

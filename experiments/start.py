@@ -1,0 +1,165 @@
+"""Config section `start`: the weights that a run begins from, another run's or a released CLIP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from diffjax.choices import construct
+from diffjax.data.tokenizer import Tokenizer
+from diffjax.evals.batches import to_host
+from diffjax.evals.protocol import fingerprint
+from diffjax.interop.clip import load_clip
+from diffjax.models import build_model
+from diffjax.nn.attention import count_heads
+from diffjax.nn.positions import resize_positions
+from diffjax.train.start import Given, Start
+from diffjax.train.writer import replace_file
+
+RECORD = "start.json"
+# What no shape shows: with these different, the same weights are another function.
+SILENT = ("activation", "eps", "pool", "mean", "std")
+
+
+@dataclass(frozen=True)
+class StartChoices:
+    """Attributes:
+    run: workdir of another run; it must stay where it is for as long as a tower of it is locked.
+    clip: released weights instead: a folder, a file, or a name on the hub (see `load_clip`).
+    step: of `run`: its checkpoint, by default the latest when this run first began.
+    ema: of `run`: which average of its weights; None for the weights themselves.
+    only: towers and other parameters of the network's top level that begin from these weights;
+      empty for all.
+    activation: of `clip`: see `load_clip`.
+    resize: bring the position table of a vision transformer to this run's image size.
+    """
+
+    run: str | None = None
+    clip: str | None = None
+    step: int | None = None
+    ema: str | None = None
+    only: tuple[str, ...] = ()
+    activation: str | None = None
+    resize: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.clip is None):
+            raise ValueError("start needs one of run (a workdir) and clip (released weights)")
+        foreign = ("activation",) if self.clip is None else ("step", "ema")
+        wrong = [name for name in foreign if getattr(self, name) is not None]
+        if wrong:
+            there = "run" if self.clip is None else "clip"
+            raise ValueError(f"start.{wrong[0]} is not read with start.{there}")
+
+
+def make_start(
+    section: Mapping[str, Any] | None, assembly: Any, open_run: Callable[[Path], Any]
+) -> Start | None:
+    """The `start` of a run, None where its config has no such section; nothing is read yet.
+
+    Args:
+      assembly: of the run that begins.
+      open_run: the assembly of a run on disk.
+
+    Raises:
+      ValueError: at once, a wrong section; when the weights are read, whatever they lack, settings
+        or a tokenizer under which they would mean something else, or weights that have changed
+        since the run began from them.
+    """
+    if not section:
+        return None
+    choices: StartChoices = construct(StartChoices, "start", section)
+    origin = str(choices.clip if choices.run is None else choices.run)
+    return Start(partial(_load, choices, assembly, open_run, origin), origin, choices.only)
+
+
+def _load(
+    choices: StartChoices, assembly: Any, open_run: Callable[[Path], Any], origin: str
+) -> Given:
+    record = assembly.workdir / RECORD
+    known = json.loads(record.read_text()) if record.exists() else {}
+    tokenizer, step = None, None
+    if choices.run is not None:
+        other = open_run(Path(choices.run))
+        step, state, frozen = other.trained(
+            choices.step if choices.step is not None else known.get("step")
+        )
+        held = state.variables(frozen, choices.ema)
+        given = {"params": {**held.params, **held.frozen}, **held.model_state}
+        given = jax.tree.map(to_host, given)
+        network, tokenizer = other.task.network, other.tokenizer
+    else:
+        section, given = load_clip(str(choices.clip), choices.activation)
+        network = build_model(**section)
+    names = choices.only or tuple(given["params"])
+    _check_settings(origin, network, assembly.task.network, names)
+    if "text" in names and tokenizer is not None:
+        _check_tokenizer(origin, tokenizer, assembly.tokenizer)
+    if choices.resize and "image" in names:
+        given = {**given, "params": _resized(given["params"], assembly.task.network)}
+    taken = {c: {n: t for n, t in trees.items() if n in names} for c, trees in given.items()}
+    found = fingerprint(taken)
+    if known.get("weights", found) != found:
+        raise ValueError(
+            f"start: {origin} has changed since {assembly.workdir} began from it (weights "
+            f"{known['weights']}, now {found}): put the old ones back, or take another --workdir"
+        )
+    if not known and jax.process_index() == 0:
+        facts = {"origin": origin, "step": step, "weights": found}
+        record.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(record, (json.dumps(facts, indent=2) + "\n").encode())
+    return taken
+
+
+def _check_settings(origin: str, theirs: Any, ours: Any, names: Iterable[str]) -> None:
+    """Raises ValueError where a taken tower would compute something else here."""
+    a, b = _settings(theirs, names), _settings(ours, names)
+    for key in a:
+        if key in b and a[key] != b[key]:
+            raise ValueError(
+                f"start: {origin} was made with {key}={a[key]!r}, but this run's model has "
+                f"{b[key]!r}: set --config.model.{key}"
+            )
+
+
+def _settings(network: Any, names: Iterable[str]) -> dict[str, Any]:
+    parts = {f"{name}.": getattr(network, name, None) for name in names}
+    parts = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+    if not parts or "image." in parts:
+        parts[""] = network  # whose mean and std are the image tower's
+    found: dict[str, Any] = {}
+    for prefix, part in parts.items():
+        found |= {prefix + key: getattr(part, key) for key in SILENT if hasattr(part, key)}
+        if prefix and hasattr(part, "heads"):
+            # A residual network's attention is over its last level, 32 times as wide as its stem.
+            channels = part.width * (32 if hasattr(part, "layers") else 1)
+            found[f"{prefix}heads"] = part.heads or count_heads(channels, 1, 64)
+        if getattr(part, "pool", None) == "first_eos":
+            found[f"{prefix}eos"] = part.eos
+    return found
+
+
+def _check_tokenizer(origin: str, theirs: Tokenizer, ours: Tokenizer | None) -> None:
+    if ours is None or (theirs.vocab, theirs.merges) != (ours.vocab, ours.merges):
+        raise ValueError(
+            f"start: the text tower of {origin} reads another tokenizer's ids: set "
+            f"tokenizer=dict(type='load', path='{origin}/tokenizer'), or leave 'text' out of "
+            "start.only"
+        )
+
+
+def _resized(params: Mapping[str, Any], network: Any) -> dict[str, Any]:
+    image = dict(params["image"])
+    if "positions" not in image or not hasattr(network.image, "patch"):
+        raise ValueError("start.resize: the image tower is no vision transformer; leave it out")
+    side = network.image.image_size // network.image.patch
+    image["positions"] = np.asarray(resize_positions(image["positions"], side))
+    return {**params, "image": image}
