@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import pytest
 
 TINY = """
@@ -27,6 +28,13 @@ def get_config(arg=None):
         train=dict(steps=60, batch_size=16, checkpoint_every=7, log_every=4),
     )
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled() -> Iterator[None]:
+    """Drops a module's compiled programs: thousands of them slow every later trace."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
