@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+# Parameters that linen gives every module, which no config may set: `hidden` where it makes one.
+LINEN = ("parent", "name")
 
 
 def unknown(what: str, name: object, options: Iterable[str]) -> ValueError:
@@ -18,6 +20,18 @@ def unknown(what: str, name: object, options: Iterable[str]) -> ValueError:
     near = difflib.get_close_matches(str(name), options, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return ValueError(f"unknown {what} {name!r}{hint} (options: {', '.join(options)})")
+
+
+def pick(what: str, name: object, options: Iterable[str]) -> str:
+    """`name` if it is one of `options`.
+
+    Raises:
+      ValueError: it is none of them; the nearest is named.
+    """
+    options = list(options)
+    if not isinstance(name, str) or name not in options:
+        raise unknown(what, name, options)
+    return name
 
 
 def _hints(maker: Callable[..., Any]) -> dict[str, Any]:
@@ -48,15 +62,20 @@ def _fits(value: Any, hint: Any) -> bool:
     return True
 
 
-def construct(maker: Callable[..., T], what: str, section: Mapping[str, Any]) -> T:
+def construct(
+    maker: Callable[..., T], what: str, section: Mapping[str, Any], hidden: Collection[str] = ()
+) -> T:
     """`maker` called with `section`, lists read back as tuples.
+
+    `hidden` parameters of the maker are no keys of a section.
 
     Raises:
       ValueError: a key that `maker` lacks (the nearest is named), or one that it needs, or a
         number, word or flag where another kind is asked for.
     """
     section = {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}
-    parameters = inspect.signature(maker).parameters
+    signature = inspect.signature(maker).parameters
+    parameters = {name: p for name, p in signature.items() if name not in hidden}
     for key in section:
         if key not in parameters:
             raise unknown(f"key of {what}:", key, parameters)
@@ -73,8 +92,13 @@ def construct(maker: Callable[..., T], what: str, section: Mapping[str, Any]) ->
     return maker(**section)
 
 
-def build(table: Mapping[str, Callable[..., T]], what: str, section: Mapping[str, Any]) -> T:
-    """`table[section["type"]]` constructed from the rest of `section`.
+def build(
+    table: Mapping[str, Callable[..., T]],
+    what: str,
+    section: Mapping[str, Any],
+    hidden: Collection[str] = (),
+) -> T:
+    """`table[section["type"]]` constructed from the rest of `section`; `hidden` as in `construct`.
 
     Raises:
       ValueError: a type that `table` lacks, a key that the builder lacks, or one that it needs.
@@ -85,4 +109,4 @@ def build(table: Mapping[str, Callable[..., T]], what: str, section: Mapping[str
     name = section.pop("type")
     if name not in table:
         raise unknown(what, name, table)
-    return construct(table[name], f"{what} {name!r}", section)
+    return construct(table[name], f"{what} {name!r}", section, hidden)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -123,11 +123,10 @@ def released_encoders(name: str, tokenizer: str | None, activation: str | None) 
 
 
 def _tokenizer(name: str, given: str | None, context: int) -> Tokenizer | None:
-    load: Callable[[Any], Tokenizer] = lambda path: load_tokenizer(path, context=context)  # noqa: E731
     if given is not None:
-        return load(given)
+        return load_tokenizer(given, context=context)
     path = Path(name)
     folder = fetch(name, TOKENIZER_FILES) if not path.exists() else path
     folder = folder if folder.is_dir() else folder.parent
     there = [file for file in TOKENIZER_FILES[:3] if (folder / file).exists()]
-    return load(folder) if there else None
+    return load_tokenizer(folder, context=context) if there else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from diffjax.models.choices import construct, pick
+from diffjax.choices import LINEN, build
 from diffjax.models.clip import build_clip
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
@@ -24,9 +24,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build_model(type: str, **kwargs: Any) -> nn.Module:
-    """The network `MODELS[type]` with the given attributes; see `construct`.
+    """The network `MODELS[type]` with the given attributes; lists become tuples.
 
-    Raises ValueError on an unknown type or attribute (naming the nearest valid one), and on a
-    missing attribute.
+    Raises:
+      ValueError: an unknown type or attribute (the nearest valid one is named), a missing one, or
+        a number, word or flag where another kind is asked for.
     """
-    return construct(f"model {type!r}", MODELS[pick("model type", type, MODELS)], kwargs)
+    return build(MODELS, "model", {"type": type, **kwargs}, LINEN)

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
-from diffjax.models.choices import construct, pick
+from diffjax.choices import LINEN, build, construct
 from diffjax.models.resnet_clip import ModifiedResNet
 from diffjax.models.text import TextTransformer
 from diffjax.models.vit import ViT
@@ -111,11 +111,9 @@ def build_clip(
         if len(value) != 3:
             raise ValueError(f"model.{name}={value!r} must be three numbers, one per channel")
     both = {"embed": embed, "dtype": dtype, "remat": remat}
-    rest = dict(image)
-    kind = pick("type of model.image:", rest.pop("type", None), IMAGE_TOWERS)
     return CLIP(
-        image=construct(f"model.image {kind!r}", IMAGE_TOWERS[kind], {**rest, **both}),
-        text=construct("model.text", TextTransformer, {**text, **both}),
+        image=build(IMAGE_TOWERS, "model.image", {**image, **both}, LINEN),
+        text=construct(TextTransformer, "model.text", {**text, **both}, LINEN),
         mean=tuple(mean),
         std=tuple(std),
         temperature=temperature,

@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax import Array
 from jax.typing import DTypeLike
 
-from diffjax.models.choices import pick
+from diffjax.choices import pick
 from diffjax.nn.attention import SpatialAttention, SpatialCrossAttention, count_heads
 from diffjax.nn.convolution import Conv
 from diffjax.nn.cpu import fence

@@ -82,13 +82,6 @@ class Contrastive:
         return partial(SPREADS[self.spread], mesh=mesh, axes=self.axes, ways=ways)
 
 
-def contrastive(
-    kind: str = "softmax", spread: str = "global", axes: Axes = ("data", "fsdp")
-) -> Contrastive:
-    """The loss that a config names; see `Contrastive`."""
-    return Contrastive(kind, spread, tuple(axes))
-
-
 def gathered(
     kind: Kind, image: Array, text: Array, scale: Array, bias: Array,
     *, mesh: Any, axes: Axes, ways: int,

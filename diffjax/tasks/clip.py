@@ -13,7 +13,7 @@ from jax import Array
 
 from diffjax.keys import Rng
 from diffjax.objectives.gradient_cache import chunked_encode
-from diffjax.objectives.spread import contrastive
+from diffjax.objectives.spread import Contrastive
 from diffjax.tasks.base import Batch, LossOutput, Params, Variables
 
 TOWERS = ("image", "text")
@@ -42,7 +42,7 @@ class ClipTask:
     locked: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        contrastive(self.loss_kind, self.spread)
+        Contrastive(self.loss_kind, self.spread)
         if self.chunks < 1:
             raise ValueError(f"task.chunks={self.chunks} must be at least 1")
         for tower in self.locked:
@@ -64,7 +64,8 @@ class ClipTask:
         params = dict(made.pop("params"))
         if self.chunks > 1 and self._normalises(made):
             raise ValueError("task.chunks > 1 does not fit a network with batch normalisation")
-        return Variables(params, made, {}) if not self.locked else _lock(params, made, self.locked)
+        frozen = {tower: params.pop(tower) for tower in self.locked}
+        return Variables(params, made, frozen)
 
     def loss(
         self,
@@ -88,7 +89,7 @@ class ClipTask:
                 lambda rows: self._towers(variables, *rows), inputs, self.chunks if train else 1
             )
             out = {**out, **self._scale(variables)}
-        loss, found = contrastive(self.loss_kind, self.spread)(
+        loss, found = Contrastive(self.loss_kind, self.spread)(
             out["image"], out["text"], out["log_scale"], out.get("bias", 0.0)
         )
         return LossOutput(loss, {**found, "scale": jnp.exp(out["log_scale"])}, model_state)
@@ -134,9 +135,3 @@ class ClipTask:
             "encode_text": self.encode_text,
             "validation_loss": self.validation_loss,
         }
-
-
-def _lock(params: dict[str, Any], state: dict[str, Any], locked: tuple[str, ...]) -> Variables:
-    """The locked towers' parameters apart; their statistics are only read."""
-    frozen = {tower: params.pop(tower) for tower in locked}
-    return Variables(params, state, frozen)

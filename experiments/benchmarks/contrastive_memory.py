@@ -14,7 +14,7 @@ from absl import app, flags
 from jax import Array
 
 from diffjax.objectives.contrastive import KINDS
-from diffjax.objectives.spread import SPREADS, contrastive
+from diffjax.objectives.spread import SPREADS, Contrastive
 from diffjax.train.sharding import batch_sharding, make_mesh, replicated
 
 _BATCH = flags.DEFINE_integer("batch", 32_768, "Pairs in the global batch.")
@@ -25,7 +25,7 @@ _DEVICES = flags.DEFINE_integer("devices", 8, "Host devices to compile for.")
 def temporary_bytes(kind: str, spread: str, batch: int, width: int) -> int:
     """Temporary bytes per device of loss and gradient, rows lying over all devices there are."""
     mesh = make_mesh()
-    loss = contrastive(kind, spread)
+    loss = Contrastive(kind, spread)
 
     def mean(image: Array, text: Array, log_scale: Array, bias: Array) -> Array:
         return loss(image, text, log_scale, bias)[0].mean()

@@ -257,7 +257,7 @@ def test_half_precision_is_near():
             "unknown key of model.image 'vit': 'widht'; did you mean 'width'",
         ),
         (dict(image={**VIT, "type": "vti"}), "did you mean 'vit'"),
-        (dict(image={"width": 3}), "unknown type of model.image: None"),
+        (dict(image={"width": 3}), "model.image must be a section with a .type., not .*width"),
         (dict(text={"dept": 3}), "unknown key of model.text: 'dept'; did you mean 'depth'"),
         (dict(text="small"), "model.text is a section"),
         (dict(image={**VIT, "embed": 3}), "set model.embed"),

@@ -171,7 +171,7 @@ def test_classifier_is_linear_in_its_features():
     [
         (dict(type="unett"), "did you mean 'unet'"),
         (dict(type="unet", chanels=3), "did you mean 'channels'"),
-        (dict(type="unet", channels=3), r"lacks \['out_channels'\]"),
+        (dict(type="unet", channels=3), "needs 'out_channels'"),
     ],
 )
 def test_bad_sections_name_the_nearest_choice(kwargs, message):

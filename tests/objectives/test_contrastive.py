@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffjax.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
-from diffjax.objectives.spread import contrastive
+from diffjax.objectives.spread import Contrastive
 
 LOG_SCALE, BIAS = float(np.log(1 / 0.07)), -3.0
 
@@ -42,7 +42,7 @@ def test_sigmoid_is_the_papers_sum_over_all_pairings(pairs):
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_lengths_order_and_roles_do_not_matter(pairs, kind):
-    loss, (image, text) = contrastive(kind), pairs
+    loss, (image, text) = Contrastive(kind), pairs
     first, found = loss(image, text, LOG_SCALE, BIAS)
     scaled, _ = loss(3.0 * image, (0.1 * text).astype(jnp.float32), LOG_SCALE, BIAS)
     np.testing.assert_allclose(scaled, first, rtol=1e-5)
@@ -71,20 +71,20 @@ def test_sigmoid_of_a_single_pair():
 
 def test_accuracy_counts_the_pairs_found(pairs):
     image, text = pairs
-    found = contrastive()(image, text, LOG_SCALE)[1]
+    found = Contrastive()(image, text, LOG_SCALE)[1]
     matrix = logits(image, text)
     np.testing.assert_array_equal(found["image_to_text"], matrix.argmax(1) == np.arange(12))
     np.testing.assert_array_equal(found["text_to_image"], matrix.argmax(0) == np.arange(12))
     assert 0 < found["image_to_text"].mean() < 1
     # Towers that have collapsed find nothing.
-    collapsed = contrastive()(jnp.ones((5, 3)), jnp.ones((5, 3)), LOG_SCALE)[1]
+    collapsed = Contrastive()(jnp.ones((5, 3)), jnp.ones((5, 3)), LOG_SCALE)[1]
     assert not any(v.any() for v in collapsed.values())
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_a_zero_embedding_has_a_gradient(kind):
     def mean(image):
-        return contrastive(kind)(image, jnp.eye(4), 0.0, 0.0)[0].mean()
+        return Contrastive(kind)(image, jnp.eye(4), 0.0, 0.0)[0].mean()
 
     assert jnp.isfinite(jax.jit(jax.grad(mean))(jnp.eye(4).at[0].set(0.0))).all()
 
@@ -92,8 +92,8 @@ def test_a_zero_embedding_has_a_gradient(kind):
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_half_precision_embeddings_are_compared_in_single(pairs, kind):
     image, text = (jnp.asarray(x, jnp.bfloat16) for x in pairs)
-    half, _ = contrastive(kind)(image, text, jnp.log(100.0), BIAS)
-    full, _ = contrastive(kind)(
+    half, _ = Contrastive(kind)(image, text, jnp.log(100.0), BIAS)
+    full, _ = Contrastive(kind)(
         image.astype(jnp.float32), text.astype(jnp.float32), jnp.log(100.0), BIAS
     )
     assert half.dtype == jnp.float32
@@ -102,15 +102,15 @@ def test_half_precision_embeddings_are_compared_in_single(pairs, kind):
 
 @pytest.mark.parametrize("spread", ["gathered", "ring"])
 def test_without_a_mesh_every_spread_is_the_plain_form(pairs, spread):
-    plain, found = contrastive("softmax", spread)(*pairs, LOG_SCALE)
+    plain, found = Contrastive("softmax", spread)(*pairs, LOG_SCALE)
     np.testing.assert_array_equal(plain, softmax_contrastive(*pairs, LOG_SCALE))
     assert set(found) == {"image_to_text", "text_to_image"}
 
 
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="unknown contrastive kind 'sofmax'; did you mean"):
-        contrastive("sofmax")
+        Contrastive("sofmax")
     with pytest.raises(ValueError, match="unknown contrastive spread 'rings'; did you mean 'ring'"):
-        contrastive("softmax", "rings")
+        Contrastive("softmax", "rings")
     with pytest.raises(ValueError, match=r"image \(2, 3\) and text \(3, 3\) must be"):
-        contrastive()(jnp.ones((2, 3)), jnp.ones((3, 3)), 0.0)
+        Contrastive()(jnp.ones((2, 3)), jnp.ones((3, 3)), 0.0)

@@ -1,21 +1,14 @@
 """Spread over eight devices a contrastive loss keeps its numbers; a ring needs little memory."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from devices import on_eight_devices
 
-ROOT = Path(__file__).resolve().parents[2]
-# Programs that run once need no good code.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 MESHES = [{"data": 2, "fsdp": 4}, {"data": 2, "fsdp": 2, "tensor": 2}]
 
 PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
-from diffjax.objectives.spread import contrastive
+from diffjax.objectives.spread import Contrastive
 from diffjax.train.sharding import batch_sharding, make_mesh
 from experiments.benchmarks.contrastive_memory import temporary_bytes
 
@@ -34,7 +27,7 @@ for kind in ("softmax", "sigmoid"):
     by = (0, 1, 2, 3) if kind == "sigmoid" else (0, 1, 2)
 
     def run(spread, place=lambda x: x):
-        loss = contrastive(kind, spread)
+        loss = Contrastive(kind, spread)
 
         def weighed(image, text, log_scale, bias):
             value, found = loss(image, text, log_scale, bias)
@@ -60,7 +53,7 @@ for kind in ("softmax", "sigmoid"):
 
 with jax.set_mesh(make_mesh()):
     try:
-        contrastive("softmax", "ring")(image[:12], text[:12], 0.0)
+        Contrastive("softmax", "ring")(image[:12], text[:12], 0.0)
     except ValueError as error:
         out["error"] = str(error)
 print(json.dumps(out))
@@ -69,21 +62,7 @@ print(json.dumps(out))
 
 @pytest.fixture(scope="module")
 def measured():
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(MESHES)],
-        env={
-            "PYTHONPATH": str(ROOT),
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {QUICK}",
-            "JAX_PLATFORMS": "cpu",
-            "PATH": "/usr/bin:/bin",
-        },
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return on_eight_devices(PROGRAM, MESHES)
 
 
 @pytest.mark.parametrize("spread", ["global", "gathered", "ring"])

@@ -1,15 +1,10 @@
 """The same run on other meshes: equal losses and parameters, the parameters really apart."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from devices import on_eight_devices
 
-ROOT = Path(__file__).resolve().parents[2]
-# Programs that run three times need no good code.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 MESHES = {
     "data": {"data": 8},
     "fsdp": {"data": 1, "fsdp": 8},
@@ -59,21 +54,7 @@ print(json.dumps(found))
 
 @pytest.mark.parametrize("name", ["dit", pytest.param("unet", marks=pytest.mark.heavy)])
 def test_a_mesh_changes_no_number(name):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([NETWORKS[name], MESHES])],
-        env={
-            "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {QUICK}",
-            "JAX_PLATFORMS": "cpu",
-            "PATH": "/usr/bin:/bin",
-        },
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
+    found = on_eight_devices(PROGRAM, [NETWORKS[name], MESHES], Path(__file__).parent)
     for mesh in MESHES:
         assert found[mesh]["loss"] == pytest.approx(found["one"]["loss"], rel=1e-5)
         assert found[mesh]["difference"] < 2e-5
