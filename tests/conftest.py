@@ -1,10 +1,28 @@
 """What the tests of whole runs share."""
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import pytest
+
+# Most of the suite's time is compiling. Unoptimised code computes the same, and what one test has
+# compiled the others, the workers and the runs they start read from a folder. Both are set before
+# JAX is imported, and inherited by workers.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+OWNER = CACHE not in os.environ
+if OWNER:
+    os.environ |= {
+        CACHE: tempfile.mkdtemp(prefix="diffjax_compiled_"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip(),
+    }
+
+import jax  # noqa: E402
 
 TINY = """
 from configs.common import make
@@ -28,6 +46,18 @@ def get_config(arg=None):
         train=dict(steps=60, batch_size=16, checkpoint_every=7, log_every=4),
     )
 """
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a worker often waits for the runs that it starts."""
+    ours = getattr(os, "sched_getaffinity", None)
+    return 1 + (len(ours(0)) if ours else os.cpu_count() or 1)
+
+
+def pytest_unconfigure() -> None:
+    """Removes the compiled programs when the session that made their folder ends."""
+    if OWNER:
+        shutil.rmtree(os.environ[CACHE], ignore_errors=True)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -81,7 +81,7 @@ class Process:
 
 
 class Server:
-    """Starts runs; `folder` keeps their output and the compilation cache."""
+    """Starts runs; `folder` keeps their output."""
 
     def __init__(self, folder: Path):
         self._folder, self._count = folder, 0
@@ -89,9 +89,6 @@ class Server:
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         environment.pop("XLA_FLAGS", None)

@@ -12,8 +12,6 @@ from configs.clip.networks import CLIP_NETWORKS, get_clip
 from diffjax.models import build_model
 from diffjax.models.clip import MEAN, STD
 
-# Compiling is what these tests spend their time on; unoptimised code computes the same.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 VIT = dict(type="vit", width=32, depth=2, heads=2, patch=4, image_size=8)
 RESNET = dict(type="resnet", layers=(1, 2), width=8, image_size=16, heads=2)
 TEXT = dict(width=32, depth=2, heads=4, context=8, vocab=30, eos=29)
@@ -55,12 +53,8 @@ def drawn(model):
     return tree.unflatten([0.2 * np.abs(rng.standard_normal(s.shape, np.float32)) for s in leaves])
 
 
-def quick(f):
-    return jax.jit(f, compiler_options=QUICK)
-
-
 def encode_text(model, variables, tokens):
-    return quick(lambda v, t: model.apply(v, t, method="encode_text"))(variables, tokens)
+    return jax.jit(lambda v, t: model.apply(v, t, method="encode_text"))(variables, tokens)
 
 
 @pytest.mark.parametrize("name", CLIP_NETWORKS)
@@ -82,7 +76,7 @@ def test_later_tokens_do_not_change_earlier_features():
     model = make()
     v = drawn(model)
     _, tokens = inputs(model)
-    features = quick(lambda v, t: model.apply(v, t, method="text_tokens"))
+    features = jax.jit(lambda v, t: model.apply(v, t, method="text_tokens"))
     before = features(v, tokens)
     for position in (1, 4, 7):
         changed = features(v, tokens.at[:, position].set(3))
@@ -124,7 +118,7 @@ def test_towers_and_examples_are_independent(image):
     def both(v, x, t):
         return model.apply(v, x, t)
 
-    run = quick(both)
+    run = jax.jit(both)
     out = run(v, x, tokens)
     assert out.keys() == {"image", "text", "log_scale"}
     assert {a.dtype for a in out.values()} == {jnp.dtype("float32")}
@@ -135,7 +129,7 @@ def test_towers_and_examples_are_independent(image):
     other = run(v, x, tokens[::-1])
     np.testing.assert_array_equal(out["image"], other["image"])
     # The gradient of one tower's embedding touches the other's parameters nowhere.
-    grads = quick(jax.grad(lambda v: model.apply(v, tokens, method="encode_text").sum()))(v)
+    grads = jax.jit(jax.grad(lambda v: model.apply(v, tokens, method="encode_text").sum()))(v)
     assert all(not np.any(g) for g in jax.tree.leaves(grads["params"]["image"]))
     assert all(np.any(g) for g in jax.tree.leaves(grads["params"]["text"]))
 
@@ -147,7 +141,7 @@ def test_pixels_are_normalised_inside():
     v = drawn(plain)
     x, _ = inputs(plain)
     seen = ((x + 1) / 2 - np.array(MEAN, "float32")) / np.array(STD, "float32")
-    run = lambda m, x: quick(lambda v, x: m.apply(v, x, method="encode_image"))(v, x)  # noqa: E731
+    run = lambda m, x: jax.jit(lambda v, x: m.apply(v, x, method="encode_image"))(v, x)  # noqa: E731
     np.testing.assert_allclose(run(clip, x), run(plain, seen), rtol=1e-4, atol=1e-4)
     assert jnp.abs(run(clip, x) - run(plain, x)).max() > 1e-3
 
@@ -157,7 +151,7 @@ def start():
     """The starting variables of a ViT and of a ResNet."""
     vit = make({**VIT, "depth": 1}, text={"width": 64}, bias=-10.0)
     resnet = make(RESNET, text={"depth": 1}, temperature=0.1)
-    return [quick(m.init)(jax.random.key(0), *inputs(m)) for m in (vit, resnet)]
+    return [jax.jit(m.init)(jax.random.key(0), *inputs(m)) for m in (vit, resnet)]
 
 
 def test_scale_and_bias_start_where_the_papers_say(start):
@@ -171,7 +165,7 @@ def test_scale_and_bias_start_where_the_papers_say(start):
 def test_the_bias_is_given_to_the_loss():
     model = make(bias=-10.0)
     v = drawn(model)
-    out = quick(model.apply)(v, *inputs(model))
+    out = jax.jit(model.apply)(v, *inputs(model))
     assert out["bias"] == v["params"]["logit_bias"] and out["bias"].shape == ()
 
 
@@ -208,7 +202,7 @@ def test_statistics_move_in_training_alone():
     model = make(RESNET)
     v = drawn(model)
     x, _ = inputs(model)
-    run = lambda train: quick(  # noqa: E731
+    run = lambda train: jax.jit(  # noqa: E731
         lambda v, x: model.apply(v, x, train, method="encode_image", mutable=["batch_stats"])
     )(v, x)
     still, moved = run(False)[1]["batch_stats"], run(True)[1]["batch_stats"]
@@ -219,22 +213,25 @@ def test_statistics_move_in_training_alone():
     assert all(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (before, moved)), strict=True))
 
 
-@pytest.mark.parametrize("image", [VIT, {**RESNET, "layers": (2,)}], ids=["vit", "resnet"])
+@pytest.mark.parametrize(
+    "image", [{**VIT, "depth": 1}, {**RESNET, "layers": (1,)}], ids=["vit", "resnet"]
+)
 def test_remat_changes_nothing(image):
-    v = drawn(make(image))
+    one = TEXT | {"depth": 1}
+    v = drawn(make(image, text=one))
 
     def grads(remat):
-        model = make(image, remat=remat)
+        model = make(image, text=one, remat=remat)
         x, tokens = inputs(model)
 
         def loss(p):
             kinds = {"method": "encode_image", "mutable": ["batch_stats"]}
             y, _ = model.apply({**v, "params": p}, x, True, **kinds)
-            if image is VIT:
+            if "patch" in image:
                 y += model.apply({"params": p}, tokens, method="encode_text")
             return jnp.sum(jnp.sin(y))
 
-        return quick(jax.grad(loss))(v["params"])
+        return jax.jit(jax.grad(loss))(v["params"])
 
     for a, b in zip(*map(jax.tree.leaves, (grads(False), grads(True))), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(a).max() + 1e-6))
@@ -242,7 +239,7 @@ def test_remat_changes_nothing(image):
 
 def test_half_precision_is_near():
     v = drawn(make())
-    out, ref = (quick(m.apply)(v, *inputs(m)) for m in (make(dtype="bfloat16"), make()))
+    out, ref = (jax.jit(m.apply)(v, *inputs(m)) for m in (make(dtype="bfloat16"), make()))
     for name in ("image", "text"):
         assert out[name].dtype == jnp.float32
         error = jnp.linalg.norm(out[name] - ref[name]) / jnp.linalg.norm(ref[name])
@@ -257,7 +254,8 @@ def test_half_precision_is_near():
             "unknown key of model.image 'vit': 'widht'; did you mean 'width'",
         ),
         (dict(image={**VIT, "type": "vti"}), "did you mean 'vit'"),
-        (dict(image={"width": 3}), "model.image must be a section with a .type., not .*width"),
+        (dict(image={"width": 3}), "has no 'type' (options: vit, resnet)"),
+        (dict(text={"pool": "last"}), "pool must be 'argmax' or 'first_eos', not 'last'"),
         (dict(text={"dept": 3}), "unknown key of model.text: 'dept'; did you mean 'depth'"),
         (dict(text="small"), "model.text is a section"),
         (dict(image={**VIT, "embed": 3}), "set model.embed"),
@@ -275,7 +273,6 @@ def test_a_wrong_key_names_the_nearest(change, said):
     ("change", "said"),
     [
         (dict(image={**VIT, "activation": "gleu"}), "did you mean 'gelu'"),
-        (dict(text={"pool": "last"}), "not 'last'"),
         (dict(image={**VIT, "heads": 5}), "do not divide into 5 attention heads"),
         (dict(image={**VIT, "patch": 3}), "multiple of the patch"),
     ],

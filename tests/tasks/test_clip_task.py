@@ -15,8 +15,6 @@ from diffjax.objectives.contrastive import sigmoid_contrastive, softmax_contrast
 from diffjax.tasks import make_task
 from diffjax.tasks.base import Variables
 
-# Compiling is what these tests spend their time on; unoptimised code computes the same.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 VIT = dict(type="vit", width=16, depth=1, heads=2, patch=4, image_size=8)
 TEXT = dict(width=16, depth=1, heads=2, context=6, vocab=20, eos=19)
 B, SIDE, EMBED = 8, 8, 8
@@ -84,13 +82,13 @@ def locked_as(task, variables):
     return Variables(kept, variables.model_state, {k: params[k] for k in shapes.frozen})
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3), compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=(0, 3))
 def evaluate(task, held, given, train=True):
     rng = Rng(jax.random.key(0), jnp.arange(B), B)
     return task.loss(*held, given, rng, train)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def gradients(task, held, given):
     """Of the mean of the losses; and those."""
     rng = Rng(jax.random.key(0), jnp.arange(B), B)
@@ -102,7 +100,7 @@ def gradients(task, held, given):
     return jax.grad(mean, has_aux=True)(held.params)
 
 
-@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+@functools.partial(jax.jit, static_argnums=0)
 def embeddings(task, held, given):
     return task.encode_image(held, given["image"]), task.encode_text(held, given["tokens"])
 
@@ -172,7 +170,7 @@ def test_a_locked_tower_is_frozen_and_the_rest_is_as_it_was(locked):
 
 def test_a_locked_tower_starts_where_a_free_one_does():
     free, task = make(), make(locked=("image",))
-    init = lambda t: jax.jit(lambda k: t.init(k, batch(t)), compiler_options=QUICK)  # noqa: E731
+    init = lambda t: jax.jit(lambda k: t.init(k, batch(t)))  # noqa: E731
     near(whole(init(task)(jax.random.key(3))), init(free)(jax.random.key(3)))
 
 
