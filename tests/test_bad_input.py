@@ -219,6 +219,7 @@ def test_a_step_that_was_not_saved(processes, trained):
     assert outcome.code == 2 and "it holds 4, 8" in outcome.error
 
 
+@pytest.mark.heavy
 def test_a_file_that_may_not_grow_stops_the_run_and_keeps_the_last_step(
     processes, tiny, trained, tmp_path
 ):

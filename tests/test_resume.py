@@ -150,6 +150,7 @@ def test_the_program_itself_is_resumed_as_the_server_of_runs_says(
     assert metrics(workdir) == metrics(whole)
 
 
+@pytest.mark.heavy
 def test_a_run_killed_amid_an_evaluation_does_it_again(processes, tiny, tmp_path):
     evals = (
         "\nc = get_config\n"
