@@ -48,12 +48,6 @@ def get_config(arg=None):
 """
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: a worker often waits for the runs that it starts."""
-    ours = getattr(os, "sched_getaffinity", None)
-    return 1 + (len(ours(0)) if ours else os.cpu_count() or 1)
-
-
 def pytest_unconfigure() -> None:
     """Removes the compiled programs when the session that made their folder ends."""
     if OWNER:
