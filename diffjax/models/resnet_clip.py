@@ -104,7 +104,9 @@ class ModifiedResNet(nn.Module):
       embed: width of the joint space.
       layers: blocks of each level; the published models have four levels.
       width: channels after the stem; the levels have 4, 8, 16, 32 times as many.
-      image_size: S, a multiple of 32 where there are four levels.
+      image_size: S, a multiple of 32 where there are four levels and the stem pools.
+      stem_pool: the stem ends in a pool of two, as in every published model; without it images of
+        a few dozen pixels keep a grid on which shapes can be told apart.
       heads: of the attention pool; None for 64 channels each, as in every published model.
       dtype: of the arithmetic; parameters, statistics, the projection and the output are float32.
       remat: recompute blocks in the backward pass.
@@ -115,14 +117,15 @@ class ModifiedResNet(nn.Module):
     width: int = 64
     image_size: int = 224
     heads: int | None = None
+    stem_pool: bool = True
     dtype: DTypeLike = "float32"
     remat: bool = False
 
     @nn.compact
     def __call__(self, image: Array, train: bool = False) -> Array:
         """Unnormalised embeddings. Raises ValueError for images of another size."""
-        # The stem divides by four, every level after the first by two.
-        size, reduction = self.image_size, 2 ** (len(self.layers) + 1)
+        # The stem's first convolution, its pool and every level after the first halve the grid.
+        size, reduction = self.image_size, 2 ** (len(self.layers) + self.stem_pool)
         if image.shape[1:] != (size, size, 3) or size % reduction:
             raise ValueError(
                 f"ModifiedResNet of {size} pixels got images of shape {image.shape}; it needs "
@@ -133,7 +136,8 @@ class ModifiedResNet(nn.Module):
             ((self.width // 2, 2), (self.width // 2, 1), (self.width, 1))
         ):
             h = ConvNorm(features, 3, stride, dtype=self.dtype, name=f"stem_{i}")(h, train)
-        h = downsample(h)
+        if self.stem_pool:
+            h = downsample(h)
         # Argument 2 (counting self) is `train`, a Python bool.
         make = nn.remat(Bottleneck, static_argnums=(2,)) if self.remat else Bottleneck
         for level, count in enumerate(self.layers):
