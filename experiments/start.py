@@ -26,7 +26,7 @@ from diffjax.train.writer import replace_file
 
 RECORD = "start.json"
 # What no shape shows: with these different, the same weights are another function.
-SILENT = ("activation", "eps", "pool", "mean", "std")
+SILENT = ("activation", "eps", "pool", "stem_pool", "mean", "std")
 
 
 @dataclass(frozen=True)

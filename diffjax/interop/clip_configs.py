@@ -209,7 +209,13 @@ def write_open_clip(folder: Path, model: Any, custom: bool) -> None:
 
 def check_open_clip(model: CLIP) -> None:
     """Raises ValueError where open_clip's networks cannot be like this one."""
-    towers: list[Any] = [t for t in (model.image, model.text) if hasattr(t, "activation")]
+    image: Any = model.image
+    if hasattr(image, "layers") and not (len(image.layers) == 4 and image.stem_pool):
+        raise ValueError(
+            f"open_clip's ResNets have four levels and a stem that pools; this one has layers "
+            f"{image.layers} and stem_pool={image.stem_pool}"
+        )
+    towers: list[Any] = [t for t in (image, model.text) if hasattr(t, "activation")]
     activations = {t.activation for t in towers}
     if len(activations) > 1 or "gelu_tanh" in activations or {t.eps for t in towers} != {1e-5}:
         raise ValueError(

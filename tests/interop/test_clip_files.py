@@ -75,6 +75,8 @@ def test_a_folder_gives_back_the_network(case, tmp_path):
         ("huggingface", section(text={"pool": "first_eos", "eos": 2}), "eos=2"),
         ("open_clip", section({**VIT, **GELU}), "share one activation"),
         ("open_clip", section({**VIT, "eps": 1e-6}), "eps 1e-5"),
+        ("open_clip", section({**RESNET, "layers": (1, 1, 1)}), "four levels"),
+        ("openai", section({**RESNET, "stem_pool": False}), "a stem that pools"),
         ("openai", section({**VIT, **GELU}, GELU), "quick_gelu"),
         ("openai", section(mean=(0.5,) * 3), "pixel mean"),
         ("openai", section({**VIT, "heads": 2}), "64 channels per head"),

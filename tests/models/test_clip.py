@@ -198,6 +198,15 @@ def test_residual_blocks_of_the_resnet_start_as_their_skips(start):
     assert not np.any(stem["mean"]) and np.all(stem["var"] == 1)
 
 
+def test_a_stem_that_does_not_pool_keeps_four_times_the_pixels():
+    grids = []
+    for pool in (True, False):
+        tower = make({**RESNET, "stem_pool": pool})
+        tree = jax.eval_shape(lambda t=tower: t.init(jax.random.key(0), *inputs(t)))["params"]
+        grids.append(tree["image"]["pool"]["positions"].shape[0] - 1)
+    assert grids == [4, 16]
+
+
 def test_statistics_move_in_training_alone():
     model = make(RESNET)
     v = drawn(model)
