@@ -139,8 +139,10 @@ def _settings(network: Any, names: Iterable[str]) -> dict[str, Any]:
     for prefix, part in parts.items():
         found |= {prefix + key: getattr(part, key) for key in SILENT if hasattr(part, key)}
         if prefix and hasattr(part, "heads"):
-            # A residual network's attention is over its last level, 32 times as wide as its stem.
-            channels = part.width * (32 if hasattr(part, "layers") else 1)
+            # A residual network's attention is over its last level: bottlenecks are four times as
+            # wide as they say, and every level doubles.
+            levels = getattr(part, "layers", None)
+            channels = part.width * (2 ** (len(levels) + 1) if levels else 1)
             found[f"{prefix}heads"] = part.heads or count_heads(channels, 1, 64)
         if getattr(part, "pool", None) == "first_eos":
             found[f"{prefix}eos"] = part.eos
