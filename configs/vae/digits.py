@@ -1,6 +1,6 @@
 """A variational autoencoder of real handwritten digits.
 
-    python -m experiments.train --config=configs/vae/digits.py --workdir=runs/vae_digits
+python -m experiments.train --config=configs/vae/digits.py --workdir=runs/vae_digits
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ema=dict(slow=dict(half_life=10_000, ramp=0.1)),
         train=dict(steps=2000, batch_size=100, checkpoint_every=1000, log_every=100),
         evals=dict(
-            test=dict(type="likelihood", pred="elbo", pred_kw=dict(samples=16), ema="slow", every=500),
+            test=dict(
+                type="likelihood", pred="elbo", pred_kw=dict(samples=16), ema="slow", every=500
+            ),
             tight=dict(type="likelihood", pred="iwae", pred_kw=dict(samples=256), ema="slow"),
             reconstruction=dict(type="reconstruction", num_images=297, ema="slow"),
             samples=dict(type="samples", ema="slow"),

@@ -27,8 +27,8 @@ def between(a: np.ndarray, b: np.ndarray, shares: np.ndarray, path: str) -> np.n
     """Points from `a [N, D]` to `b [N, D]` at `shares [T]` of the way, `[N, T, D]`.
 
     "linear", or "spherical": along the great circle, the length changing evenly (White 2016), so
-    that codes between two of a Gaussian's are as long as its codes are. Opposite or zero ends have
-    no great circle; there the path is linear.
+    that codes between two of a Gaussian's are as long as its codes are. Ends on
+    one line through 0 have no great circle between them; there the path is linear.
     """
     t = shares[None, :, None]
     a, b = a[:, None], b[:, None]
@@ -39,7 +39,7 @@ def between(a: np.ndarray, b: np.ndarray, shares: np.ndarray, path: str) -> np.n
     cosine = (a * b).sum(-1, keepdims=True) / np.maximum(length_a * length_b, 1e-12)
     angle = np.arccos(np.clip(cosine, -1, 1))
     sine = np.sin(angle)
-    flat = sine < 1e-4
+    flat = (sine < 1e-6) | (length_a * length_b < 1e-12)
     safe = np.where(flat, 1.0, sine)
     unit = (np.sin((1 - t) * angle) * a / np.maximum(length_a, 1e-12)
             + np.sin(t * angle) * b / np.maximum(length_b, 1e-12)) / safe  # fmt: skip
@@ -72,7 +72,7 @@ class Latents:
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 2:
-            raise ValueError(f"rows {self.rows} must be >= 1, columns {self.columns} >= 2")
+            raise ValueError(f"rows {self.rows} must be >= 1, columns {self.columns} must be >= 2")
         for name in (self.posterior, self.decode):
             self.context.bind(name)
         self.context.split(self.split)
