@@ -27,22 +27,24 @@ def get_config(arg: str | None = None) -> ConfigDict:
         model=dict(
             type="vae",
             latent=16,
-            encoder=dict(type="mlp", width=256, depth=2),
-            decoder=dict(type="mlp", width=256, depth=2),
+            encoder=dict(type="mlp", width=256, depth=2, dropout=0.2),
+            decoder=dict(type="mlp", width=256, depth=2, dropout=0.2),
             scale=scale,
             log_scale=log_scale,
         ),
         task=dict(type="vae", likelihood=likelihood),
-        optim=dict(type="adam", lr=1e-3, decay="cosine", warmup_steps=100, clip_norm=100.0),
+        optim=dict(type="adam", lr=3e-3, decay="cosine", warmup_steps=100, clip_norm=100.0),
         ema=dict(slow=dict(half_life=10_000, ramp=0.1)),
-        train=dict(steps=2000, batch_size=100, checkpoint_every=1000, log_every=100),
+        train=dict(steps=3000, batch_size=100, checkpoint_every=1000, log_every=100),
+        features=dict(config="configs/classifier/digits.py"),
         evals=dict(
             test=dict(
-                type="likelihood", pred="elbo", pred_kw=dict(samples=16), ema="slow", every=500
+                type="likelihood", pred="elbo", pred_kw=dict(samples=16), ema="slow", every=1000
             ),
             tight=dict(type="likelihood", pred="iwae", pred_kw=dict(samples=256), ema="slow"),
             reconstruction=dict(type="reconstruction", num_images=297, ema="slow"),
             samples=dict(type="samples", ema="slow"),
+            generation=dict(type="generation", num_samples=1000, ema="slow"),
             latents=dict(type="latents", ema="slow"),
         ),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -35,14 +35,12 @@ class Decoded(NamedTuple):
 
 
 class Likelihood(Protocol):
-    """p(x | z) of an image.
-
-    Attributes:
-      scaled: whether it reads the decoder's `log_scale`.
-    """
+    """p(x | z) of an image."""
 
     @property
-    def scaled(self) -> bool: ...
+    def scaled(self) -> bool:
+        """Whether it reads the decoder's `log_scale`."""
+        ...
 
     @property
     def discrete(self) -> bool:
@@ -151,8 +149,13 @@ class Bernoulli:
 
     binarise: Literal["threshold", "sample"] = "threshold"
 
-    scaled: ClassVar[bool] = False
-    discrete: ClassVar[bool] = True
+    @property
+    def scaled(self) -> bool:
+        return False
+
+    @property
+    def discrete(self) -> bool:
+        return True
 
     def target(self, image: Array, keys: Array) -> Array:
         if self.binarise == "threshold":
@@ -183,8 +186,13 @@ class DiscretisedLogistic:
 
     levels: int = 256
 
-    scaled: ClassVar[bool] = True
-    discrete: ClassVar[bool] = True
+    @property
+    def scaled(self) -> bool:
+        return True
+
+    @property
+    def discrete(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         _check_levels(self.levels)
