@@ -1,6 +1,10 @@
-"""A variational autoencoder of real handwritten digits.
+"""A variational autoencoder of real handwritten digits: 8 x 8 pixels of 17 levels.
 
-python -m experiments.train --config=configs/vae/digits.py --workdir=runs/vae_digits
+    python -m experiments.train --config=configs/vae/digits.py --workdir=runs/vae_digits
+
+Two CPU cores: at most three minutes, the classifier that lends its features included. Expected: an
+ELBO of about -87.5 nats for each of the 297 held-out digits (1.97 bits per dimension). The config's
+argument names the likelihood: `digits.py:bernoulli` models black and white pixels.
 """
 
 from __future__ import annotations
@@ -47,4 +51,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
             generation=dict(type="generation", num_samples=1000, ema="slow"),
             latents=dict(type="latents", ema="slow"),
         ),
+        expected={"test/elbo/nats": (-90.0, -85.0)} if arg in (None, "logistic") else {},
     )
