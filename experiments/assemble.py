@@ -23,7 +23,6 @@ from diffjax.evals.features import FeatureExtractor
 from diffjax.models import build_model
 from diffjax.tasks import make_task
 from diffjax.tasks.base import Params
-from diffjax.tasks.clip import ClipTask
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
@@ -34,6 +33,7 @@ from experiments.evaluations import RunEvaluations, split_evals
 from experiments.settings import plain, read_config
 from experiments.start import make_start
 from experiments.text import make_tokenizer
+from experiments.whole_batch import check_whole_batch
 
 SECTIONS = ("seed", "data", "tokenizer", "model", "start", "task", "optim", "ema", "mesh", "train",
             "evals", "features", "expected")  # fmt: skip
@@ -112,34 +112,19 @@ class Assembly:
             shape,
             self.source.info.num_classes,
         )
-        self._check_pairs()
+        check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
             self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
         )
         self.start = make_start(self.config.get("start"), self, open_run)
-
-    def _check_pairs(self) -> None:
-        """Raises ValueError where a batch would be split so that pairs are lost, or cannot be."""
-        if not isinstance(self.task, ClipTask):
-            return
-        size, accum, chunks = self.choices.batch_size, self.choices.grad_accum, self.task.chunks
-        if accum > 1:
-            raise ValueError(
-                f"train.grad_accum={accum} would compare pairs within a microbatch alone: set "
-                f"task.chunks={accum} instead, which saves the memory and keeps all pairs"
-            )
-        ways = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
-        if size % (chunks * ways):
-            raise ValueError(
-                f"train.batch_size={size} in task.chunks={chunks} does not split over {ways} "
-                f"devices: make it a multiple of {chunks * ways}"
-            )
 
     def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What the network must know of the data, where the config leaves it open."""
         task, classes = self.config["task"], self.source.info.num_classes
         if self.config["model"].get("type") == "clip":
             return {} if self.tokenizer is None else {"text": self._text(self.tokenizer)}
+        if self.config["model"].get("type") == "vae":
+            return {"image_shape": spec["image"].shape[1:]}
         known: dict[str, Any] = {"num_classes": task.get("num_classes", classes)}
         if 0 < known["num_classes"] < classes:
             raise ValueError(
@@ -188,6 +173,11 @@ class Assembly:
             start=self.start,
         )
 
+    @property
+    def conditional(self) -> bool:
+        """Whether samples are drawn by class."""
+        return bool(getattr(self.task, "num_classes", True))
+
     @cached_property
     def arrays(self) -> dict[str, Mapping[str, np.ndarray]]:
         """The evaluated splits as arrays: `train`, `test` where there is one, and the others; each
@@ -210,6 +200,7 @@ class Assembly:
             test=self.arrays.get("test", self.arrays["train"]),
             features=features,
             class_names=self.source.info.class_names,
+            conditional=self.conditional,
             cache_dir=self.workdir / "samples",
             nfe=getattr(self.task, "nfe", None),
             noise_levels=getattr(self.task, "noise_levels", None),

@@ -32,7 +32,7 @@ def define_flags() -> None:
 def main() -> None:
     assembly = open_run(Path(FLAGS.run))
     step, state, frozen = assembly.trained(FLAGS.step)
-    names = assembly.source.info.class_names or ("all",)
+    names = (assembly.conditional and assembly.source.info.class_names) or ("all",)
     wanted = [int(k) for k in FLAGS.labels] or list(range(len(names)))
     for k in wanted:
         if not 0 <= k < len(names):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from diffjax.choices import unknown
-from diffjax.evals import make_evaluator
+from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.context import EvalContext
 from diffjax.evals.protocol import fingerprint, short_hash
 from diffjax.tasks.base import Variables
@@ -28,7 +28,8 @@ class Study:
     """Attributes:
     sweep: axes `eval.<predict argument>` and `config.<dotted key>`; `run` is a trained workdir,
       or, where a `config.` axis is swept, the config that every cell trains.
-    evaluator: section of `make_evaluator`; the axes go into its `pred_kw`, the seed into `seeds`.
+    evaluator: section of `make_evaluator`; the axes go into its `pred_kw`, the seed into
+      its `seeds`, or its `seed` where it takes one.
     ema: which average of the weights is measured; None for the weights themselves.
     """
 
@@ -100,7 +101,8 @@ class Cells:
         section = dict(self.study.evaluator)
         drawn = {k.removeprefix(EVAL): v for k, v in cell.settings.items() if k.startswith(EVAL)}
         section["pred_kw"] = {**section.get("pred_kw", {}), **drawn}
-        section["seeds"] = (cell.seed,)
+        repeated = "seeds" in {f.name for f in fields(EVALUATORS[section["type"]])}
+        section |= {"seeds": (cell.seed,)} if repeated else {"seed": cell.seed}
         yield from make_evaluator(context=context, **section).run(variables)
 
     def _loaded(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:

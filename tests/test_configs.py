@@ -167,6 +167,7 @@ def test_a_config_builds_its_run(path, tmp_path, without_data):
         "configs/classifier/digits.py",
         "configs/clip/shapes.py",
         "configs/clip/lit_shapes.py",
+        "configs/vae/digits.py",
     ],
 )
 def test_every_section_refuses_a_key_that_nobody_reads(path, tmp_path, without_data):

@@ -30,6 +30,16 @@ def latest(run: Path) -> dict[tuple[str, str], dict]:
     return {(r["eval"], r["name"]): r for r in read_records(run / "evals.jsonl")}
 
 
+def as_expected(config: str, last: dict[tuple[str, str], dict]) -> None:
+    """Every value that a config expects lies in its band."""
+    expected = load_config(config).expected
+    assert expected
+    for name, (low, high) in expected.items():
+        evaluation, _, value = name.partition("/")
+        found = last[evaluation, value]["value"]
+        assert low <= found <= high, f"{name} is {found}"
+
+
 @pytest.mark.heavy
 def test_digits_reach_their_numbers(tmp_path):
     """At least 97 % of 1,000 samples are given their class by a classifier that is right on at
@@ -53,11 +63,7 @@ def test_clip_on_shapes_reaches_its_numbers(tmp_path):
     showed are nearly as well known as others, and each question is answered far above chance."""
     train("configs/clip/shapes.py", "runs/clip", tmp_path)
     last = latest(tmp_path / "runs" / "clip")
-    expected = load_config("configs/clip/shapes.py").expected
-    assert expected
-    for name, (low, high) in expected.items():
-        value = last[tuple(name.split("/"))]["value"]
-        assert low <= value <= high, f"{name} is {value}"
+    as_expected("configs/clip/shapes.py", last)
     count = last["zero_shot", "accuracy"]["protocol"]["num_images"]
     assert 650 < count < 850  # scenes of one object among 1,500
     chance = {"colour": 1 / 8, "shape": 1 / 7, "relation": 1 / 4}
@@ -65,3 +71,19 @@ def test_clip_on_shapes_reaches_its_numbers(tmp_path):
         assert last["questions", question]["value"] > 5 * chance[question]
     assert last["probe", "accuracy"]["value"] > 0.9
     assert (tmp_path / "runs" / "clip" / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.heavy
+def test_the_digits_vae_reaches_its_numbers(tmp_path):
+    """The bound that the config expects, the tighter one above it, both with error bars."""
+    train("configs/vae/digits.py", "runs/vae", tmp_path)
+    run = tmp_path / "runs" / "vae"
+    last = latest(run)
+    as_expected("configs/vae/digits.py", last)
+    elbo, tight = last["test", "elbo/nats"], last["tight", "iwae/nats"]
+    assert elbo["protocol"]["num_images"] == tight["protocol"]["num_images"] == 297
+    assert 0 < elbo["std"] < 2 and 0 < tight["std"] < 2
+    assert elbo["value"] < tight["value"] < elbo["value"] + 10
+    pictures = {p.name.split("_", 1)[1] for p in (run / "figures").rglob("*.png")}
+    names = ("reconstruction", "samples", "traversals", "interpolations")
+    assert {f"{name}.png" for name in names} <= pictures

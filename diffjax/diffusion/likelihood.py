@@ -15,14 +15,9 @@ from diffjax.diffusion.levels import Level, over, take
 from diffjax.diffusion.process import diffuse, mean_flat, posterior
 from diffjax.diffusion.sampling import Denoiser, Estimate
 from diffjax.keys import normal, stream
+from diffjax.objectives.elbo import gaussian_kl
 
 LOG2 = math.log(2.0)
-
-
-def gaussian_kl(mean1: Array, log_var1: Array, mean2: Array, log_var2: Array) -> Array:
-    """KL of two diagonal Gaussians, per dimension, in nats."""
-    gap = log_var2 - log_var1
-    return 0.5 * (gap - 1 + jnp.exp(-gap) + (mean1 - mean2) ** 2 * jnp.exp(-log_var2))
 
 
 def discretized_gaussian_log_likelihood(

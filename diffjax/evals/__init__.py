@@ -11,6 +11,7 @@ from diffjax.evals.classification import Classification
 from diffjax.evals.context import EvalContext
 from diffjax.evals.factors import Arithmetic, Questions
 from diffjax.evals.generation import Generation
+from diffjax.evals.latents import Latents
 from diffjax.evals.likelihood import Likelihood
 from diffjax.evals.linear_probe import LinearProbe
 from diffjax.evals.reconstruction import Reconstruction
@@ -23,6 +24,7 @@ EVALUATORS: dict[str, Any] = {
     "arithmetic": Arithmetic,
     "classification": Classification,
     "generation": Generation,
+    "latents": Latents,
     "likelihood": Likelihood,
     "linear_probe": LinearProbe,
     "neighbours": Neighbours,

@@ -25,6 +25,8 @@ class EvalContext:
       train, test: `image [N, H, W, C] float32 in [-1, 1]`, `label [N] int32`.
       features: what generated images are compared in; None where no evaluator needs it.
       class_names: by label; the numbers themselves where empty.
+      conditional: False for a model that draws without classes: its samples are of one class,
+        "all", whatever labels the data have.
       cache_dir: where drawn samples are kept; None keeps none.
       nfe: network evaluations per sample of `sample(**pred_kw)`; or a mapping of all that its
         recipe amounts to, "nfe" among it, which then stands in protocols and captions.
@@ -41,6 +43,7 @@ class EvalContext:
     test: Mapping[str, np.ndarray]
     features: FeatureExtractor | None = None
     class_names: Sequence[str] = ()
+    conditional: bool = True
     cache_dir: Path | None = None
     nfe: Callable[..., int | Mapping[str, Any]] | None = None
     noise_levels: Callable[..., Any] | None = None
@@ -53,6 +56,8 @@ class EvalContext:
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """One name per class."""
+        if not self.conditional:
+            return ("all",)
         if self.class_names:
             return tuple(str(n) for n in self.class_names)
         if "label" not in self.train:
@@ -85,8 +90,10 @@ class EvalContext:
         return {k: np.asarray(v)[keep] for k, v in arrays.items()}
 
     def labels(self, name: str) -> np.ndarray:
-        """`label [N] int32` of a split; zeros where the data have none."""
+        """`label [N] int32` of a split; zeros where the data have none, or samples no class."""
         arrays = self.split(name)
+        if not self.conditional:
+            return np.zeros(len(arrays["image"]), np.int32)
         return np.asarray(arrays.get("label", np.zeros(len(arrays["image"]))), np.int32)
 
     def recipe(self, pred_kw: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from diffjax.evals.features import Extracted
 from diffjax.evals.fidelity import Fidelity, Measured, RealSide
 from diffjax.evals.pictures import count_matrix, tile_grid
 from diffjax.evals.protocol import extend, fingerprint, protocol, short_hash
-from diffjax.evals.samples import caption
+from diffjax.evals.samples import caption, sample_grid
 from diffjax.metrics.classification import agreement, confusion_matrix, inception_score
 from diffjax.metrics.frechet import moments
 from diffjax.metrics.nearest import nearest
@@ -112,6 +112,11 @@ class Generation:
         make = lambda: draw(sampler, variables, seed, self._label, self.batch_size, sharding)  # noqa: E731
         return cached(path, self._label, make)
 
+    @property
+    def _by_class(self) -> bool:
+        """Whether a class was asked for of every sample."""
+        return self.context.conditional and "label" in self.context.train
+
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars (see `RealSide.compare` and `_classified`), three pictures."""
         images = [self.samples(variables, seed) for seed in self.seeds]
@@ -121,7 +126,7 @@ class Generation:
         yield from self._scalars([n for n, _ in compared], self._classified(got), compared[0][1])
         yield self._grid(images[0])
         yield self._neighbours(images[0], got[0])
-        if got[0].logits is not None and "label" in self.context.train:
+        if got[0].logits is not None and self._by_class:
             yield self._confusion(got)
 
     def _classified(self, got: Sequence[Extracted]) -> dict[str, Measured]:
@@ -130,7 +135,7 @@ class Generation:
             return {}
         logits = np.concatenate([e.logits for e in got if e.logits is not None])
         out = {"inception_score": Measured(*inception_score(logits, seed=0))}
-        if "label" not in self.context.train:
+        if not self._by_class:
             return out
         hit = agreement(np.tile(self._label, len(got)), logits)
         out["agreement"] = Measured(hit.value, hit.std)
@@ -161,15 +166,12 @@ class Generation:
             yield Scalar(name, value.value, value.std, how)
 
     def _grid(self, images: np.ndarray) -> Picture:
-        names = self.context.names[:20]
-        rows, classes = len(names), len(self.context.names)
+        names = self.context.names[:20] if self.context.conditional else ()
+        classes = len(self.context.names) if names else min(self.columns, 10)
         columns = min(self.columns, self.num_samples // classes)
         tiles = images[: columns * classes].reshape(columns, classes, *images.shape[1:])
         note = f"{caption(self._bound[1])} · seed {self.seeds[0]}".removeprefix(" · ")
-        picture = tile_grid(
-            tiles.swapaxes(0, 1)[:rows], rows=names, title="Samples by class", note=note
-        )
-        return Picture("samples", picture, f"One row per class. {note}.")
+        return sample_grid(tiles.swapaxes(0, 1)[: len(names) or classes], names, note)
 
     def _neighbours(self, images: np.ndarray, got: Extracted, shown: int = 12) -> Picture:
         """The first samples over their three nearest training images, in feature space."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,14 @@ def caption(options: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
+def sample_grid(tiles: np.ndarray, names: Sequence[str], note: str) -> Picture:
+    """Picture "samples" of `tiles [R, C, H, W, channels]`, one row per class; `names` is empty
+    where samples have none."""
+    title = "Samples by class" if names else "Samples"
+    picture = tile_grid(tiles, rows=names, title=title, note=note)
+    return Picture("samples", picture, f"{'One row per class. ' if names else ''}{note}.")
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Draws `columns` samples of each class.
@@ -35,7 +43,7 @@ class Samples:
       pred: predict function `sample(variables, seed, index, label, **pred_kw)`.
       columns: samples of one class; column j of row k is sample j * rows + k, so more columns
         leave the first ones as they were.
-      max_rows: classes shown, from class 0.
+      max_rows: classes shown, from class 0; without classes, as many rows as columns at most.
     """
 
     context: EvalContext
@@ -60,11 +68,10 @@ class Samples:
         """One picture, "samples"."""
         sampler, options = self._bound
         names = self.context.names[: self.max_rows]
-        rows = len(names)
-        label = np.tile(np.arange(rows, dtype=np.int32), self.columns)
+        rows = len(names) if self.context.conditional else min(self.columns, self.max_rows)
+        label = np.tile(np.arange(rows, dtype=np.int32) % len(names), self.columns)
         sharding = self.context.batch_sharding
         images = draw(sampler, variables, self.seed, label, self.batch_size, sharding)
         tiles = images.reshape(self.columns, rows, *images.shape[1:]).swapaxes(0, 1)
         note = f"{caption(options)} · seed {self.seed}".removeprefix(" · ")
-        picture = tile_grid(tiles, rows=names, title="Samples by class", note=note)
-        yield Picture("samples", picture, f"One row per class. {note}.")
+        yield sample_grid(tiles, names if self.context.conditional else (), note)

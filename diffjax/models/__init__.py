@@ -13,6 +13,7 @@ from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
 from diffjax.models.mlp import MLP
 from diffjax.models.unet import UNet
+from diffjax.models.vae import build_vae
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,
@@ -20,6 +21,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "convnet": ConvNet,
     "clip": build_clip,
+    "vae": build_vae,
 }
 
 

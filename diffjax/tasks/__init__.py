@@ -13,15 +13,18 @@ from diffjax.diffusion.predictions import PREDICTIONS
 from diffjax.diffusion.schedules import SCHEDULES
 from diffjax.diffusion.timesteps import TIMES
 from diffjax.diffusion.weightings import WEIGHTINGS
+from diffjax.objectives.likelihoods import LIKELIHOODS
 from diffjax.tasks.base import Task
 from diffjax.tasks.classification import ClassificationTask
 from diffjax.tasks.clip import ClipTask
 from diffjax.tasks.diffusion import DiffusionTask
+from diffjax.tasks.vae import VaeTask
 
 TASKS: dict[str, type] = {
     "diffusion": DiffusionTask,
     "classification": ClassificationTask,
     "clip": ClipTask,
+    "vae": VaeTask,
 }
 # Sections inside a task's section, each a choice from a table of its own.
 PARTS: dict[str, dict] = {
@@ -29,6 +32,7 @@ PARTS: dict[str, dict] = {
     "prediction": PREDICTIONS,
     "weighting": WEIGHTINGS,
     "times": TIMES,
+    "likelihood": LIKELIHOODS,
 }
 
 
@@ -41,8 +45,8 @@ def make_task(
     """The task of a config's `task` section.
 
     Args:
-      section: `type` and its options; `schedule`, `prediction`, `weighting` and `times` are
-        sections themselves.
+      section: `type` and its options; `schedule`, `prediction`, `weighting`, `times` and
+        `likelihood` are sections themselves.
       network: the network that it trains.
       image_shape: of one example of the data.
       num_classes: of the data; the section may say otherwise (0: unconditional).

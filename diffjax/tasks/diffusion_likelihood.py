@@ -13,6 +13,7 @@ from diffjax.diffusion.grids import make_grid
 from diffjax.diffusion.levels import take
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.keys import per_row, stream, uniform
+from diffjax.objectives.likelihoods import snap
 from diffjax.tasks.base import Batch, Variables
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def bits_per_dim(
     diffusion, decoder. `steps`: None for the whole table."""
     steps = int(task.schedule.t_max + 1) if steps is None else steps
     grid = make_grid(task.schedule, steps, "linspace")
-    x = jnp.round((batch["image"] + 1) / 2 * (task.levels - 1)) / (task.levels - 1) * 2 - 1
+    x = snap(batch["image"], task.levels)
     keys = per_row(stream(jax.random.key(seed), "bits"), jnp.arange(len(x)))
     label = batch["label"] if task.num_classes else None
     clipped = make_recipe(clip=True).guidance

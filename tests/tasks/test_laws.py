@@ -31,6 +31,15 @@ def classification(**section):
     return make_task({"type": "classification", **section}, model, SHAPE, CLASSES)
 
 
+def vae(dropout=0.3, **section):
+    part = {"type": "mlp", "width": 16, "depth": 1, "dropout": dropout}
+    model = build_model(
+        "vae", image_shape=SHAPE, latent=3, encoder=part, decoder=part, scale="pixel"
+    )
+    likelihood = {"type": "logistic", "levels": 17}
+    return make_task({"type": "vae", "likelihood": likelihood, **section}, model, SHAPE, CLASSES)
+
+
 def batch() -> dict:
     random = np.random.default_rng(0)
     image = random.uniform(-1, 1, (B, *SHAPE)).astype(np.float32)
@@ -58,18 +67,27 @@ def losses(task, train, held, given, key, rows):
     return task.loss(*held, given, Rng(key, rows, B), train).loss
 
 
-@pytest.mark.parametrize("make", [diffusion, classification])
-def test_a_loss_per_example_that_a_part_of_the_batch_repeats(make):
+CALM = {
+    "diffusion": lambda: diffusion({"dropout": 0.0}),
+    "classification": classification,
+    "vae": lambda: vae(0.0),
+    "vae of five samples": lambda: vae(0.0, samples=5, importance_weighted=True),
+    "vae with free bits": lambda: vae(0.0, free_bits=0.2, free_over="example"),
+}
+
+
+@pytest.mark.parametrize("name", CALM)
+def test_a_loss_per_example_that_a_part_of_the_batch_repeats(name):
     """Without dropout, whose mask a whole microbatch shares."""
-    task = make() if make is classification else make({"dropout": 0.0})
+    task, train = CALM[name](), name != "classification"
     held, rows = variables(task), np.arange(B)
-    whole = loss(task, held, 1, rows, make is diffusion)
+    whole = loss(task, held, 1, rows, train)
     assert whole.shape == (B,) and whole.dtype == np.float32 and (whole > 0).all()
     for part in (rows[4:1:-1], rows[::-1]):
-        np.testing.assert_allclose(loss(task, held, 1, part, make is diffusion), whole[part], 1e-4)
+        np.testing.assert_allclose(loss(task, held, 1, part, train), whole[part], 1e-4)
 
 
-@pytest.mark.parametrize("make", [diffusion, classification])
+@pytest.mark.parametrize("make", [diffusion, classification, vae])
 def test_training_drops_units_and_evaluation_does_not(make):
     task = make()
     held, rows = variables(task), np.arange(B)

@@ -1,0 +1,147 @@
+"""What the latent of an autoencoder holds: active units, traversals, interpolations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.batches import map_batches, to_host
+from diffjax.evals.context import EvalContext
+from diffjax.evals.pictures import tile_grid
+from diffjax.evals.protocol import fingerprint, protocol
+from diffjax.objectives.elbo import kl_to_prior
+from diffjax.tasks.base import Variables
+
+# A unit is active where the posterior's mean varies more than this over images (Burda et al. 2016,
+# section 5.2).
+ACTIVE = 0.01
+
+
+def between(a: np.ndarray, b: np.ndarray, shares: np.ndarray, path: str) -> np.ndarray:
+    """Points from `a [N, D]` to `b [N, D]` at `shares [T]` of the way, `[N, T, D]`.
+
+    "linear", or "spherical": along the great circle, the length changing evenly (White 2016), so
+    that codes between two of a Gaussian's are as long as its codes are. Ends on
+    one line through 0 have no great circle between them; there the path is linear.
+    """
+    t = shares[None, :, None]
+    a, b = a[:, None], b[:, None]
+    straight = (1 - t) * a + t * b
+    if path == "linear":
+        return straight
+    length_a, length_b = (np.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
+    cosine = (a * b).sum(-1, keepdims=True) / np.maximum(length_a * length_b, 1e-12)
+    angle = np.arccos(np.clip(cosine, -1, 1))
+    sine = np.sin(angle)
+    flat = (sine < 1e-6) | (length_a * length_b < 1e-12)
+    safe = np.where(flat, 1.0, sine)
+    unit = (np.sin((1 - t) * angle) * a / np.maximum(length_a, 1e-12)
+            + np.sin(t * angle) * b / np.maximum(length_b, 1e-12)) / safe  # fmt: skip
+    return np.where(flat, straight, ((1 - t) * length_a + t * length_b) * unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Latents:
+    """Attributes:
+    posterior: predict function `(variables, image) -> (mean, log variance) [N, D]`.
+    decode: predict function `(variables, z [N, D]) -> image`.
+    rows: dimensions in the traversals, those of most KL first; and pairs in the interpolations.
+    columns: images in a row of either.
+    reach: traversals go from -reach to reach standard deviations of the prior.
+    around: the code that traversals start from: the prior's "mean", or the "image" of this split's
+      first example.
+    path: of interpolations: "linear" or "spherical".
+    """
+
+    context: EvalContext
+    posterior: str = "posterior"
+    decode: str = "decode"
+    split: str = "test"
+    rows: int = 10
+    columns: int = 9
+    reach: float = 3.0
+    around: Literal["mean", "image"] = "image"
+    path: Literal["linear", "spherical"] = "spherical"
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.columns < 2:
+            raise ValueError(f"rows {self.rows} must be >= 1, columns {self.columns} must be >= 2")
+        for name in (self.posterior, self.decode):
+            self.context.bind(name)
+        self.context.split(self.split)
+
+    @cached_property
+    def _stages(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        posterior, _ = self.context.bind(self.posterior)
+        decode, _ = self.context.bind(self.decode)
+
+        def encode(variables: Variables, image: Any) -> Any:
+            mean, log_var = posterior(variables, image)
+            return mean, kl_to_prior(mean, log_var)
+
+        return jax.jit(encode), jax.jit(lambda v, z: decode(v, z))
+
+    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+        """Scalar "active_units"; pictures "traversals" and "interpolations"."""
+        arrays = {"image": np.asarray(self.context.split(self.split)["image"])}
+        encode, _ = self._stages
+        mean, kl = map_batches(
+            lambda batch: encode(variables, batch["image"]),
+            arrays,
+            self.batch_size,
+            self.context.batch_sharding,
+        )
+        how = protocol(split=self.split, data=fingerprint(arrays), num_images=len(mean))
+        active = int((mean.var(axis=0) > ACTIVE).sum())
+        yield Scalar("active_units", float(active), None, how)
+        yield self._traversals(variables, mean, kl.mean(axis=0))
+        yield self._interpolations(variables, arrays, mean)
+
+    def _decoded(self, variables: Variables, z: np.ndarray) -> np.ndarray:
+        """`z [R, C, D]` to images `[R, C, H, W, channels]`."""
+        flat = self._stages[1](variables, z.reshape(-1, z.shape[-1]).astype(np.float32))
+        return to_host(flat).reshape(*z.shape[:2], *flat.shape[1:])
+
+    def _traversals(self, variables: Variables, mean: np.ndarray, kl: np.ndarray) -> Picture:
+        shown = np.argsort(-kl, kind="stable")[: self.rows]
+        steps = np.linspace(-self.reach, self.reach, self.columns)
+        start = np.zeros_like(mean[0]) if self.around == "mean" else mean[0]
+        z = np.tile(start, (len(shown), self.columns, 1))
+        for row, unit in enumerate(shown):
+            z[row, :, unit] = steps
+        where = "the prior's mean" if self.around == "mean" else f"an image of {self.split}"
+        note = f"one dimension at a time, the others those of {where}"
+        picture = tile_grid(
+            self._decoded(variables, z),
+            rows=[f"z{unit} · {kl[unit]:.2f} nats" for unit in shown],
+            columns=[f"{s:+.2g}" for s in steps],
+            title="Traversals",
+            note=note,
+        )
+        return Picture("traversals", picture, f"Rows by KL; {note}.")
+
+    def _interpolations(
+        self, variables: Variables, arrays: Mapping[str, np.ndarray], mean: np.ndarray
+    ) -> Picture:
+        pairs = min(self.rows, len(mean) // 2)
+        shares = np.linspace(0, 1, self.columns)
+        z = between(mean[:pairs], mean[pairs : 2 * pairs], shares, self.path)
+        image = arrays["image"]
+        tiles = np.concatenate(
+            [image[:pairs, None], self._decoded(variables, z), image[pairs : 2 * pairs, None]], 1
+        )
+        note = f"{self.path}, between the codes of two images of {self.split}"
+        picture = tile_grid(
+            tiles,
+            columns=["image", *(f"{100 * s:.0f} %" for s in shares), "image"],
+            title="Interpolations",
+            note=note,
+        )
+        return Picture("interpolations", picture, f"From the left image to the right: {note}.")
