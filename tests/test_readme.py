@@ -43,6 +43,8 @@ def small(command: str) -> list[str]:
         rest += [*SMALL]
         if "digits_dit" in command:
             rest += ["--config.model.width=16", "--config.evals.generation.num_samples=40"]
+        elif "configs/vae/" in command:
+            rest += ["--config.evals.generation.num_samples=40"]
         elif "folder.py" in command:
             rest += ["--config.model.channels=8", "--config.model.norm_groups=4"]
         elif "ddpm/digits.py" in command:
