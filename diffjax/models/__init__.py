@@ -8,10 +8,12 @@ from typing import Any
 from flax import linen as nn
 
 from diffjax.choices import LINEN, build
+from diffjax.models.autoencoder import Autoencoder
 from diffjax.models.clip import build_clip
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
 from diffjax.models.mlp import MLP
+from diffjax.models.text import TextTransformer
 from diffjax.models.unet import UNet
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -20,6 +22,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "convnet": ConvNet,
     "clip": build_clip,
+    "text": TextTransformer,
+    "autoencoder": Autoencoder,
 }
 
 
