@@ -67,7 +67,7 @@ def _sizes(weights: Weights, table: str, positions: str) -> dict[str, Any]:
 
 
 def openai_text(weights: Weights, text: str) -> dict[str, Any]:
-    """Sizes of the text tower of OpenAI's and open_clip's layouts, its keys beginning with `text`."""
+    """Sizes of the text tower of OpenAI's and open_clip's layouts; its keys begin with `text`."""
     return {
         **_transformer(weights, f"{text}transformer.resblocks", "mlp.c_fc"),
         **_sizes(weights, f"{text}token_embedding.weight", f"{text}positional_embedding"),
@@ -111,7 +111,9 @@ def _huggingface(weights: Weights) -> dict[str, Any]:
 
 def huggingface_text(weights: Weights) -> dict[str, Any]:
     """Sizes of the text tower of transformers' layout."""
-    table, positions = (f"text_model.embeddings.{x}_embedding.weight" for x in ("token", "position"))
+    table, positions = (
+        f"text_model.embeddings.{x}_embedding.weight" for x in ("token", "position")
+    )
     return {
         **_transformer(weights, "text_model.encoder.layers", "mlp.fc1"),
         **_sizes(weights, table, positions),

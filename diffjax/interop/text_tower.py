@@ -70,7 +70,7 @@ def save_text(folder: str | Path, part: Part, skip: int = 0) -> None:
     folder = Path(folder)
     section = {**part.section, "depth": part.section["depth"] - skip}
     shapes = text_shapes(section, whole=False)
-    dropped = tuple(f"block_{section['depth'] + i}/" for i in range(skip)) + ("project/",)
+    dropped = ("project/", *(f"block_{section['depth'] + i}/" for i in range(skip)))
     params = {k: v for k, v in flat_params(part).items() if not k.startswith(dropped)}
     config = {
         "architectures": ["CLIPTextModel"],

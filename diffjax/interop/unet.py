@@ -28,7 +28,12 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 # Names of a level's blocks, by whether they attend.
 _FORMS = ("{}Block2D", "CrossAttn{}Block2D")
 # (flip_sin_to_cos, freq_shift) -> time_embed.
-_WAVES = {(True, 0): "cos", (True, 1): "cos_endpoint", (False, 0): "sin", (False, 1): "sin_endpoint"}
+_WAVES = {
+    (True, 0): "cos",
+    (True, 1): "cos_endpoint",
+    (False, 0): "sin",
+    (False, 1): "sin_endpoint",
+}
 # Kept beside the section, and written back.
 FACTS = ("sample_size", "use_linear_projection", "upcast_attention")
 READ = (*FACTS, "in_channels", "out_channels", "flip_sin_to_cos", "freq_shift", "down_block_types",

@@ -6,7 +6,7 @@ import diffusers
 import torch
 import transformers
 
-VOCAB, CONTEXT, LATENT = 49408, 77, 8
+VOCAB, CONTEXT, LATENT = 600, 77, 8
 # Version -> what differs between the two: the heads, the projections, the tower's activation.
 VERSIONS = {
     "sd1": dict(attention_head_dim=2, use_linear_projection=False),
