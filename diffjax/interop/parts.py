@@ -121,8 +121,8 @@ def check_plain(
         if key.startswith("_") or key in read:
             continue
         allowed = plain.get(key, (None, False))
-        said = set(value) if isinstance(value, list) else {value}
-        if not said <= set(allowed):
+        said = value if isinstance(value, list) else [value]
+        if any(one not in allowed for one in said):
             raise ValueError(f"{file}: {key}={value!r} is not supported")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from diffjax.interop.autoencoder import load_autoencoder, save_autoencoder
 from diffjax.interop.files import read_json, write_json
+from diffjax.interop.hub import fetch_parts, locate
 from diffjax.interop.parts import Part
 from diffjax.interop.scheduler import CLASSES as SCHEDULERS
 from diffjax.interop.scheduler import Sampling, read_scheduler, write_scheduler
@@ -54,15 +55,16 @@ class StableDiffusion:
     tokenizer: Path | None = None
 
 
-def load_stable_diffusion(folder: str | Path) -> StableDiffusion:
-    """A folder of diffusers': model_index.json, unet, vae, text_encoder, tokenizer, scheduler.
+def load_stable_diffusion(name: str | Path) -> StableDiffusion:
+    """A folder of diffusers': model_index.json, unet, vae, text_encoder, tokenizer, scheduler; or
+    one by its name `owner/name` on the Hugging Face hub.
 
     A safety checker is not read.
 
     Raises:
       ValueError: one line: a part is missing or another class's, or any error of its own loader.
     """
-    folder = Path(folder)
+    folder = locate(name, _fetch, "stable-diffusion-v1-5/stable-diffusion-v1-5")
     index = folder / "model_index.json"
     if not index.is_file():
         raise ValueError(
@@ -117,6 +119,12 @@ def save_stable_diffusion(folder: str | Path, model: StableDiffusion) -> None:
     index["scheduler"] = ["diffusers", scheduler]
     index |= {name: [None, None] for name in _UNUSED}
     write_json(folder / "model_index.json", {**index, "requires_safety_checker": False})
+
+
+def _fetch(name: str) -> Path:
+    networks = {part: ("config.json",) for part in ("unet", "vae", "text_encoder")}
+    small = {"tokenizer": TOKENIZER_FILES, "scheduler": ("scheduler_config.json",)}
+    return fetch_parts(name, "model_index.json", {**networks, **small})
 
 
 def _check_index(file: Path, index: Mapping[str, Any]) -> None:

@@ -69,10 +69,11 @@ def load_original(
                 "a Stable Diffusion 2 does not say what it predicts: give prediction='v' (768 "
                 "pixels) or 'eps' (base, 512 pixels)"
             )
-        scale = weights.get("scale_factor")
+        # The shortest decimal that is the same in float32, as folders have it.
+        scale = float(str(np.float32(weights.get("scale_factor", 0.18215))))
         return StableDiffusion(
             unet=_unet(parts[UNET]),
-            vae=_autoencoder(parts[VAE], 0.18215 if scale is None else float(scale)),
+            vae=_autoencoder(parts[VAE], scale),
             text=_text_2(parts[TEXT_2]) if second else _text_1(parts[TEXT_1]),
             sampling=_sampling(prediction or "eps"),
             # A tower without its projection was cut for a folder, its last block with it.

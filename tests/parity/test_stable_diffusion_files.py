@@ -317,3 +317,21 @@ def test_a_recipe_that_diffusers_has_not_is_not_written(tmp_path):
     with pytest.raises(ValueError, match="no place"):
         write_scheduler(tmp_path, Sampling({"type": "linear"}, {"type": "eps"}, recipe))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cached_name_of_the_hub_is_read_offline(theirs, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    _, _, folder = theirs
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    at = tmp_path / "models--owner--name"
+    (at / "refs").mkdir(parents=True)
+    (at / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(folder, at / "snapshots" / ("0" * 40))
+    model = load_stable_diffusion("owner/name")
+    assert same(model, load_stable_diffusion(folder))
+    assert model.tokenizer is not None and (model.tokenizer / "tokenizer_config.json").is_file()
+    for name, said in (("owner/other", "offline"), ("stable-diffusion", "no such file")):
+        with pytest.raises(ValueError, match=said):
+            load_stable_diffusion(name)

@@ -156,8 +156,8 @@ def test_image_to_image(pair, name, noise, image, shared):
     a = pair.draw(image2image, model, variables, recipe, noise, image, strength=0.65)
     shared("img2img")
     text_to_image = pair.theirs
-    pair.theirs = diffusers.StableDiffusionImg2ImgPipeline(**text_to_image.components,
-                                                           requires_safety_checker=False)  # fmt: skip
+    kind = diffusers.StableDiffusionImg2ImgPipeline
+    pair.theirs = kind(**text_to_image.components, requires_safety_checker=False)
     pair.theirs.set_progress_bar_config(disable=True)
     b = pair.images(noise, image=torch_of(image) / 2 + 0.5, strength=0.65)
     pair.theirs = text_to_image
