@@ -71,10 +71,12 @@ class Quantiser(nn.Module):
     def __call__(self, z: Array, train: bool = False) -> Quantised:
         z = z.astype(jnp.float32)
         shape = (self.codes, z.shape[-1])
+        averages = None
         if self.decay is None:
             table = self.param("codes", _first_codes, shape)
         else:
-            table = self._averages(shape)[0].value
+            averages = self._averages(shape)
+            table = averages[0].value
         if self.normalise:
             z, table = _unit(z), _unit(table)
         index = nearest(z, table)
@@ -82,10 +84,10 @@ class Quantiser(nn.Module):
         axes = tuple(range(1, z.ndim))
         commitment = jnp.mean((z - jax.lax.stop_gradient(code)) ** 2, axes)
         codebook = jnp.mean((jax.lax.stop_gradient(z) - code) ** 2, axes)
-        if self.decay is not None:
+        if averages is not None:
             codebook = jnp.zeros_like(codebook)
             if train and not self.is_initializing():
-                self._follow(jax.lax.stop_gradient(z), index, shape)
+                self._follow(averages, jax.lax.stop_gradient(z), index)
         return Quantised(z + jax.lax.stop_gradient(code - z), index, commitment, codebook)
 
     def _averages(self, shape: tuple[int, int]) -> tuple[nn.Variable, nn.Variable]:
@@ -95,14 +97,14 @@ class Quantiser(nn.Module):
         table = self.variable(CODEBOOK, "codes", first)
         return table, self.variable(CODEBOOK, "counts", jnp.ones, shape[:1])
 
-    def _follow(self, z: Array, index: Array, shape: tuple[int, int]) -> None:
+    def _follow(self, averages: tuple[nn.Variable, nn.Variable], z: Array, index: Array) -> None:
         """One step of the averages. Written as a move of the codes, which leaves those that nobody
         chose exactly where they are: as a quotient of decayed sums they would end as 0 / 0."""
         assert self.decay is not None
-        table, counts = self._averages(shape)
-        index, z = index.reshape(-1), z.reshape(-1, shape[1])
-        chosen = jnp.zeros(shape[:1], jnp.float32).at[index].add(1.0)
-        total = jnp.zeros(shape, jnp.float32).at[index].add(z)
+        table, counts = averages
+        index, z = index.reshape(-1), z.reshape(-1, z.shape[-1])
+        chosen = jnp.zeros_like(counts.value).at[index].add(1.0)
+        total = jnp.zeros_like(table.value).at[index].add(z)
         new = 1.0 - self.decay
         counts.value = self.decay * counts.value + new * chosen
         move = new * (total - chosen[:, None] * table.value)

@@ -29,7 +29,7 @@ def unet(version, **changes):
     kwargs = dict(
         sample_size=LATENT,
         block_out_channels=(16, 32, 32),
-        layers_per_block=2,
+        layers_per_block=1,
         norm_num_groups=8,
         cross_attention_dim=24,
         down_block_types=(cross.format("Down"), cross.format("Down"), "DownBlock2D"),
@@ -45,7 +45,7 @@ def autoencoder(**changes):
         block_out_channels=(16, 32, 32, 32),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
+        layers_per_block=1,
         norm_num_groups=8,
         sample_size=64,
     )

@@ -33,7 +33,7 @@ def quantised():
 
 
 CASES = {
-    "f8": autoencoder,
+    "f8": lambda: autoencoder(layers_per_block=2),
     "f4": lambda: autoencoder(
         block_out_channels=(16, 32, 64),
         down_block_types=("DownEncoderBlock2D",) * 3,

@@ -19,7 +19,7 @@ from tests.parity.stable_diffusion import LATENT, unet  # noqa: E402
 pytestmark = pytest.mark.parity
 
 CASES = {
-    "sd1": ("sd1", {}),
+    "sd1": ("sd1", dict(layers_per_block=2)),
     "sd2": ("sd2", {}),
     "sd2, 64 per head as in SD 1": ("sd2", dict(attention_head_dim=4, sample_size=16)),
     "inpainting": ("sd1", dict(in_channels=9)),
@@ -32,7 +32,6 @@ CASES = {
             freq_shift=1,
             flip_sin_to_cos=False,
             downsample_padding=0,
-            layers_per_block=1,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         ),
@@ -100,7 +99,7 @@ def test_a_folder_goes_both_ways(pair, tmp_path):
         (dict(addition_embed_type="text_time"), "addition_embed_type='text_time'"),
         (dict(down_block_types=["AttnDownBlock2D"] * 3), "AttnDownBlock2D"),
         (dict(attention_head_dim=[2, 2, 4]), "attention_head_dim"),
-        (dict(layers_per_block=1), "unexpected"),
+        (dict(layers_per_block=2), "missing"),
         (dict(out_channels=5), "shapes differ"),
         (dict(block_out_channels=[16, 24, 32]), "no multiples"),
         (dict(a_thing_of_tomorrow=3), "a_thing_of_tomorrow=3"),
