@@ -104,7 +104,7 @@ def save_original(file: str | Path, model: StableDiffusion) -> None:
     shapes = autoencoder_shapes(section)
     table = autoencoder_table(len(section["channel_mult"]), section["blocks"], shapes)
     state |= _under(VAE, emptied(autoencoder_params(model.vae), shapes, table))
-    state["scale_factor"] = np.float32(section.get("scale", 0.18215))
+    state["scale_factor"] = np.asarray(section.get("scale", 0.18215), np.float32)
 
     section, params = model.text.section, flat_params(model.text)
     shapes = text_shapes(section, "project/kernel" in params)
@@ -112,13 +112,13 @@ def save_original(file: str | Path, model: StableDiffusion) -> None:
         rows = text_table(openai_text, shapes, "")
         state |= _under(TEXT_2, emptied(params, shapes, rows))
         if "logit_scale" in model.text.facts:
-            state[f"{TEXT_2}logit_scale"] = np.float32(model.text.facts["logit_scale"])
+            state[f"{TEXT_2}logit_scale"] = np.asarray(model.text.facts["logit_scale"], np.float32)
     else:
         params = {k: v for k, v in params.items() if not k.startswith("project/")}
         shapes = text_shapes(section, False)
         rows = text_table(huggingface_text, shapes)
         state |= _under(TEXT_1, emptied(params, shapes, rows))
-    write_tensors(file, {key: np.asarray(value) for key, value in state.items()})
+    write_tensors(file, state)
 
 
 def _under(prefix: str, state: Weights) -> dict[str, np.ndarray]:
