@@ -82,6 +82,34 @@ def _dit(width, depth, heads, patch):
 
 _DIT_SIZES = {"s": (384, 12, 6), "b": (768, 12, 12), "l": (1024, 24, 16), "xl": (1152, 28, 16)}
 
+
+def _stable_diffusion(**changes):
+    """Rombach et al. 2022, appendix E.2, Stable Diffusion's size: latents of four channels."""
+    section = dict(
+        type="unet",
+        channels=320,
+        out_channels=4,
+        channel_mult=(1, 2, 4, 4),
+        blocks=2,
+        attention_levels=(0, 1, 2),
+        transformer_depth=1,
+        cross_attention=True,
+        norm_eps=1e-5,
+        time_embed="cos",
+        init_style="adm",
+        down_padding="both",
+    )
+    return section | changes
+
+
+def _codec(mult, latent_channels, **changes):
+    """Rombach et al. 2022, Table 8: the KL-regularised autoencoders."""
+    section = dict(
+        type="autoencoder", channels=128, channel_mult=mult, latent_channels=latent_channels
+    )
+    return section | changes
+
+
 NETWORKS = {
     "ddpm_cifar10": _ddpm((1, 2, 2, 2), dropout=0.1),
     "ddpm_256": _ddpm((1, 1, 2, 2, 4, 4)),
@@ -112,6 +140,12 @@ NETWORKS = {
         time_embed="fourier",
         noise_channels=256,
     ),
+    # Tokens are 768 wide in version 1 (CLIP ViT-L), 1024 in version 2 (OpenCLIP ViT-H).
+    "stable_diffusion_1": _stable_diffusion(num_heads=8),
+    "stable_diffusion_2": _stable_diffusion(head_channels=64),
+    "autoencoder_f4": _codec((1, 2, 4), 3),
+    "autoencoder_f8": _codec((1, 2, 4, 4), 4),
+    "autoencoder_f16": _codec((1, 1, 2, 2, 4), 16, attention_levels=(4,)),
 } | {
     f"dit_{size}_{patch}": _dit(*dims, patch)
     for size, dims in _DIT_SIZES.items()

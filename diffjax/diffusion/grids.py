@@ -60,11 +60,18 @@ def _quadratic(schedule: Schedule, n: int) -> np.ndarray:
     return np.linspace(schedule.t_min**0.5, schedule.t_max**0.5, n)[::-1] ** 2
 
 
+def _open(points: Callable[[Schedule, int], np.ndarray]) -> Callable[[Schedule, int], np.ndarray]:
+    """The first n of n + 1 points: the clean end stands for the last (DPM-Solver's code)."""
+    return lambda schedule, n: points(schedule, n + 1)[:-1]
+
+
 SPACINGS: dict[str, Callable[[Schedule, int], np.ndarray]] = {
     "leading": _leading,
     "trailing": _trailing,
     "linspace": _linspace,
     "quadratic": _quadratic,
+    "leading_open": _open(_leading),
+    "linspace_open": _open(_linspace),
 }
 
 
@@ -139,7 +146,8 @@ def make_grid(
     Args:
       schedule: the noise schedule.
       steps: number of levels visited.
-      spacing: leading, trailing, linspace, quadratic, karras or log_snr.
+      spacing: leading, trailing, linspace, quadratic, leading_open, linspace_open, karras or
+        log_snr.
       offset: added to a table's integer times (Stable Diffusion's steps_offset = 1).
       final: where the last step lands: "clean" (alpha = 1, sigma = 0), or "first", the
         schedule's least level (set_alpha_to_one = False of Stable Diffusion).

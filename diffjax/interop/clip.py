@@ -23,7 +23,7 @@ from diffjax.interop.clip_configs import (
 from diffjax.interop.clip_shapes import infer_section
 from diffjax.interop.clip_tables import IGNORED, clip_table, tell_layout
 from diffjax.interop.files import read_tensors, weights_file, write_tensors
-from diffjax.interop.hub import fetch
+from diffjax.interop.hub import fetch, locate
 from diffjax.interop.tables import to_ours, to_theirs
 from diffjax.models import build_model
 
@@ -56,7 +56,8 @@ def load_clip(name: str | Path, activation: str | None = None) -> tuple[dict[str
       ValueError: one line: no such file or model, a damaged file, a foreign layout, tensors
         missing or unexpected, or shapes that do not fit.
     """
-    file = weights_file(_locate(name))
+    configs = (*HUGGINGFACE, OPEN_CLIP)
+    file = weights_file(locate(name, lambda n: fetch(n, configs), "openai/clip-vit-base-patch32"))
     weights = {k: v for k, v in read_tensors(file).items() if not IGNORED.search(k)}
     try:
         layout = tell_layout(weights)
@@ -102,17 +103,6 @@ def save_clip(
     else:
         write_open_clip(folder, model, custom=layout == "open_clip_custom")
     write_tensors(folder / name, state)
-
-
-def _locate(name: str | Path) -> Path:
-    if Path(name).exists():
-        return Path(name)
-    if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return fetch(name, (*HUGGINGFACE, OPEN_CLIP))
-    raise ValueError(
-        f"{name}: no such file or folder, and no name on the hub (owner/name, such as "
-        "openai/clip-vit-base-patch32)"
-    )
 
 
 def _add_config(section: dict[str, Any], file: Path, layout: str, activation: str | None) -> None:

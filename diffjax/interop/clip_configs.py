@@ -48,16 +48,23 @@ def read_huggingface(folder: Path) -> dict[str, Any]:
     for name, key in (("image", "vision_config"), ("text", "text_config")):
         # Older files say some of it in `..._dict`, which then counts.
         section = {**(config.get(key) or {}), **(config.get(f"{key}_dict") or {})}
-        found[name] = {
-            "heads": section.get("num_attention_heads", 12 if name == "image" else 8),
-            "eps": section.get("layer_norm_eps", 1e-5),
-            "activation": _activation(section.get("hidden_act", "quick_gelu"), file),
-        }
-        if name == "text":
-            found[name] |= _pooling(section.get("eos_token_id", 49407), file)
+        found[name] = tower_says(section, file, "vision" if name == "image" else "text")
     if (folder / HUGGINGFACE[1]).is_file():
         pixels = read_json(folder / HUGGINGFACE[1])
         found |= _pixels(pixels.get("image_mean"), pixels.get("image_std"))
+    return found
+
+
+def tower_says(section: Mapping[str, Any], file: Path, kind: str) -> dict[str, Any]:
+    """What a tower's section of transformers' config says that its shapes do not; `kind` is "text"
+    or "vision"."""
+    found = {
+        "heads": section.get("num_attention_heads", 12 if kind == "vision" else 8),
+        "eps": section.get("layer_norm_eps", 1e-5),
+        "activation": _activation(section.get("hidden_act", "quick_gelu"), file),
+    }
+    if kind == "text":
+        found |= _pooling(section.get("eos_token_id", 49407), file)
     return found
 
 
@@ -87,16 +94,8 @@ def write_huggingface(folder: Path, model: Any) -> None:
       ValueError: the network has what transformers' has not.
     """
     image, text, size = model.image, model.text, model.image.image_size
-    if text.pool == "first_eos" and text.eos == ARGMAX_EOS:
-        raise ValueError(f"transformers takes eos={ARGMAX_EOS} for the largest token: use another")
     vision = _huggingface_tower(image) | {"image_size": size, "patch_size": image.patch}
-    language = _huggingface_tower(text) | {
-        "vocab_size": text.vocab,
-        "max_position_embeddings": text.context,
-        # CLIP's vocabulary ends with its start and end tokens.
-        "bos_token_id": text.vocab - 2,
-        "eos_token_id": ARGMAX_EOS if text.pool == "argmax" else text.eos,
-    }
+    language = huggingface_text(text)
     config = {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -121,6 +120,23 @@ def write_huggingface(folder: Path, model: Any) -> None:
     }
     for name, content in zip(HUGGINGFACE, (config, pixels), strict=True):
         write_json(folder / name, content)
+
+
+def huggingface_text(text: Any) -> dict[str, Any]:
+    """The section of a `TextTransformer` in transformers' config.
+
+    Raises:
+      ValueError: it reads the end of a text where transformers' cannot.
+    """
+    if text.pool == "first_eos" and text.eos == ARGMAX_EOS:
+        raise ValueError(f"transformers takes eos={ARGMAX_EOS} for the largest token: use another")
+    return _huggingface_tower(text) | {
+        "vocab_size": text.vocab,
+        "max_position_embeddings": text.context,
+        # CLIP's vocabulary ends with its start and end tokens.
+        "bos_token_id": text.vocab - 2,
+        "eos_token_id": ARGMAX_EOS if text.pool == "argmax" else text.eos,
+    }
 
 
 def _heads(tower: Any) -> int:

@@ -24,7 +24,7 @@ def infer_section(weights: Weights, layout: str) -> dict[str, Any]:
         text = "text." if layout == "open_clip_custom" else ""
         found = {
             "image": _openai_vit(weights) if "visual.proj" in weights else _openai_resnet(weights),
-            "text": _openai_text(weights, text),
+            "text": openai_text(weights, text),
             "embed": _shape(weights, f"{text}text_projection", 2)[1],
         }
     if "logit_bias" in weights:
@@ -66,7 +66,8 @@ def _sizes(weights: Weights, table: str, positions: str) -> dict[str, Any]:
     }
 
 
-def _openai_text(weights: Weights, text: str) -> dict[str, Any]:
+def openai_text(weights: Weights, text: str) -> dict[str, Any]:
+    """Sizes of the text tower of OpenAI's and open_clip's layouts; its keys begin with `text`."""
     return {
         **_transformer(weights, f"{text}transformer.resblocks", "mlp.c_fc"),
         **_sizes(weights, f"{text}token_embedding.weight", f"{text}positional_embedding"),
@@ -94,7 +95,7 @@ def _openai_resnet(weights: Weights) -> dict[str, Any]:
 
 
 def _huggingface(weights: Weights) -> dict[str, Any]:
-    text, image = "text_model.embeddings", "vision_model.embeddings"
+    image = "vision_model.embeddings"
     return {
         "image": {
             "type": "vit",
@@ -103,11 +104,17 @@ def _huggingface(weights: Weights) -> dict[str, Any]:
                 weights, f"{image}.patch_embedding.weight", f"{image}.position_embedding.weight"
             ),
         },
-        "text": {
-            **_transformer(weights, "text_model.encoder.layers", "mlp.fc1"),
-            **_sizes(
-                weights, f"{text}.token_embedding.weight", f"{text}.position_embedding.weight"
-            ),
-        },
+        "text": huggingface_text(weights),
         "embed": _shape(weights, "text_projection.weight", 2)[0],
+    }
+
+
+def huggingface_text(weights: Weights) -> dict[str, Any]:
+    """Sizes of the text tower of transformers' layout."""
+    table, positions = (
+        f"text_model.embeddings.{x}_embedding.weight" for x in ("token", "position")
+    )
+    return {
+        **_transformer(weights, "text_model.encoder.layers", "mlp.fc1"),
+        **_sizes(weights, table, positions),
     }

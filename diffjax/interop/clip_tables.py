@@ -46,11 +46,11 @@ def clip_table(layout: str, ours: Iterable[str]) -> list[Row]:
             raise ValueError(
                 "layout 'huggingface' has no ResNet and no logit bias; use 'open_clip'"
             )
-        rows = [*_huggingface_text(ours), *_huggingface_image(ours)]
+        rows = [*huggingface_text(ours), *_huggingface_image(ours)]
     elif layout in ("openai", "open_clip_custom"):
         vit = "params/image/patch_in/kernel" in ours
         text = "text." if layout == "open_clip_custom" else ""
-        rows = [*_openai_text(text, ours), *(_openai_vit(ours) if vit else _openai_resnet(ours))]
+        rows = [*openai_text(text, ours), *(_openai_vit(ours) if vit else _openai_resnet(ours))]
     else:
         raise unknown("layout", layout, ("openai", "open_clip_custom", "huggingface"))
     for name in ("logit_scale", "logit_bias"):
@@ -64,14 +64,17 @@ def _blocks(tower: str, ours: set[str]) -> list[str]:
     return sorted(found, key=lambda name: int(name.removeprefix("block_")))
 
 
-def _openai_text(theirs: str, ours: set[str]) -> Iterator[Row]:
+def openai_text(theirs: str, ours: set[str]) -> Iterator[Row]:
+    """The text tower of OpenAI's and open_clip's layouts, under `params/text/` in `ours`; theirs
+    begin with `theirs`."""
     a = "params/text"
     yield Row(f"{a}/table", (f"{theirs}token_embedding.weight",), "table")
     yield Row(f"{a}/positions", (f"{theirs}positional_embedding",), "table")
     yield from _openai_blocks("text", f"{theirs}transformer", ours)
     yield from norm(f"{a}/norm_out", f"{theirs}ln_final")
-    # The projections are (in, out) already: x @ projection.
-    yield Row(f"{a}/project/kernel", (f"{theirs}text_projection",), "table")
+    if f"{a}/project/kernel" in ours:
+        # The projections are (in, out) already: x @ projection.
+        yield Row(f"{a}/project/kernel", (f"{theirs}text_projection",), "table")
 
 
 def _openai_vit(ours: set[str]) -> Iterator[Row]:
@@ -120,13 +123,15 @@ def _conv_norm(ours: str, conv: str, bn: str) -> Iterator[Row]:
     yield Row(f"batch_stats/image/{ours}/norm/var", (f"{bn}.running_var",), "vector")
 
 
-def _huggingface_text(ours: set[str]) -> Iterator[Row]:
+def huggingface_text(ours: set[str]) -> Iterator[Row]:
+    """The text tower of transformers' layout, under `params/text/` in `ours`."""
     a, b = "params/text", "text_model.embeddings"
     yield Row(f"{a}/table", (f"{b}.token_embedding.weight",), "table")
     yield Row(f"{a}/positions", (f"{b}.position_embedding.weight",), "table")
     yield from _huggingface_blocks("text", "text_model", ours)
     yield from norm(f"{a}/norm_out", "text_model.final_layer_norm")
-    yield Row(f"{a}/project/kernel", ("text_projection.weight",), "dense")
+    if f"{a}/project/kernel" in ours:
+        yield Row(f"{a}/project/kernel", ("text_projection.weight",), "dense")
 
 
 def _huggingface_image(ours: set[str]) -> Iterator[Row]:

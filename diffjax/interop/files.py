@@ -15,7 +15,9 @@ from diffjax.interop.torch_archive import read_archive
 
 # In the order in which a folder that holds several is read.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors",
-           "pytorch_model.bin", "open_clip_pytorch_model.bin")  # fmt: skip
+           "diffusion_pytorch_model.safetensors",
+           "diffusion_pytorch_model.safetensors.index.json", "pytorch_model.bin",
+           "open_clip_pytorch_model.bin", "diffusion_pytorch_model.bin")  # fmt: skip
 
 
 def weights_file(path: Path) -> Path:

@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from diffjax.interop.files import WEIGHTS, read_json
+
+
+def locate(name: str | Path, download: Callable[[str], Path], example: str) -> Path:
+    """`name` where it is a file or a folder; otherwise what `download` makes of `owner/name`.
+
+    Raises:
+      ValueError: it is neither; `example` shows what a name on the hub looks like.
+    """
+    if Path(name).exists():
+        return Path(name)
+    if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return download(name)
+    raise ValueError(
+        f"{name}: no such file or folder, and no name on the hub (owner/name, such as {example})"
+    )
+
+
+def fetch_parts(name: str, index: str, parts: Mapping[str, Sequence[str]]) -> Path:
+    """The folder, in the hub's cache, of a model `owner/name` of several parts.
+
+    The file `index` is downloaded, of each part the small files named, and its weights where a
+    `config.json` is among them.
+
+    Raises:
+      ValueError: as `fetch`.
+    """
+    found = _download(name, index)
+    if found is None:
+        raise ValueError(f"the hub's {name!r} holds no {index}, or is offline and not in its cache")
+    for part, configs in parts.items():
+        fetched = [_download(name, f"{part}/{config}") for config in configs]
+        if "config.json" in configs and any(fetched):
+            _fetch_weights(name, f"{part}/")
+    return found.parent
 
 
 def fetch(name: str, configs: Sequence[str]) -> Path:
@@ -17,16 +51,22 @@ def fetch(name: str, configs: Sequence[str]) -> Path:
     Raises:
       ValueError: no such model, nothing that can be read in it, or no network.
     """
+    weights = _fetch_weights(name, "")
+    for config in configs:
+        _download(name, config)
+    return weights.parent
+
+
+def _fetch_weights(name: str, under: str) -> Path:
+    """The first of `WEIGHTS` that the model has `under` a folder, with its parts."""
     for file in WEIGHTS:
-        weights = _download(name, file)
+        weights = _download(name, f"{under}{file}")
         if weights is None:
             continue
         if file.endswith(".index.json"):
             for part in set(read_json(weights).get("weight_map", {}).values()):
-                _download(name, part)
-        for config in configs:
-            _download(name, config)
-        return weights.parent
+                _download(name, f"{under}{part}")
+        return weights
     raise ValueError(
         f"the hub's {name!r} holds none of {', '.join(WEIGHTS)}, or is offline and not in its "
         "cache: download it where there is a network, and give the folder"

@@ -116,7 +116,13 @@ def _first(value: Any, *_: Any) -> Any:
     return value
 
 
-# What a name that is called stands for. TorchScript tags its lists, so as to restore their type.
+def _nothing(*_: Any) -> Any:
+    """An object that holds nothing, whatever state a pickle gives it."""
+    return type("Nothing", (), {"__setstate__": lambda self, state: None})()
+
+
+# What a name that is called stands for. TorchScript tags its lists, so as to restore their type;
+# PyTorch Lightning's checkpoints hold callbacks and their scores beside the weights.
 NAMES: dict[str, Callable[[_Reader], Callable[..., Any]]] = {
     "torch._utils._rebuild_tensor_v2": lambda reader: reader.tensor,
     "torch._utils._rebuild_parameter": lambda reader: _first,
@@ -127,6 +133,16 @@ NAMES: dict[str, Callable[[_Reader], Callable[..., Any]]] = {
     "torch.jit._pickle.build_doublelist": lambda reader: list,
     "torch.jit._pickle.build_boollist": lambda reader: list,
     "torch.jit._pickle.build_tensorlist": lambda reader: list,
+    **dict.fromkeys(
+        (
+            "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+            "numpy.core.multiarray.scalar",
+            "numpy._core.multiarray.scalar",
+            "numpy.dtype",
+            "_codecs.encode",
+        ),
+        lambda reader: _nothing,
+    ),
 }
 
 

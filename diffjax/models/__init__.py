@@ -8,10 +8,12 @@ from typing import Any
 from flax import linen as nn
 
 from diffjax.choices import LINEN, build
+from diffjax.models.autoencoder import Autoencoder
 from diffjax.models.clip import build_clip
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
 from diffjax.models.mlp import MLP
+from diffjax.models.text import TextTransformer
 from diffjax.models.unet import UNet
 from diffjax.models.vae import build_vae
 
@@ -22,6 +24,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "convnet": ConvNet,
     "clip": build_clip,
     "vae": build_vae,
+    "text": TextTransformer,
+    "autoencoder": Autoencoder,
 }
 
 

@@ -1,4 +1,4 @@
-"""The U-Net of diffusion in pixel space: DDPM, iDDPM, ADM, DDPM++ and NCSN++ by choice.
+"""The U-Net of diffusion: DDPM, iDDPM, ADM, DDPM++, NCSN++ and Stable Diffusion by choice.
 
 One module; `configs/networks.py` holds the choices that make it each paper's network.
 """
@@ -12,7 +12,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from diffjax.choices import pick
-from diffjax.nn.attention import SpatialAttention, SpatialCrossAttention, count_heads
+from diffjax.nn.attention import count_heads
+from diffjax.nn.blocks import Block
 from diffjax.nn.convolution import Conv
 from diffjax.nn.cpu import fence
 from diffjax.nn.embeddings import (
@@ -28,39 +29,10 @@ from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import GroupNorm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.resampling import BOX, downsample, upsample
-from diffjax.nn.resnet import BlockStyle, ResBlock
+from diffjax.nn.resnet import BlockStyle
 
 # (before, after) zeros around the stride-2 convolution: TensorFlow's SAME, and torch's padding=1.
 DOWN_PADDINGS = {"end": (0, 1), "both": (1, 1)}
-
-
-class Block(nn.Module):
-    """A residual block, then self-attention (`heads` > 0), then cross-attention (`cross`)."""
-
-    features: int
-    style: BlockStyle
-    heads: int = 0
-    cross: bool = False
-    resample: str | None = None
-
-    @nn.compact
-    def __call__(
-        self,
-        x: Array,
-        embedding: Array,
-        tokens: Array | None,
-        token_mask: Array | None,
-        train: bool,
-    ) -> Array:
-        s = self.style
-        x = constrain_batch(x)
-        h = ResBlock(self.features, s, self.resample, name="resnet")(x, embedding, train)
-        shared = (s.groups, s.eps, s.init, s.min_channels, s.skip_scale, s.dtype)
-        if self.heads:
-            h = SpatialAttention(self.heads, *shared, name="attention")(h)
-        if self.cross and self.heads and tokens is not None:
-            h = SpatialCrossAttention(self.heads, *shared, name="cross")(h, tokens, token_mask)
-        return constrain_batch(h)
 
 
 class UNet(nn.Module):
@@ -71,6 +43,9 @@ class UNet(nn.Module):
       out_channels: those of the image, or twice as many where the variance is learned.
       blocks: residual blocks per level on the way down; one more on the way up.
       attention_resolutions: heights of the feature maps that attend, e.g. (16,).
+      attention_levels: the levels that attend, whatever the height of the image (Stable
+        Diffusion: (0, 1, 2)); instead of attention_resolutions.
+      transformer_depth: transformer blocks in each place of attention; 0 for plain layers.
       num_heads, head_channels: heads by number, or (where given) by their width.
       decoder_attention: "all" blocks of an attending level, or its "last" (DDPM++, NCSN++).
       resample: "conv" (DDPM: strided convolution; repetition and convolution) or "resblock".
@@ -86,7 +61,8 @@ class UNet(nn.Module):
       label_to: "embedding" (ADM: a table added to what blocks are told) or "noise" (DDPM++: a
         dense layer over scaled one-hot classes, added to the time features).
       augment_dim: width of the vector `extra [B, n]` added to the time features (EDM: 9).
-      cross_attention: attending blocks also attend to `tokens`.
+      cross_attention: attending blocks also attend to `tokens [B, S, E]`, which transformer
+        blocks must be given.
       init_style: a key of `INITS`.
       dtype: of the arithmetic; parameters, statistics and the output are float32.
       remat: recompute blocks in the backward pass to save memory.
@@ -97,6 +73,8 @@ class UNet(nn.Module):
     channel_mult: tuple[int, ...] = (1, 2, 2, 2)
     blocks: int = 2
     attention_resolutions: tuple[int, ...] = (16,)
+    attention_levels: tuple[int, ...] | None = None
+    transformer_depth: int = 0
     num_heads: int = 1
     head_channels: int | None = None
     mid_attention: bool = True
@@ -140,7 +118,7 @@ class UNet(nn.Module):
     ) -> Array:
         """The network's raw output; `noise_input [B]` is what the time embedding sees."""
         family, style = self._choices()
-        self._check(x)
+        self._check(x, tokens)
         embedding = self._embedding(family, noise_input, label, extra, x.shape[0])
         told = (embedding, tokens, token_mask, train)
         x = constrain_batch(x.astype(self.dtype))
@@ -170,17 +148,25 @@ class UNet(nn.Module):
             skip_scale=self.skip_scale,
             taps=tuple(self.resample_taps),
             project_resampled=self.project_resampled,
+            transformer_depth=self.transformer_depth,
             dtype=self.dtype,
         )
         return family, style
 
-    def _check(self, x: Array) -> None:
+    def _attends(self, level: int, h: Array) -> bool:
+        if self.attention_levels is not None:
+            return level in self.attention_levels
+        return h.shape[1] in self.attention_resolutions
+
+    def _check(self, x: Array, tokens: Array | None) -> None:
         step = 2 ** (len(self.channel_mult) - 1)
         if x.ndim != 4 or x.shape[1] % step or x.shape[2] % step:
             raise ValueError(
                 f"UNet of {len(self.channel_mult)} levels got x of shape {x.shape}; it needs "
                 f"[B, H, W, C] with H and W divisible by {step} (or a shorter channel_mult)"
             )
+        if self.cross_attention and self.transformer_depth and tokens is None:
+            raise ValueError("UNet of cross_attention in transformer blocks needs tokens [B, S, E]")
 
     def _embedding(
         self, family: Init, noise_input: Array, label: Array | None, extra: Array | None, batch: int
@@ -239,7 +225,7 @@ class UNet(nn.Module):
                     pyramid = h
                 skips.append(h)
             for i in range(self.blocks):
-                attention = h.shape[1] in self.attention_resolutions
+                attention = self._attends(level, h)
                 name = f"down_{level}_{i}"
                 h = self._block(style, h, self.channels * mult, name, attention)(h, *told)
                 skips.append(h)
@@ -252,7 +238,7 @@ class UNet(nn.Module):
             if level < len(self.channel_mult) - 1:
                 h = self._up(h, level, style, told)
             for i in range(self.blocks + 1):
-                attention = h.shape[1] in self.attention_resolutions
+                attention = self._attends(level, h)
                 if self.decoder_attention == "last":
                     attention = attention and i == self.blocks
                 h = fence(jnp.concatenate([h, skips.pop()], axis=-1))

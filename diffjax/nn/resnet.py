@@ -30,6 +30,7 @@ class BlockStyle:
         (DDPM).
       skip_scale: what each residual sum is multiplied by (1, or 1/sqrt(2) in DDPM++).
       taps: filter of resampling blocks.
+      transformer_depth: transformer blocks in each place of attention; 0 for plain layers.
       project_resampled: resampling blocks have a 1x1 convolution on the skip even where the
         channels stay (DDPM++, NCSN++).
       dtype: of the arithmetic.
@@ -44,6 +45,7 @@ class BlockStyle:
     skip_scale: float = 1.0
     taps: tuple[int, ...] = BOX
     project_resampled: bool = False
+    transformer_depth: int = 0
     dtype: DTypeLike = "float32"
 
 
@@ -51,7 +53,8 @@ class ResBlock(nn.Module):
     """`x [B, H, W, C], embedding [B, E] -> [B, H', W', features]`.
 
     norm, SiLU, (resample), conv, embedding, norm, SiLU, dropout, conv; plus the skip. `resample`
-    is "up", "down" or None. The embedding arrives before its SiLU.
+    is "up", "down" or None. The embedding arrives before its SiLU; None, in autoencoders, is not
+    told.
     """
 
     features: int
@@ -59,7 +62,7 @@ class ResBlock(nn.Module):
     resample: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array, embedding: Array, train: bool) -> Array:
+    def __call__(self, x: Array, embedding: Array | None, train: bool) -> Array:
         s = self.style
         kinds = {"kernel_init": s.init.kernel, "bias_init": s.init.bias, "dtype": s.dtype}
         norm = (s.groups, s.eps, s.min_channels, True)
@@ -67,14 +70,17 @@ class ResBlock(nn.Module):
         h, skip = self._resample(h), self._resample(x)
         h = Conv(self.features, name="conv1", **kinds)(h)
 
-        wide = self.features * (2 if s.scale_shift else 1)
-        e = Dense(wide, name="embed", **kinds)(jax.nn.silu(embedding))
         norm2 = GroupNorm(*norm, name="norm2")
-        if s.scale_shift:
-            scale, shift = jnp.split(e, 2, axis=-1)
-            h = norm2(h, scale, shift)
+        if embedding is None:
+            h = norm2(h)
         else:
-            h = norm2(h + e[:, None, None, :])
+            wide = self.features * (2 if s.scale_shift else 1)
+            e = Dense(wide, name="embed", **kinds)(jax.nn.silu(embedding))
+            if s.scale_shift:
+                scale, shift = jnp.split(e, 2, axis=-1)
+                h = norm2(h, scale, shift)
+            else:
+                h = norm2(h + e[:, None, None, :])
         h = nn.Dropout(s.dropout, deterministic=not train)(h)
         h = Conv(self.features, kernel_init=s.init.final, dtype=s.dtype, name="conv2")(h)
 

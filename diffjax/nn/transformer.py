@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from diffjax.choices import unknown
 from diffjax.nn.activations import ACTIVATIONS
 from diffjax.nn.attention import attend, split_heads
-from diffjax.nn.initialisers import BlockInit, xavier, zeros
+from diffjax.nn.initialisers import BlockInit, zeros
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import LayerNorm, layer_norm
 from diffjax.nn.partition import constrain_batch
@@ -50,37 +50,44 @@ class SelfAttention(nn.Module):
 
     heads: int
     causal: bool = False
+    qkv_bias: bool = True
     init_family: BlockInit = BlockInit()
     dtype: DTypeLike = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         width, init = x.shape[-1], self.init_family
-        qkv = Dense(3 * width, kernel_init=init.qkv, dtype=self.dtype, name="qkv")(x)
+        qkv = Dense(3 * width, self.qkv_bias, init.qkv, dtype=self.dtype, name="qkv")(x)
         q, k, v = (split_heads(z, self.heads) for z in jnp.split(qkv, 3, axis=-1))
         y = attend(q, k, v, causal=self.causal).reshape(x.shape)
         return Dense(width, kernel_init=init.proj, dtype=self.dtype, name="proj")(y)
 
 
 class CrossAttention(nn.Module):
-    """`x [B, L, D]` attends to `tokens [B, S, E]`; the closing layer starts at zero.
+    """`x [B, L, D]` attends to `tokens [B, S, E]`; by default the closing layer starts at zero.
 
     `mask [B, S] bool` is False at padding.
     """
 
     heads: int
+    norm_tokens: bool = True
+    qkv_bias: bool = True
+    init_family: BlockInit = BlockInit(proj=zeros)
     dtype: DTypeLike = "float32"
 
     @nn.compact
     def __call__(self, x: Array, tokens: Array, mask: Array | None) -> Array:
-        width = x.shape[-1]
-        context = LayerNorm(1e-6, name="norm_tokens")(tokens.astype(self.dtype))
-        q = Dense(width, kernel_init=xavier, dtype=self.dtype, name="query")(x)
-        k = Dense(width, kernel_init=xavier, dtype=self.dtype, name="key")(context)
-        v = Dense(width, kernel_init=xavier, dtype=self.dtype, name="value")(context)
+        width, init = x.shape[-1], self.init_family
+        context = tokens.astype(self.dtype)
+        if self.norm_tokens:
+            context = LayerNorm(1e-6, name="norm_tokens")(context)
+        of = (width, self.qkv_bias, init.qkv)
+        q = Dense(*of, dtype=self.dtype, name="query")(x)
+        k = Dense(*of, dtype=self.dtype, name="key")(context)
+        v = Dense(*of, dtype=self.dtype, name="value")(context)
         q, k, v = (split_heads(z, self.heads) for z in (q, k, v))
         y = attend(q, k, v, mask).reshape(x.shape)
-        return Dense(width, kernel_init=zeros, dtype=self.dtype, name="proj")(y)
+        return Dense(width, kernel_init=init.proj, dtype=self.dtype, name="proj")(y)
 
 
 class DiTBlock(nn.Module):

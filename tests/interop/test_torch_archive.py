@@ -117,6 +117,22 @@ def test_a_storage_that_is_missing_or_cut_short(tmp_path):
             read_archive(archive(tmp_path / "a.pt", program, **storages))
 
 
+def test_what_training_left_beside_the_weights_is_passed_over(tmp_path):
+    """Stable Diffusion's checkpoints hold Lightning's callbacks, with numpy's scores in them."""
+    lightning = "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"
+    state = pickle.dumps((3, "<", None, None, None, -1, -1, 0), protocol=2)[2:-1]
+    dtype = call("numpy.dtype", "f8", False, True) + state + b"b"
+    data = call("_codecs.encode", "x", "latin1")
+    score = name("numpy.core.multiarray.scalar") + b"(" + dtype + data + b"tR"
+    callbacks = b"X\x09\x00\x00\x00callbacks}" + name(lightning) + score + b"s"
+    weights = b"X\x0a\x00\x00\x00state_dict" + tensor(1, (2, 2), (2, 1))[2:-1]
+    program = b"\x80\x02}(" + callbacks + weights + b"u."
+    file = archive(tmp_path / "a.ckpt", program, **{"0": SIX.tobytes()})
+    found = read_archive(file)
+    assert list(found) == ["w"]
+    np.testing.assert_array_equal(found["w"], [[1, 2], [3, 4]])
+
+
 def test_damaged_programs_are_one_line(tmp_path):
     """Every prefix of a program, and every byte of it changed, is read or refused in one line."""
     program = tensor(1, (2, 2), (2, 1))

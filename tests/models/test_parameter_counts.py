@@ -28,14 +28,29 @@ DITS = {
 }
 
 
-def count(kwargs: dict, size: int, channels: int) -> int:
+# Width of the tokens, and the released weights' own number of parameters.
+STABLE_DIFFUSION = {
+    "stable_diffusion_1": (768, 859_520_964),
+    "stable_diffusion_2": (1024, 865_910_724),
+}
+# f8 is Stable Diffusion's; of the others, the sum over the layers of the published configs.
+AUTOENCODERS = {
+    "autoencoder_f4": 55_312_063,
+    "autoencoder_f8": 83_653_863,
+    "autoencoder_f16": 69_610_963,
+}
+
+
+def count(kwargs: dict, size: int, channels: int, tokens: int = 0) -> int:
     model = build_model(**kwargs)
     x = ShapeDtypeStruct((1, size, size, channels), "float32")
     one = ShapeDtypeStruct((1,), "float32")
     label = ShapeDtypeStruct((1,), "int32") if kwargs.get("num_classes") else None
+    text = ShapeDtypeStruct((1, 77, tokens), "float32") if tokens else None
     shapes = jax.eval_shape(
-        lambda x, t, y: model.init(jax.random.key(0), x, t, label=y), x, one, label
-    )
+        lambda x, t, y, s: model.init(jax.random.key(0), x, t, label=y, tokens=s),
+        x, one, label, text,
+    )  # fmt: skip
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
@@ -58,8 +73,25 @@ def test_dit_xl_with_its_fixed_positions_is_the_published_total():
     assert patch2 + (32 // 2) ** 2 * width == 675_129_632
 
 
+@pytest.mark.parametrize("name", STABLE_DIFFUSION)
+def test_stable_diffusion_counts(name):
+    tokens, expected = STABLE_DIFFUSION[name]
+    assert count(NETWORKS[name], 64, 4, tokens) == expected
+    # Nine channels of input: five more kernels of the first convolution.
+    assert count(NETWORKS[name], 64, 9, tokens) == expected + 5 * 9 * 320
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_autoencoder_counts(name):
+    model = build_model(**NETWORKS[name])
+    x = ShapeDtypeStruct((1, 64, 64, 3), "float32")
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == AUTOENCODERS[name]
+
+
 def test_every_network_is_held():
-    assert set(NETWORKS) == set(UNETS) | {f"{d}_{p}" for d in DITS for p in (2, 4, 8)}
+    dits = {f"{d}_{p}" for d in DITS for p in (2, 4, 8)}
+    assert set(NETWORKS) == {*UNETS, *dits, *STABLE_DIFFUSION, *AUTOENCODERS}
 
 
 def test_get_network_changes_are_read():

@@ -7,7 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.interop.tables import to_ours, to_theirs
-from diffjax.interop.unet_diffusers import rename_table
+from diffjax.interop.unet_tables import rename_table
 from diffjax.models import build_model
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -e '.[parity]'")

@@ -1,0 +1,149 @@
+"""One network of a released model: its config section, its variables, and what else is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from diffjax.interop.files import read_json
+from diffjax.interop.tables import Row, to_ours, to_theirs
+from diffjax.models import build_model
+
+# How a network is computed and drawn, not what it computes: no released file says it.
+_OURS_ALONE = {"parent", "name", "dtype", "remat", "init_style", "dropout"}
+
+
+class Part(NamedTuple):
+    """A network with its weights.
+
+    Attributes:
+      section: for `build_model(**section)`.
+      variables: `{"params": ...}`, numpy arrays in float32.
+      facts: what the released files say and the network's mathematics does not need; written back
+        by the savers, which say what they look for.
+    """
+
+    section: dict[str, Any]
+    variables: dict[str, Any]
+    facts: dict[str, Any] = {}  # noqa: RUF012  (NamedTuple: never altered)
+
+
+def parameter_shapes(
+    section: Mapping[str, Any], *inputs: Any, static: Mapping[str, Any] | None = None, **named: Any
+) -> dict[str, Any]:
+    """Path -> shape and dtype of the section's parameters.
+
+    `inputs` and `named` are those of `init`, as shapes, `static` those that are no arrays.
+    """
+    model = build_model(**section)
+
+    def init(*inputs: Any, **named: Any) -> Any:
+        return model.init(jax.random.key(0), *inputs, **named, **(static or {}))["params"]
+
+    return flatten_dict(jax.eval_shape(init, *inputs, **named), sep="/")
+
+
+def spec(*shape: int, dtype: str = "float32") -> jax.ShapeDtypeStruct:
+    """The shape of an input."""
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def fill(
+    section: dict[str, Any],
+    facts: dict[str, Any],
+    weights: Mapping[str, np.ndarray],
+    shapes: Mapping[str, Any],
+    table: Sequence[Row],
+) -> Part:
+    """The part whose parameters, of `shapes`, are the `weights` by the `table`.
+
+    Raises:
+      ValueError: see `to_ours`.
+    """
+    filled = to_ours(weights, shapes, table, "the file's")
+    return Part(section, {"params": unflatten_dict(filled, sep="/")}, facts)
+
+
+def flat_params(part: Part) -> dict[str, np.ndarray]:
+    """Path -> array of a part's parameters."""
+    params = flatten_dict(dict(part.variables["params"]), sep="/")
+    return {path: np.asarray(value) for path, value in params.items()}
+
+
+def emptied(
+    params: Mapping[str, np.ndarray], shapes: Mapping[str, Any], table: Sequence[Row]
+) -> dict[str, np.ndarray]:
+    """Their state dict of our parameters, whose shapes must be the section's network's.
+
+    Raises:
+      ValueError: parameters that are not the network's own.
+    """
+    for path, value in params.items():
+        if path in shapes and shapes[path].shape != value.shape:
+            raise ValueError(
+                f"{path} is {value.shape}, but the section's network has {shapes[path].shape}"
+            )
+    return to_theirs(params, table)
+
+
+def read_config(file: Path, classes: Collection[str]) -> dict[str, Any]:
+    """A config.json of diffusers', of one of its `classes`.
+
+    Raises:
+      ValueError: it is missing, or another class's.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} is missing, which says what the network is")
+    config = read_json(file)
+    found = config.get("_class_name")
+    if found not in classes:
+        raise ValueError(f"{file} is of a {found!r}, not of a {' or '.join(sorted(classes))}")
+    return config
+
+
+def check_plain(
+    config: Mapping[str, Any], file: Path, read: Collection[str], plain: Mapping[str, tuple]
+) -> None:
+    """Refuses what a config says beyond the keys that are `read`.
+
+    `plain` gives the values that change nothing; of a key it lacks these are None and False.
+
+    Raises:
+      ValueError: another value, one line.
+    """
+    for key, value in config.items():
+        if key.startswith("_") or key in read:
+            continue
+        allowed = plain.get(key, (None, False))
+        said = value if isinstance(value, list) else [value]
+        if any(one not in allowed for one in said):
+            raise ValueError(f"{file}: {key}={value!r} is not supported")
+
+
+def check_same_network(section: Mapping[str, Any], again: Mapping[str, Any], where: str) -> None:
+    """Refuses a section that reads back as another network's: the format has no place for it.
+
+    Raises:
+      ValueError: the first attribute that would be lost.
+    """
+    given: Any = build_model(**section)
+    read: Any = build_model(**again)
+    for field in dataclasses.fields(given):
+        a, b = getattr(given, field.name), getattr(read, field.name)
+        if field.name not in _OURS_ALONE and a != b:
+            raise ValueError(
+                f"{where} has no place for {field.name}={a!r}: it would read {b!r} back"
+            )
+
+
+def multiples(widths: Sequence[int], file: Path) -> tuple[int, ...]:
+    """`channel_mult` of block_out_channels."""
+    if any(w % widths[0] for w in widths):
+        raise ValueError(f"{file}: block_out_channels={widths} are no multiples of the first")
+    return tuple(w // widths[0] for w in widths)

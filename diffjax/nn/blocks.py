@@ -1,0 +1,49 @@
+"""What U-Nets and convolutional autoencoders stack: a residual block, then attention."""
+
+from __future__ import annotations
+
+from flax import linen as nn
+from jax import Array
+
+from diffjax.nn.attention import SpatialAttention, SpatialCrossAttention
+from diffjax.nn.partition import constrain_batch
+from diffjax.nn.resnet import BlockStyle, ResBlock
+from diffjax.nn.spatial_transformer import SpatialTransformer
+
+
+class Block(nn.Module):
+    """A residual block, then (`heads` > 0) self-attention and cross-attention (`cross`).
+
+    Attention is one layer each, or transformer blocks of both (`style.transformer_depth`).
+    """
+
+    features: int
+    style: BlockStyle
+    heads: int = 0
+    cross: bool = False
+    resample: str | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Array,
+        embedding: Array | None,
+        tokens: Array | None,
+        token_mask: Array | None,
+        train: bool,
+    ) -> Array:
+        s = self.style
+        x = constrain_batch(x)
+        h = ResBlock(self.features, s, self.resample, name="resnet")(x, embedding, train)
+        if not self.cross:
+            tokens = None
+        if self.heads and s.transformer_depth:
+            shared = (s.transformer_depth, s.groups, s.init, s.dtype)
+            transformer = SpatialTransformer(self.heads, *shared, name="transformer")
+            return constrain_batch(transformer(h, tokens, token_mask))
+        shared = (s.groups, s.eps, s.init, s.min_channels, s.skip_scale, s.dtype)
+        if self.heads:
+            h = SpatialAttention(self.heads, *shared, name="attention")(h)
+        if self.heads and tokens is not None:
+            h = SpatialCrossAttention(self.heads, *shared, name="cross")(h, tokens, token_mask)
+        return constrain_batch(h)

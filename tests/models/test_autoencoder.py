@@ -1,0 +1,177 @@
+"""The autoencoder and its bottlenecks: what is true of any codec, and of any codebook."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffjax.models import build_model
+from diffjax.models.autoencoder import Autoencoder, Posterior
+from diffjax.nn.quantiser import CODEBOOK, Quantiser, nearest, usage
+
+TINY = dict(channels=8, channel_mult=(1, 2), blocks=1, norm_groups=4, latent_channels=3)
+
+
+def codec(**changes):
+    model = build_model("autoencoder", **{**TINY, **changes})
+    assert isinstance(model, Autoencoder)
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 8, 12, 3)).astype(np.float32)
+    return model, jax.jit(model.init)(jax.random.key(0), x), x
+
+
+@pytest.fixture(scope="module", params=["kl", "vq"])
+def case(request):
+    return codec(bottleneck=request.param, codes=12, scale=0.5, shift=0.25)
+
+
+def test_latents_are_smaller_and_come_back(case):
+    model, variables, x = case
+    z = model.apply(variables, x, method="to_latents")
+    assert z.shape == (2, 4, 6, 3) and model.factor == 2
+    image = model.apply(variables, z, method="from_latents")
+    passed, _ = model.apply(variables, x)
+    assert image.shape == x.shape and image.dtype == jnp.float32
+    np.testing.assert_allclose(image, passed, atol=1e-5)
+
+
+def test_diffusion_sees_scaled_and_shifted_latents(case):
+    model, variables, x = case
+    z = model.apply(variables, x, method="encode")
+    z = z.mean if isinstance(z, Posterior) else z
+    seen = model.apply(variables, x, method="to_latents")
+    np.testing.assert_allclose(seen, (z - 0.25) * 0.5, atol=1e-6)
+
+
+def test_half_precision_and_rematerialisation_change_nothing_but_digits(case):
+    model, variables, x = case
+    z = model.apply(variables, x, method="to_latents")
+    before = model.apply(variables, z, method="from_latents")
+    for change, tolerance in ((dict(remat=True), 1e-5), (dict(dtype="bfloat16"), 0.1)):
+        after = model.clone(**change).apply(variables, z, method="from_latents")
+        assert after.dtype == jnp.float32
+        np.testing.assert_allclose(after, before, atol=tolerance)
+
+
+def test_every_parameter_learns(case):
+    model, variables, x = case
+    # Closing layers start at zero, behind which nothing learns yet.
+    leaves, tree = jax.tree.flatten(variables)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    shaken = [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    variables = jax.tree.unflatten(tree, shaken)
+
+    def loss(v):
+        y, passed = model.apply(v, x)
+        total = jnp.mean((y - x) ** 2)
+        if isinstance(passed, Posterior):
+            return total + jnp.mean(passed.log_variance**2)
+        return total + jnp.mean(passed.commitment + passed.codebook)
+
+    grads = jax.jit(jax.grad(loss))(variables)
+    still = [k for k, g in jax.tree_util.tree_leaves_with_path(grads) if not jnp.any(g)]
+    assert not still
+
+
+def test_wrong_images_and_latents_are_one_line(case):
+    model, variables, _ = case
+    for shape in ((1, 7, 8, 3), (1, 8, 8, 1), (8, 8, 3)):
+        with pytest.raises(ValueError, match="divisible by 2"):
+            model.apply(variables, jnp.zeros(shape))
+    with pytest.raises(ValueError, match="got latents"):
+        model.apply(variables, jnp.zeros((1, 4, 4, 4)), method="decode")
+
+
+def test_an_unknown_bottleneck_is_named():
+    with pytest.raises(ValueError, match="'kl' or 'vq'"):
+        codec(bottleneck="lq")
+
+
+def test_a_draw_of_the_posterior_has_its_moments():
+    mean, log_variance = jnp.float32(2.0), jnp.float32(-1.0)
+    noise = jax.random.normal(jax.random.key(0), (20_000,))
+    draws = Posterior(mean, log_variance).sample(noise)
+    assert abs(draws.mean() - 2.0) < 0.02 and abs(draws.var() - np.exp(-1.0)) < 0.02
+
+
+def test_the_posterior_is_held_to_sane_variances():
+    model, variables, x = codec()
+    bias = variables["params"]["quant"]["bias"]
+    variables["params"]["quant"]["bias"] = bias.at[3:].set(jnp.array([-99.0, 0.0, 99.0]))
+    log_variance = model.apply(variables, x, method="encode").log_variance
+    assert float(log_variance.min()) == -30 and float(log_variance.max()) == 20
+
+
+def quantise(z, train=False, variables=None, **choices):
+    q = Quantiser(6, **choices)
+    variables = q.init(jax.random.key(0), z) if variables is None else variables
+    return (*q.apply(variables, z, train, mutable=[CODEBOOK]), variables)
+
+
+LATENTS = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32) / 6
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+def test_each_latent_becomes_its_nearest_code(normalise):
+    out, _, variables = quantise(LATENTS, normalise=normalise)
+    z, table = LATENTS, np.asarray(variables["params"]["codes"])
+    if normalise:
+        z, table = (a / np.linalg.norm(a, axis=-1, keepdims=True) for a in (z, table))
+    distance = ((z[..., None, :] - table) ** 2).sum(-1)
+    np.testing.assert_array_equal(out.index, distance.argmin(-1))
+    np.testing.assert_array_equal(out.index, nearest(jnp.asarray(z), jnp.asarray(table)))
+    np.testing.assert_allclose(out.z, table[out.index], atol=1e-6)
+    error = distance.min(-1).mean(axis=(1, 2)) / 5
+    np.testing.assert_allclose(out.commitment, error, rtol=1e-5)
+    np.testing.assert_allclose(out.codebook, error, rtol=1e-5)
+
+
+def test_gradients_go_where_the_paper_sends_them():
+    q = Quantiser(6)
+    variables = q.init(jax.random.key(0), LATENTS)
+
+    def grads(field):
+        total = lambda v, z: getattr(q.apply(v, z), field).sum()  # noqa: E731
+        return jax.grad(total, (0, 1))(variables, jnp.asarray(LATENTS))
+
+    through, commitment, codebook = map(grads, ("z", "commitment", "codebook"))
+    np.testing.assert_allclose(through[1], 1.0, rtol=1e-6)
+    assert not jnp.any(through[0]["params"]["codes"])
+    assert jnp.any(commitment[1]) and not jnp.any(commitment[0]["params"]["codes"])
+    assert jnp.any(codebook[0]["params"]["codes"]) and not jnp.any(codebook[1])
+
+
+def test_codes_that_are_averages_move_by_the_decayed_quotient():
+    """van den Oord et al. 2017, eq. 6 to 8; codes that nobody chose stay exactly."""
+    _, _, first = quantise(LATENTS, decay=0.9)
+    out, after, _ = quantise(LATENTS, True, first, decay=0.9)
+    codes, counts = (np.asarray(first[CODEBOOK][k]) for k in ("codes", "counts"))
+    assert "params" not in first and not np.any(out.codebook)
+    index, z = np.asarray(out.index).reshape(-1), LATENTS.reshape(-1, 5)
+    for k in range(6):
+        chosen = z[index == k]
+        new = 0.9 * counts[k] + 0.1 * len(chosen)
+        moved = (0.9 * counts[k] * codes[k] + 0.1 * chosen.sum(0)) / new
+        np.testing.assert_allclose(after[CODEBOOK]["codes"][k], moved, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(after[CODEBOOK]["counts"][k], new, rtol=1e-6)
+        if not len(chosen):
+            np.testing.assert_array_equal(after[CODEBOOK]["codes"][k], codes[k])
+
+
+def test_averaged_codes_end_at_the_means_of_their_latents_and_only_in_training():
+    centres = np.eye(5, dtype=np.float32)[:3]
+    z = (centres[np.arange(24) % 3] + 0.01 * np.ones(5, np.float32)).reshape(2, 3, 4, 5)
+    _, untouched, variables = quantise(z, decay=0.5)
+    assert all(map(np.array_equal, *map(jax.tree.leaves, (untouched, variables))))
+    variables = {CODEBOOK: {"codes": jnp.eye(6, 5) * 0.5, "counts": jnp.ones(6)}}
+    for _ in range(40):
+        out, variables, _ = quantise(z, True, variables, decay=0.5)
+    np.testing.assert_allclose(out.z, z, atol=1e-5)
+    assert np.isfinite(variables[CODEBOOK]["codes"]).all()
+    assert float(out.commitment.max()) < 1e-9
+
+
+def test_usage_counts_codes():
+    perplexity, share = usage(jnp.arange(8) % 4, 8)
+    np.testing.assert_allclose((perplexity, share), (4.0, 0.5), rtol=1e-5)
+    perplexity, share = usage(jnp.zeros((2, 3), jnp.int32), 8)
+    np.testing.assert_allclose((perplexity, share), (1.0, 0.125), rtol=1e-5)
