@@ -28,7 +28,7 @@ from diffjax.models.dit import grid_positions
 
 CLASS = "DiTTransformer2DModel"
 # What folders written before version 0.31 call it: facebook/DiT-XL-2-256 does.
-_OLD_CLASS = "Transformer2DModel"
+OLD_CLASS = "Transformer2DModel"
 FACTS = ("sample_size",)
 READ = (*FACTS, "num_attention_heads", "attention_head_dim", "in_channels", "out_channels",
         "num_layers", "dropout", "patch_size", "num_embeds_ada_norm", "norm_eps",
@@ -55,7 +55,7 @@ def load_dit(folder: str | Path) -> Part:
       ValueError: as `load_unet`.
     """
     folder = Path(folder)
-    config = read_config(folder / "config.json", (CLASS, _OLD_CLASS))
+    config = read_config(folder / "config.json", (CLASS, OLD_CLASS))
     section = _section(config, folder / "config.json")
     facts = {key: config[key] for key in FACTS if key in config}
     channels = config.get("in_channels", 4)
@@ -137,9 +137,9 @@ def _shapes(section: Mapping[str, Any], channels: int) -> dict[str, Any]:
 
 def _section(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """The `model` section that a config.json describes."""
-    if config["_class_name"] == _OLD_CLASS and config.get("norm_type") != "ada_norm_zero":
+    if config["_class_name"] == OLD_CLASS and config.get("norm_type") != "ada_norm_zero":
         said = config.get("norm_type", "layer_norm")
-        raise ValueError(f"{file}: a {_OLD_CLASS} of norm_type={said!r} is no DiT")
+        raise ValueError(f"{file}: a {OLD_CLASS} of norm_type={said!r} is no DiT")
     check_plain(config, file, READ, PLAIN)
     heads, size = config.get("num_attention_heads", 16), config.get("attention_head_dim", 72)
     channels, eps = config.get("in_channels", 4), config.get("norm_eps", 1e-5)

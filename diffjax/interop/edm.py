@@ -63,16 +63,15 @@ def load_edm(file: str | Path) -> Part:
         raise ValueError(f"{file}: {error}") from error
 
 
-def edm_sampling(part: Part) -> Sampling:
-    """The paper's sampling (Table 1 and appendix E): 18 deterministic steps at 32 pixels, 40 at 64,
-    and 256 stochastic ones of its ADM on ImageNet at 64."""
+def edm_sampling(part: Part) -> tuple[Sampling, int]:
+    """The paper's sampling, and its steps (Table 1 and appendix E): 18 deterministic steps at 32
+    pixels, 40 at 64, and 256 stochastic ones of its ADM on ImageNet at 64."""
     recipe: dict[str, Any] = {"sampler": "heun", "spacing": "karras"}
+    steps = 18 if part.facts["sample_size"] <= 32 else 40
     if part.section["label_to"] == "embedding":
-        recipe |= {"steps": 256, "churn": 40.0, "churn_min": 0.05, "churn_max": 50.0,
-                   "churn_noise": 1.003}  # fmt: skip
-    else:
-        recipe["steps"] = 18 if part.facts["sample_size"] <= 32 else 40
-    return Sampling({"type": "edm"}, {"type": "edm", "sigma_data": 0.5}, recipe)
+        recipe |= {"churn": 40.0, "churn_min": 0.05, "churn_max": 50.0, "churn_noise": 1.003}
+        steps = 256
+    return Sampling({"type": "edm"}, {"type": "edm", "sigma_data": 0.5}, recipe), steps
 
 
 def _refuse_pickle(file: Path) -> None:

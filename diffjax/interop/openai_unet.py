@@ -87,14 +87,20 @@ def load_openai_unet(file: str | Path, release: str | Release) -> Part:
         raise ValueError(f"{file}: {error}") from error
 
 
-def openai_sampling(release: str | Release, learned: bool) -> Sampling:
-    """The paper's sampling: ancestral, over the time steps that iDDPM's code spaces out, the
-    variance learned or (Ho et al. 2020) the larger fixed one, x_hat clipped."""
+def openai_sampling(release: str | Release, learned: bool) -> tuple[Sampling, int]:
+    """The paper's sampling, and its steps: ancestral, over the times that iDDPM's code spaces out,
+    the variance learned or (Ho et al. 2020) the larger fixed one, x_hat clipped."""
     if isinstance(release, str):
         release = PUBLISHED[pick("released U-Net", release, PUBLISHED)]
-    recipe = {"sampler": "ddpm", "steps": release.steps, "spacing": "linspace", "clip": True}
-    recipe["variance"] = "learned" if learned else "large"
-    return Sampling(dict(release.schedule), {"type": "eps"}, recipe)
+    recipe = {
+        "sampler": "ddpm",
+        "variance": "learned" if learned else "large",
+        "spacing": "linspace",
+        "offset": 0,
+        "final": "clean",
+        "clip": True,
+    }
+    return Sampling(dict(release.schedule), {"type": "eps"}, recipe), release.steps
 
 
 def _groups(channels: int, release: Release) -> int:

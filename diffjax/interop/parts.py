@@ -107,6 +107,41 @@ def read_config(file: Path, classes: Collection[str]) -> dict[str, Any]:
     return config
 
 
+def check_index(
+    file: Path,
+    index: Mapping[str, Any],
+    pipelines: Collection[str],
+    parts: Mapping[str, tuple[str, Collection[str]]],
+    unused: Collection[str],
+    what: str,
+) -> None:
+    """Refuses a model_index.json that is not of one of the `pipelines`.
+
+    Args:
+      file, index: its path and content.
+      pipelines: the classes that it may be of.
+      parts: part -> its library, and the classes of it that we have.
+      unused: parts that are not read.
+      what: the errors' name for a model of these parts.
+
+    Raises:
+      ValueError: another pipeline, a part of another class, or a part too many.
+    """
+    if index.get("_class_name") not in pipelines:
+        raise ValueError(
+            f"{file} is of a {index.get('_class_name')!r}, which is no {what} "
+            f"({', '.join(pipelines)})"
+        )
+    for name, (_, classes) in parts.items():
+        said = index.get(name)
+        if not said or len(said) != 2 or said[1] not in classes:
+            raise ValueError(f"{file}: {name} is {said!r}, but must be a {' or '.join(classes)}")
+    for name, said in index.items():
+        known = name.startswith("_") or name in parts or name in unused
+        if not known and isinstance(said, list) and any(said):
+            raise ValueError(f"{file}: {name}={said!r} is no part of a {what}")
+
+
 def check_plain(
     config: Mapping[str, Any], file: Path, read: Collection[str], plain: Mapping[str, tuple]
 ) -> None:

@@ -77,9 +77,10 @@ def test_sections_are_those_of_the_configs(name, kwargs, tmp_path):
 
 def test_sampling_is_the_papers(case):
     _, file, kwargs = case
-    sampling = edm_sampling(load_edm(file))
-    assert sampling.schedule == {"type": "edm"}
-    assert sampling.recipe["steps"] == (18 if kwargs.get("song", True) else 256)
+    sampling, steps = edm_sampling(load_edm(file))
+    assert sampling.schedule == {"type": "edm"} and sampling.recipe["sampler"] == "heun"
+    assert steps == (18 if kwargs.get("song", True) else 256)
+    assert ("churn" in sampling.recipe) == (steps == 256)
 
 
 def test_what_is_no_such_file_is_refused_in_a_line(tmp_path):

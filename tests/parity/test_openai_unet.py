@@ -101,10 +101,10 @@ def test_sections_are_those_of_the_configs(name, kwargs, tmp_path):
 
 
 def test_releases_are_drawn_as_their_readmes_say():
-    iddpm = openai_sampling("iddpm_imagenet64_cond", learned=True)
-    assert iddpm.schedule == {"type": "cosine", "steps": 4000, "rescaled": False}
+    iddpm, steps = openai_sampling("iddpm_imagenet64_cond", learned=True)
+    assert iddpm.schedule == {"type": "cosine", "steps": 4000, "rescaled": False} and steps == 250
     assert iddpm.recipe["variance"] == "learned" and iddpm.recipe["clip"]
-    assert openai_sampling("adm_128", learned=False).recipe["variance"] == "large"
+    assert openai_sampling("adm_128", learned=False)[0].recipe["variance"] == "large"
     with pytest.raises(ValueError, match="did you mean 'adm_256'"):
         openai_sampling("adm_265", learned=True)
 
