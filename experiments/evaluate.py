@@ -12,7 +12,7 @@ options over it. Any of their options can be changed on the command line
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +85,22 @@ def _released() -> None:
     origin = {"model": FLAGS.model, "release": FLAGS.release, "codec": FLAGS.codec}
     recipe, workdir = assignments(FLAGS.set), Path(FLAGS.workdir)
     config = load_config(FLAGS.config, overrides())
-    evals = config.get("evals", {})
-    for name in FLAGS.only:
-        if name not in evals:
-            raise unknown("evaluator", name, evals)
-    if FLAGS.only:
-        config.evals = {name: evals[name] for name in FLAGS.only}
+    _keep(config, FLAGS.only)
     assembly = ReleasedRun(config, workdir, model, origin, recipe)
     assembly.check_evaluations()
     assembly.record()
     evaluators = assembly.evaluations(make_features(assembly)).evaluators
     _write(workdir, 0, evaluators, lambda name: (None, evaluators[name].run(model.variables)))
+
+
+def _keep(config: ConfigDict, only: Sequence[str]) -> None:
+    """Leaves no evaluators in the config but those called for by name, where any are."""
+    evals: Any = config.get("evals", {})
+    for name in only:
+        if name not in evals:
+            raise unknown("evaluator", name, evals)
+    if only:
+        config.evals = {name: evals[name] for name in only}
 
 
 def _write(

@@ -19,9 +19,9 @@ from diffjax.interop.parts import Part, fill, multiples, parameter_shapes, spec
 from diffjax.interop.scheduler import Sampling
 
 CONVERT = (
-    'in a checkout of EDM run: python -c "import pickle, safetensors.torch as s; n = pickle.load('
-    "open('{0}', 'rb'))['ema']; s.save_file({{k: v.contiguous() for k, v in n.state_dict().items()}"
-    ", '{0}.safetensors')\""
+    'in a checkout of EDM run: python -c "import pickle, safetensors.torch as s; '
+    "n = pickle.load(open('{0}', 'rb'))['ema']; "
+    "s.save_file({{k: v.contiguous() for k, v in n.state_dict().items()}}, '{0}.safetensors')\""
 )
 _FILTER = re.compile(r"\.resample_filter$")
 _TAPS = ((1, 1), (1, 3, 3, 1))
@@ -88,7 +88,7 @@ def _refuse_pickle(file: Path) -> None:
 
 
 def _shapes(section: Mapping[str, Any], size: int, channels: int) -> dict[str, Any]:
-    named = {"label": spec(1, dtype="int32")} if section["num_classes"] else {}
+    named: dict[str, Any] = {"label": spec(1, dtype="int32")} if section["num_classes"] else {}
     return parameter_shapes(section, spec(1, size, size, channels), spec(1), **named)
 
 

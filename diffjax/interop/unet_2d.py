@@ -95,7 +95,7 @@ def save_unet_2d(folder: str | Path, part: Part) -> None:
 def unet_2d_shapes(section: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """Shapes of the parameters of a section that attends by level, for images of `channels`."""
     side = 2 ** (len(section["channel_mult"]) - 1)
-    named = {"label": spec(1, dtype="int32")} if section.get("num_classes") else {}
+    named: dict[str, Any] = {"label": spec(1, dtype="int32")} if section.get("num_classes") else {}
     return parameter_shapes(section, spec(1, side, side, channels), spec(1), **named)
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import jax
 import numpy as np
+import pytest
 import torch
 from flax.traverse_util import flatten_dict
 
 from diffjax.models import build_model
+
+
+def some(cases: Iterable[str], *always: str) -> list:
+    """Parameters of a test: those named every time, the others with the heavy ones."""
+    heavy = pytest.mark.heavy
+    return [c if c in always else pytest.param(c, marks=heavy) for c in cases]
 
 
 def shaken(module: torch.nn.Module, amount: float = 0.05) -> torch.nn.Module:

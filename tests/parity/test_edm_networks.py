@@ -14,14 +14,14 @@ from diffjax.diffusion.schedules import EDM  # noqa: E402
 from diffjax.interop.edm import edm_sampling, load_edm  # noqa: E402
 from diffjax.interop.files import write_tensors  # noqa: E402
 from tests.parity.edm_twin import Preconditioned  # noqa: E402
-from tests.parity.networks import agree, draw, first, ours, shaken, state  # noqa: E402
+from tests.parity.networks import agree, draw, first, ours, shaken, some, state  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 SIZE = 8
 CASES = {
     "ddpm++": dict(classes=5, augment=9, width=32, mult=(2, 2)),
-    "ncsn++": dict(taps=(1, 3, 3, 1), residual=True, fourier=True, width=32, mult=(1, 2, 2)),
+    "ncsn++": dict(taps=(1, 3, 3, 1), residual=True, fourier=True, width=32, mult=(1, 2)),
     # Two heads of 64 channels at 4 pixels, one at 8.
     "adm": dict(song=False, attends=(8, 4), classes=5),
 }
@@ -34,7 +34,7 @@ def make(**kwargs):
     return shaken(Preconditioned(size=SIZE, **kwargs))
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=some(CASES, "ncsn++", "adm"))
 def case(request, tmp_path_factory):
     model = make(**CASES[request.param])
     file = tmp_path_factory.mktemp("edm") / f"{request.param}.safetensors"
@@ -55,8 +55,6 @@ def test_forward_is_equal(case):
         one_hot = None if label is None else torch.eye(5)[label]
         told = (one_hot, None if extra is None else torch.tensor(extra))
         ref = model(first(z), torch.tensor(sigma), *told)
-        inner = model.model(first(z), torch.tensor(sigma), *told)
-    agree(ours(part, z, sigma, label=label, extra=extra), inner, 3e-5)
     precondition, level = EDMPrecondition(0.5), EDM().level(sigma)
     scaled = np.asarray(over(precondition.input_scale(level), z)) * z
     noise = precondition.noise_input(EDM(), level)

@@ -1,7 +1,5 @@
 """iDDPM's and ADM's files: the U-Net equals an independent PyTorch one with the same weights."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -15,7 +13,7 @@ from diffjax.interop.openai_unet import (  # noqa: E402
     load_openai_unet,
     openai_sampling,
 )
-from tests.parity.networks import agree, draw, first, ours, shaken, state  # noqa: E402
+from tests.parity.networks import agree, draw, first, ours, shaken, some, state  # noqa: E402
 from tests.parity.openai_twin import UNet  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -31,7 +29,7 @@ CASES = {
         Release(SIZE, head_channels=16, new_order=True),
     ),
     "adm": (
-        dict(heads=1, head_width=16, resblock=True, attends=(0, 1), classes=7),
+        dict(heads=1, head_width=16, resblock=True, attends=(0, 1), blocks=2, classes=7),
         Release(SIZE, head_channels=16),
     ),
     # LSUN's of iDDPM: added embeddings; and ADM's at 512 pixels: a first level of half the width.
@@ -44,10 +42,10 @@ CASES = {
 
 def make(**kwargs):
     torch.manual_seed(0)
-    return shaken(UNet(**{"width": 32, "mult": (1, 2), "blocks": 2, "attends": (1,), **kwargs}))
+    return shaken(UNet(**{"width": 32, "mult": (1, 2), "blocks": 1, "attends": (1,), **kwargs}))
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=some(CASES, "iddpm", "adm, new order"))
 def case(request, tmp_path_factory):
     kwargs, release = CASES[request.param]
     file = tmp_path_factory.mktemp("openai") / "diffusion.pt"
@@ -65,12 +63,7 @@ def test_forward_is_equal(case):
     with torch.no_grad():
         told = () if label is None else (torch.tensor(label),)
         ref = model(first(x), torch.tensor(t), *told)
-    y = ours(part, x, t, label=label)
-    agree(y, ref)
-    if model.middle_block[1].heads > 1:
-        swapped = dataclasses.replace(release, new_order=not release.new_order)
-        y = ours(load_openai_unet(file, swapped), x, t, label=label)
-        assert np.abs(y - ref.numpy().transpose(0, 2, 3, 1)).max() > 1e-3  # the order shows
+    agree(ours(part, x, t, label=label), ref)
 
 
 # Of the published networks the shapes say all but the heads, dropout and how they are drawn.
@@ -78,10 +71,11 @@ def test_forward_is_equal(case):
     ("name", "kwargs"),
     [
         ("iddpm_cifar10", dict(width=32, mult=(1, 2, 2, 2), blocks=3, attends=(1, 2), heads=4)),
-        (
+        pytest.param(
             "adm_256",
-            dict(width=64, mult=(1, 1, 2, 2, 4, 4), attends=(3, 4, 5), heads=1, head_width=64,
-                 resblock=True, classes=1000),
+            dict(width=64, mult=(1, 1, 2, 2, 4, 4), blocks=2, attends=(3, 4, 5), heads=1,
+                 head_width=64, resblock=True, classes=1000),
+            marks=pytest.mark.heavy,
         ),
     ],
 )  # fmt: skip
@@ -116,7 +110,7 @@ def test_a_file_that_is_no_such_network_is_refused_in_a_line(tmp_path):
     wrong = {
         # What a classifier of the same code looks like: half a U-Net.
         "no U-Net in OpenAI's layout.*output_blocks": without("output_blocks"),
-        "no U-Net in OpenAI's layout": without("output_blocks.2."),
+        "no U-Net in OpenAI's layout: input_blocks": without("input_blocks.3."),
         r"missing.*middle_block\.1\.qkv": without("middle_block.1.qkv"),
         r"time_embed\.0": without("time_embed.0"),
         "unexpected.*surplus": {**weights, **extra},
