@@ -163,7 +163,8 @@ def open_released(
             f"a codec is a DiT's, and a DiT needs one; this is {release} with codec={codec}"
         )
     if release == DIT:
-        recipe = {"sampler": "ddpm", "variance": "learned", "spacing": "linspace"}
+        recipe = {"sampler": "ddpm", "variance": "learned", "spacing": "linspace", "offset": 0,
+                  "final": "clean"}  # fmt: skip
         sampling = Sampling({"type": "linear", "steps": 1000}, {"type": "eps"}, recipe)
         part = load_dit_original(name)
         return from_pipeline(Pipeline(part, sampling, 250, load_autoencoder(str(codec))))
@@ -213,7 +214,8 @@ def from_pipeline(pipeline: Pipeline) -> Released:
     frozen = {} if codec is None else {"codec": codec.variables}
     return Released(
         task=made,
-        variables=Variables(part.variables["params"], {}, frozen),
+        # Put there once: every batch would take them along.
+        variables=jax.device_put(Variables(part.variables["params"], {}, frozen)),
         recipe={**pipeline.sampling.recipe, "steps": pipeline.steps},
         sections={"model": part.section, "task": task},
         codec=None if codec is None else build_model(**codec.section),
