@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.interop.files import read_json
@@ -41,12 +43,20 @@ def parameter_shapes(
 
     `inputs` and `named` are those of `init`, as shapes, `static` those that are no arrays.
     """
-    model = build_model(**section)
+    told = (tuple(sorted(named.items())), tuple(sorted((static or {}).items())))
+    return dict(_shapes_of(build_model(**section), inputs, *told))
 
-    def init(*inputs: Any, **named: Any) -> Any:
-        return model.init(jax.random.key(0), *inputs, **named, **(static or {}))["params"]
 
-    return flatten_dict(jax.eval_shape(init, *inputs, **named), sep="/")
+@lru_cache(maxsize=8)
+def _shapes_of(
+    model: nn.Module, inputs: tuple, named: tuple[tuple[str, Any], ...], static: tuple
+) -> dict[str, Any]:
+    """`parameter_shapes` of a network, whose tracing takes a second."""
+
+    def init(inputs: tuple, named: dict[str, Any]) -> Any:
+        return model.init(jax.random.key(0), *inputs, **named, **dict(static))["params"]
+
+    return flatten_dict(jax.eval_shape(init, inputs, dict(named)), sep="/")
 
 
 def spec(*shape: int, dtype: str = "float32") -> jax.ShapeDtypeStruct:
