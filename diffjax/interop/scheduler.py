@@ -139,6 +139,7 @@ def _recipe(name: str, c: Mapping[str, Any], file: Path) -> dict[str, Any]:
         return recipe
     recipe["sampler"] = _SAMPLERS[name]
     if name in ("DDIMScheduler", "DDPMScheduler"):
+        # DDIM's noise is then that of the clipped image (theirs: use_clipped_model_output=True).
         recipe["clip"] = bool(c["clip_sample"])
     if name == "DDPMScheduler":
         said = pick(f"variance_type of {file}:", c["variance_type"], VARIANCES)

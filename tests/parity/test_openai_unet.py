@@ -70,7 +70,11 @@ def test_forward_is_equal(case):
 @pytest.mark.parametrize(
     ("name", "kwargs"),
     [
-        ("iddpm_cifar10", dict(width=32, mult=(1, 2, 2, 2), blocks=3, attends=(1, 2), heads=4)),
+        pytest.param(
+            "iddpm_cifar10",
+            dict(width=32, mult=(1, 2, 2, 2), blocks=3, attends=(1, 2), heads=4),
+            marks=pytest.mark.heavy,
+        ),
         pytest.param(
             "adm_256",
             dict(width=64, mult=(1, 1, 2, 2, 4, 4), blocks=2, attends=(3, 4, 5), heads=1,
