@@ -62,4 +62,4 @@ def same_part(a, b) -> None:
     assert (a.section, a.facts) == (b.section, b.facts)
     before, after = (flatten_dict(p.variables, sep="/") for p in (a, b))
     assert before.keys() == after.keys()
-    assert all(before[k].tobytes() == after[k].tobytes() for k in before)
+    assert all(np.asarray(before[k]).tobytes() == np.asarray(after[k]).tobytes() for k in before)
