@@ -20,6 +20,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from diffjax.choices import unknown
+from diffjax.evals.samples import caption
 from diffjax.train.writer import Writer
 from experiments.assemble import Assembly, open_run
 from experiments.cli import overrides, run_main
@@ -84,6 +85,8 @@ def _released() -> None:
     model = open_released(FLAGS.model, FLAGS.release, FLAGS.codec)
     origin = {"model": FLAGS.model, "release": FLAGS.release, "codec": FLAGS.codec}
     recipe, workdir = assignments(FLAGS.set), Path(FLAGS.workdir)
+    how = model.nfe(**recipe)
+    print(f"{FLAGS.model}: {model.image_shape} by {caption(how)}, NFE {how['nfe']}", flush=True)
     config = load_config(FLAGS.config, overrides())
     _keep(config, FLAGS.only)
     assembly = ReleasedRun(config, workdir, model, origin, recipe)

@@ -69,6 +69,7 @@ def test_a_released_model_is_drawn_from_scored_and_recorded(processes, folder, c
     command = (f"--model={folder}", f"--config={config}", f"--workdir={workdir}", "--set=steps=3")
     outcome = processes.run(*command, main="evaluate")
     assert outcome.code == 0, outcome.stderr
+    assert f"{folder}: (8, 8, 1) by ddim · 3 steps" in outcome.stdout
     assert "generation: frechet" in outcome.stdout and (workdir / "report.html").exists()
     lines = [json.loads(line) for line in (workdir / "evals.jsonl").read_text().splitlines()]
     how = next(line["protocol"] for line in lines if line["name"] == "frechet")
