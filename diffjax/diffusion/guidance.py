@@ -35,6 +35,8 @@ class Guidance:
       threshold: percentile in (0, 100] of |x_hat| for dynamic thresholding (Saharia et al. 2022,
         section 2.3), or None.
       clip: clamp x_hat to [-1, 1] (pixel models; never for latents).
+      channels: guide the first so many channels alone; the others are the conditional estimate's
+        (Peebles & Xie 2023, appendix: 3 of 4). None for all.
     """
 
     scale: float | Array = 1.0
@@ -43,6 +45,7 @@ class Guidance:
     rescale: float = 0.0
     threshold: float | None = None
     clip: bool = False
+    channels: int | None = None
 
     @property
     def guided(self) -> bool:
@@ -67,6 +70,9 @@ def classifier_free(
         estimate = denoise(jnp.concatenate([z, z]), level, both)
         x_cond, x_negative = jnp.split(estimate.x, 2)
         x = x_negative + guidance.scale * (x_cond - x_negative)
+        if guidance.channels is not None:
+            n = guidance.channels
+            x = jnp.concatenate([x[..., :n], x_cond[..., n:]], axis=-1)
         v = None if estimate.v is None else jnp.split(estimate.v, 2)[0]
         return Estimate(_rescaled(x, x_cond, z, level, guidance.rescale), v)
 

@@ -24,6 +24,7 @@ _GUIDANCE = {
     "guidance": "scale",
     "guidance_low": "low",
     "guidance_high": "high",
+    "guidance_channels": "channels",
     "rescale": "rescale",
     "threshold": "threshold",
     "clip": "clip",
@@ -81,8 +82,9 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
 
     Args:
       sampler: ddpm, ddim, euler, heun, dpmpp_2m, plms or pndm.
-      **options: steps, spacing, offset, final; guidance, guidance_low, guidance_high, rescale,
-        threshold, clip; and what the sampler takes (eta of ddim, variance of ddpm, ...).
+      **options: steps, spacing, offset, final; guidance, guidance_low, guidance_high,
+        guidance_channels, rescale, threshold, clip; and what the sampler takes (eta of ddim,
+        variance of ddpm, ...).
 
     Raises:
       ValueError: a sampler or an option that does not exist, the nearest named.

@@ -24,10 +24,12 @@ class Table(Schedule):
       steps: T.
       zero_terminal_snr: shift and scale the table so that the last level holds no signal
         (Lin et al. 2023, algorithm 1).
+      rescaled: the network is told 1000 t / T, whatever T is (iDDPM); False: t itself.
     """
 
     steps: int = 1000
     zero_terminal_snr: bool = False
+    rescaled: bool = True
 
     def betas(self) -> np.ndarray:
         """`beta [T] float64`, each in (0, 1)."""
@@ -39,7 +41,7 @@ class Table(Schedule):
 
     @property
     def time_scale(self) -> float:
-        return 1000.0 / self.steps
+        return 1000.0 / self.steps if self.rescaled else 1.0
 
     @property
     def discrete(self) -> bool:

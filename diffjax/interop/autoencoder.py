@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.interop.autoencoder_tables import autoencoder_table, modern
+from diffjax.interop.autoencoder_tables import autoencoder_table
+from diffjax.interop.block_tables import modern
 from diffjax.interop.files import read_tensors, weights_file, write_json, write_tensors
 from diffjax.interop.parts import (
     Part,

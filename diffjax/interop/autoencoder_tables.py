@@ -5,20 +5,12 @@ Of diffusers' `AutoencoderKL` and `VQModel`; of CompVis's `AutoencoderKL` and `V
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-import numpy as np
 
 from diffjax.interop.block_tables import ORIGINAL_VAE, block_rows, resample_rows
 from diffjax.interop.tables import Row, layer, norm
 from diffjax.interop.unet_tables import stack_rows
-
-# What diffusers called the parts of an attention layer before version 0.17.
-_OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-_OLD_NAME = re.compile(rf"(\.attentions\.\d+\.)({'|'.join(_OLD)})(\.)")
-_PROJECTION = re.compile(r"\.attentions\.\d+\.to_(q|k|v|out\.0)\.weight$")
 
 
 def autoencoder_table(levels: int, blocks: int, ours: Mapping[str, Any]) -> list[Row]:
@@ -35,17 +27,6 @@ def original_table(levels: int, blocks: int, ours: Mapping[str, Any]) -> list[Ro
     for half in ("encoder", "decoder"):
         rows += _original_stack(half, levels, blocks, ours)
     return rows
-
-
-def modern(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A state dict of diffusers' in its names and shapes of today: attention was once called
-    `query`, ..., and its layers were 1x1 convolutions."""
-    found = {}
-    for old, value in weights.items():
-        key = _OLD_NAME.sub(lambda m: f"{m[1]}{_OLD[m[2]]}{m[3]}", old)
-        flat = _PROJECTION.search(key) and value.shape[2:] == (1, 1)
-        found[key] = value[:, :, 0, 0] if flat else value
-    return found
 
 
 def _shared(ours: Mapping[str, Any]) -> list[Row]:

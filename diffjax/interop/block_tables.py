@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from diffjax.interop.tables import Row, layer, norm
+
+# What diffusers called the parts of an attention layer before version 0.17.
+_OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_OLD_NAME = re.compile(rf"(\.attentions\.\d+\.)({'|'.join(_OLD)})(\.)")
+_PROJECTION = re.compile(r"\.attentions\.\d+\.to_(q|k|v|out\.0)\.weight$")
 
 
 @dataclass(frozen=True)
@@ -16,7 +25,9 @@ class Names:
     Attributes:
       norm1, conv1, embed, norm2, conv2, skip: of a residual block.
       group_norm, query, key, value, proj: of a plain attention layer.
-      attention: its kernels' kind, a key of `LAYOUTS`.
+      attention: its kernels' kind, "dense", "pointwise" or "line".
+      fused: of the one projection that stands for query, key and value; None where there are three.
+      groups: channels of a layer -> groups of (query, key, value) that its fused rows stand in.
     """
 
     norm1: str = "norm1"
@@ -31,6 +42,8 @@ class Names:
     value: str = "to_v"
     proj: str = "to_out.0"
     attention: str = "dense"
+    fused: str | None = None
+    groups: Callable[[int], int] = lambda channels: 1
 
 
 DIFFUSERS = Names()
@@ -42,6 +55,24 @@ ORIGINAL_UNET = Names(
     norm2="out_layers.0",
     conv2="out_layers.3",
     skip="skip_connection",
+)
+# iDDPM's and ADM's U-Net; how their rows are grouped depends on the heads.
+OPENAI_UNET = dataclasses.replace(
+    ORIGINAL_UNET, group_norm="norm", fused="qkv", proj="proj_out", attention="line"
+)
+# EDM's U-Nets: rows of one channel's query, key and value, whatever the heads.
+EDM_UNET = Names(
+    norm1="norm0",
+    conv1="conv0",
+    embed="affine",
+    norm2="norm1",
+    conv2="conv1",
+    skip="skip",
+    group_norm="norm2",
+    fused="qkv",
+    proj="proj",
+    attention="pointwise",
+    groups=lambda channels: channels,
 )
 ORIGINAL_VAE = Names(
     skip="nin_shortcut",
@@ -69,7 +100,7 @@ def block_rows(
     if f"{ours}/resnet/conv1/kernel" in present:
         yield from resnet_rows(f"{ours}/resnet", resnet, names, present)
     if f"{ours}/attention/qkv/kernel" in present:
-        yield from _attention(f"{ours}/attention", attention, names)
+        yield from _attention(f"{ours}/attention", attention, names, present)
     if f"{ours}/transformer/proj_in/kernel" in present:
         yield from _transformer(f"{ours}/transformer", attention, proj, present)
 
@@ -97,11 +128,16 @@ def resample_rows(
         yield from layer(ours, conv, "conv")
 
 
-def _attention(ours: str, theirs: str, n: Names) -> Iterator[Row]:
+def _attention(ours: str, theirs: str, n: Names, present: Mapping[str, Any]) -> Iterator[Row]:
     yield from norm(f"{ours}/norm", f"{theirs}.{n.group_norm}")
+    groups = n.groups(present[f"{ours}/qkv/kernel"].shape[0])
     for leaf, kind, key in (("kernel", n.attention, "weight"), ("bias", "vector", "bias")):
-        parts = tuple(f"{theirs}.{x}.{key}" for x in (n.query, n.key, n.value))
-        yield Row(f"{ours}/qkv/{leaf}", parts, kind)
+        if n.fused:
+            one = (f"{theirs}.{n.fused}.{key}",)
+            yield Row(f"{ours}/qkv/{leaf}", one, f"fused_{kind}", groups)
+        else:
+            parts = tuple(f"{theirs}.{x}.{key}" for x in (n.query, n.key, n.value))
+            yield Row(f"{ours}/qkv/{leaf}", parts, kind)
     yield from layer(f"{ours}/proj", f"{theirs}.{n.proj}", n.attention)
 
 
@@ -126,3 +162,14 @@ def _transformer(ours: str, theirs: str, proj: str, present: Mapping[str, Any]) 
         yield from layer(f"{a}/mlp/layer1", f"{b}.ff.net.0.proj", "dense")
         yield from layer(f"{a}/mlp/layer2", f"{b}.ff.net.2", "dense")
         k += 1
+
+
+def modern(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A state dict of diffusers' in its names and shapes of today: attention was once called
+    `query`, ..., and an autoencoder's layers of it were 1x1 convolutions."""
+    found = {}
+    for old, value in weights.items():
+        key = _OLD_NAME.sub(lambda m: f"{m[1]}{_OLD[m[2]]}{m[3]}", old)
+        flat = _PROJECTION.search(key) and value.shape[2:] == (1, 1)
+        found[key] = value[:, :, 0, 0] if flat else value
+    return found

@@ -79,7 +79,7 @@ def openai_text(theirs: str, ours: set[str]) -> Iterator[Row]:
 
 def _openai_vit(ours: set[str]) -> Iterator[Row]:
     a = "params/image"
-    yield Row(f"{a}/patch_in/kernel", ("visual.conv1.weight",), "patch")
+    yield Row(f"{a}/patch_in/kernel", ("visual.conv1.weight",), "patch", 3)
     yield Row(f"{a}/class_token", ("visual.class_embedding",), "vector")
     yield Row(f"{a}/positions", ("visual.positional_embedding",), "table")
     yield from norm(f"{a}/norm_in", "visual.ln_pre")
@@ -136,7 +136,7 @@ def huggingface_text(ours: set[str]) -> Iterator[Row]:
 
 def _huggingface_image(ours: set[str]) -> Iterator[Row]:
     a, b = "params/image", "vision_model.embeddings"
-    yield Row(f"{a}/patch_in/kernel", (f"{b}.patch_embedding.weight",), "patch")
+    yield Row(f"{a}/patch_in/kernel", (f"{b}.patch_embedding.weight",), "patch", 3)
     yield Row(f"{a}/class_token", (f"{b}.class_embedding",), "vector")
     yield Row(f"{a}/positions", (f"{b}.position_embedding.weight",), "table")
     yield from norm(f"{a}/norm_in", "vision_model.pre_layrnorm")  # the spelling is theirs

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.interop.files import read_json
@@ -41,12 +43,20 @@ def parameter_shapes(
 
     `inputs` and `named` are those of `init`, as shapes, `static` those that are no arrays.
     """
-    model = build_model(**section)
+    told = (tuple(sorted(named.items())), tuple(sorted((static or {}).items())))
+    return dict(_shapes_of(build_model(**section), inputs, *told))
 
-    def init(*inputs: Any, **named: Any) -> Any:
-        return model.init(jax.random.key(0), *inputs, **named, **(static or {}))["params"]
 
-    return flatten_dict(jax.eval_shape(init, *inputs, **named), sep="/")
+@lru_cache(maxsize=8)
+def _shapes_of(
+    model: nn.Module, inputs: tuple, named: tuple[tuple[str, Any], ...], static: tuple
+) -> dict[str, Any]:
+    """`parameter_shapes` of a network, whose tracing takes a second."""
+
+    def init(inputs: tuple, named: dict[str, Any]) -> Any:
+        return model.init(jax.random.key(0), *inputs, **named, **dict(static))["params"]
+
+    return flatten_dict(jax.eval_shape(init, inputs, dict(named)), sep="/")
 
 
 def spec(*shape: int, dtype: str = "float32") -> jax.ShapeDtypeStruct:
@@ -105,6 +115,41 @@ def read_config(file: Path, classes: Collection[str]) -> dict[str, Any]:
     if found not in classes:
         raise ValueError(f"{file} is of a {found!r}, not of a {' or '.join(sorted(classes))}")
     return config
+
+
+def check_index(
+    file: Path,
+    index: Mapping[str, Any],
+    pipelines: Collection[str],
+    parts: Mapping[str, tuple[str, Collection[str]]],
+    unused: Collection[str],
+    what: str,
+) -> None:
+    """Refuses a model_index.json that is not of one of the `pipelines`.
+
+    Args:
+      file, index: its path and content.
+      pipelines: the classes that it may be of.
+      parts: part -> its library, and the classes of it that we have.
+      unused: parts that are not read.
+      what: the errors' name for a model of these parts.
+
+    Raises:
+      ValueError: another pipeline, a part of another class, or a part too many.
+    """
+    if index.get("_class_name") not in pipelines:
+        raise ValueError(
+            f"{file} is of a {index.get('_class_name')!r}, which is no {what} "
+            f"({', '.join(pipelines)})"
+        )
+    for name, (_, classes) in parts.items():
+        said = index.get(name)
+        if not said or len(said) != 2 or said[1] not in classes:
+            raise ValueError(f"{file}: {name} is {said!r}, but must be a {' or '.join(classes)}")
+    for name, said in index.items():
+        known = name.startswith("_") or name in parts or name in unused
+        if not known and isinstance(said, list) and any(said):
+            raise ValueError(f"{file}: {name}={said!r} is no part of a {what}")
 
 
 def check_plain(

@@ -28,6 +28,7 @@ PLAIN: dict[str, tuple[Any, ...]] = {
     # Of thresholding, which is refused.
     "dynamic_thresholding_ratio": (0.995,),
     "sample_max_value": (1.0,),
+    "tensor_format": ("pt", "np"),
     "interpolation_type": ("linear",),
     "timestep_type": ("discrete",),
     "final_sigmas_type": ("zero",),
@@ -92,6 +93,8 @@ def read_scheduler(folder: str | Path) -> Sampling:
         schedule |= {"beta_start": c["beta_start"], "beta_end": c["beta_end"]}
     if c["rescale_betas_zero_snr"]:
         schedule["zero_terminal_snr"] = True
+    if c["num_train_timesteps"] != 1000:
+        schedule["rescaled"] = False  # diffusers' networks are told t itself
     said = pick(f"prediction_type of {file}:", c["prediction_type"], PREDICTIONS)
     recipe = _recipe(name, c, file)
     return Sampling(schedule, {"type": PREDICTIONS[said]}, recipe)
@@ -136,6 +139,7 @@ def _recipe(name: str, c: Mapping[str, Any], file: Path) -> dict[str, Any]:
         return recipe
     recipe["sampler"] = _SAMPLERS[name]
     if name in ("DDIMScheduler", "DDPMScheduler"):
+        # DDIM's noise is then that of the clipped image (theirs: use_clipped_model_output=True).
         recipe["clip"] = bool(c["clip_sample"])
     if name == "DDPMScheduler":
         said = pick(f"variance_type of {file}:", c["variance_type"], VARIANCES)
@@ -195,6 +199,8 @@ def write_scheduler(folder: str | Path, sampling: Sampling) -> None:
     file = folder / "scheduler_config.json"
     write_json(file, config)
     lost = {k: v for k, v in recipe.items() if read_scheduler(folder).recipe.get(k) != v}
+    if schedule.get("steps", 1000) != 1000 and schedule.get("rescaled", True):
+        lost["rescaled"] = True
     if lost:
         file.unlink()
         raise ValueError(f"diffusers' {name} has no place for {lost}")

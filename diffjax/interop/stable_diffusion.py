@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from diffjax.interop.autoencoder import load_autoencoder, save_autoencoder
 from diffjax.interop.files import read_json, write_json
 from diffjax.interop.hub import fetch_parts, locate
-from diffjax.interop.parts import Part
+from diffjax.interop.parts import Part, check_index
 from diffjax.interop.scheduler import CLASSES as SCHEDULERS
 from diffjax.interop.scheduler import Sampling, read_scheduler, write_scheduler
 from diffjax.interop.text_tower import load_text, save_text
@@ -71,7 +70,7 @@ def load_stable_diffusion(name: str | Path) -> StableDiffusion:
             f"{folder} is no folder of a diffusers pipeline (no model_index.json); give its root, "
             "or the file of an original checkpoint to load_original"
         )
-    _check_index(index, read_json(index))
+    check_index(index, read_json(index), PIPELINES, PARTS, _UNUSED, "Stable Diffusion 1 or 2")
     missing = [name for name in PARTS if not (folder / name).is_dir()]
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: fetch the folder again, whole")
@@ -125,19 +124,3 @@ def _fetch(name: str) -> Path:
     networks = {part: ("config.json",) for part in ("unet", "vae", "text_encoder")}
     small = {"tokenizer": TOKENIZER_FILES, "scheduler": ("scheduler_config.json",)}
     return fetch_parts(name, "model_index.json", {**networks, **small})
-
-
-def _check_index(file: Path, index: Mapping[str, Any]) -> None:
-    if index.get("_class_name") not in PIPELINES:
-        raise ValueError(
-            f"{file} is of a {index.get('_class_name')!r}, which is no Stable Diffusion 1 or 2 "
-            f"({', '.join(PIPELINES)})"
-        )
-    for name, (_, classes) in PARTS.items():
-        said = index.get(name)
-        if not said or len(said) != 2 or said[1] not in classes:
-            raise ValueError(f"{file}: {name} is {said!r}, but must be a {' or '.join(classes)}")
-    for name, said in index.items():
-        known = name.startswith("_") or name in PARTS or name in _UNUSED
-        if not known and isinstance(said, list) and any(said):
-            raise ValueError(f"{file}: {name}={said!r} is no part of a Stable Diffusion 1 or 2")

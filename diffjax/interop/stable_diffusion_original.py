@@ -28,6 +28,7 @@ from diffjax.interop.scheduler import Sampling
 from diffjax.interop.stable_diffusion import StableDiffusion
 from diffjax.interop.text_tower import text_shapes, text_table
 from diffjax.interop.unet import projection, unet_shapes
+from diffjax.interop.unet_tables import original_levels
 from diffjax.interop.unet_tables import original_table as unet_table
 
 Weights = Mapping[str, np.ndarray]
@@ -166,26 +167,17 @@ def infer_unet(weights: Weights) -> tuple[dict[str, Any], bool]:
     Raises:
       ValueError: tensors that say a size are missing.
     """
-    widths, attends, counts = [], [], []
-    n = 1
+    levels = original_levels(weights)
     try:
         channels = weights["input_blocks.0.0.weight"].shape[0]
-        while f"input_blocks.{n}.0.in_layers.0.weight" in weights:
-            widths.append(weights[f"input_blocks.{n}.0.out_layers.3.weight"].shape[0])
-            attends.append(f"input_blocks.{n}.1.norm.weight" in weights)
-            first = n
-            while f"input_blocks.{n}.0.in_layers.0.weight" in weights:
-                n += 1
-            counts.append(n - first)
-            n += 1  # the change of resolution
         proj = weights["middle_block.1.proj_in.weight"]
         section: dict[str, Any] = {
             "type": "unet",
             "channels": channels,
             "out_channels": weights["out.2.weight"].shape[0],
-            "channel_mult": multiples([channels, *widths], Path("U-Net"))[1:],
-            "blocks": counts[0],
-            "attention_levels": tuple(i for i, one in enumerate(attends) if one),
+            "channel_mult": multiples([channels, *levels.widths], Path("U-Net"))[1:],
+            "blocks": levels.blocks,
+            "attention_levels": levels.attention_levels,
             "transformer_depth": sum(
                 f"middle_block.1.transformer_blocks.{k}.norm1.weight" in weights for k in range(99)
             ),

@@ -7,34 +7,65 @@ name, or names without its being there, is an error.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 
 class Row(NamedTuple):
-    """One parameter: our path, their key (or keys, concatenated into ours), and its layout."""
+    """One parameter: our path, their key (or keys, concatenated into ours), and its layout.
+
+    Attributes:
+      ours, theirs: the path, and the keys.
+      kind: a key of `LAYOUTS`.
+      number: what the kind asks for: channels of "patch", groups of "fused".
+      copies: their keys hold the same tensor each, ours once.
+    """
 
     ours: str
     theirs: tuple[str, ...]
     kind: str
+    number: int = 0
+    copies: bool = False
 
 
-def _patch_to_theirs(w: np.ndarray) -> np.ndarray:
-    side = math.isqrt(len(w) // 3)
-    return w.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+def _patch_to_theirs(w: np.ndarray, channels: int) -> np.ndarray:
+    side = math.isqrt(len(w) // channels)
+    return w.reshape(side, side, channels, -1).transpose(3, 2, 0, 1)
 
 
-# kind -> (theirs to ours, ours to theirs). torch holds kernels as (out, in, ...); "patch" is a
-# convolution over RGB patches that do not overlap and "pointwise" one of 1x1, dense layers here.
-LAYOUTS = {
-    "vector": (lambda w: w, lambda w: w),
-    "table": (lambda w: w, lambda w: w),
-    "dense": (lambda w: w.T, lambda w: w.T),
-    "conv": (lambda w: w.transpose(2, 3, 1, 0), lambda w: w.transpose(3, 2, 0, 1)),
-    "pointwise": (lambda w: w.squeeze((2, 3)).T, lambda w: w.T[:, :, None, None]),
-    "patch": (lambda w: w.transpose(2, 3, 1, 0).reshape(-1, len(w)), _patch_to_theirs),
+def _gather(w: np.ndarray, groups: int) -> np.ndarray:
+    """Rows in `groups` of (query, key, value) to all queries, all keys, all values."""
+    return w.reshape(groups, 3, -1, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape)
+
+
+def _scatter(w: np.ndarray, groups: int) -> np.ndarray:
+    """The inverse of `_gather`."""
+    return w.reshape(3, groups, -1, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape)
+
+
+# kind -> (theirs to ours, ours to theirs), functions of the tensor and the row's number. torch
+# holds kernels as (out, in, ...). Dense layers here: "patch", a convolution over patches that do
+# not overlap; "pointwise", one of 1x1 ("line": of 1); "fused", such a one to queries, keys and
+# values in groups: of one head each, or one channel each.
+LAYOUTS: dict[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]] = {
+    "vector": (lambda w, _: w, lambda w, _: w),
+    "table": (lambda w, _: w, lambda w, _: w),
+    "dense": (lambda w, _: w.T, lambda w, _: w.T),
+    "conv": (lambda w, _: w.transpose(2, 3, 1, 0), lambda w, _: w.transpose(3, 2, 0, 1)),
+    "pointwise": (lambda w, _: w.squeeze((2, 3)).T, lambda w, _: w.T[:, :, None, None]),
+    "line": (lambda w, _: w.squeeze(2).T, lambda w, _: w.T[:, :, None]),
+    "patch": (lambda w, _: w.transpose(2, 3, 1, 0).reshape(-1, len(w)), _patch_to_theirs),
+    "fused_pointwise": (
+        lambda w, n: _gather(w.squeeze((2, 3)), n).T,
+        lambda w, n: _scatter(w.T, n)[:, :, None, None],
+    ),
+    "fused_line": (
+        lambda w, n: _gather(w.squeeze(2), n).T,
+        lambda w, n: _scatter(w.T, n)[:, :, None],
+    ),
+    "fused_vector": (_gather, _scatter),
 }
 
 
@@ -62,17 +93,20 @@ def to_ours(
       whose: what the errors call them: a file, or a library.
 
     Raises:
-      ValueError: keys missing or unexpected, or shapes that differ; one line says which.
+      ValueError: keys missing or unexpected, shapes that differ, or copies that do; one line says
+        which.
     """
     _account(theirs, {key for row in table for key in row.theirs}, whose)
     _account(ours, {row.ours for row in table}, "our")
     filled, wrong = {}, []
     for row in table:
         shape, parts = tuple(ours[row.ours].shape), [np.asarray(theirs[k]) for k in row.theirs]
+        if row.copies:
+            parts = [_the_same(row, parts)]
         try:
             to_ours = LAYOUTS[row.kind][0]
             # Joining one part would make an array of a scalar.
-            value = [to_ours(p) for p in parts]
+            value = [to_ours(p, row.number) for p in parts]
             value = np.concatenate(value, axis=-1) if len(value) > 1 else value[0]
         except ValueError:  # parts of different shapes, or of fewer axes than the kind has
             value = None
@@ -100,10 +134,17 @@ def to_theirs(ours: Mapping[str, np.ndarray], table: Sequence[Row]) -> dict[str,
     for row in table:
         back, value = LAYOUTS[row.kind][1], np.asarray(ours[row.ours])
         count = len(row.theirs)
-        parts = np.split(value, count, axis=-1) if count > 1 else [value]
+        parts = np.split(value, count, axis=-1) if count > 1 and not row.copies else [value] * count
         for key, part in zip(row.theirs, parts, strict=True):
-            state[key] = np.asarray(back(part), order="C")
+            state[key] = np.asarray(back(part, row.number), order="C")
     return state
+
+
+def _the_same(row: Row, parts: Sequence[np.ndarray]) -> np.ndarray:
+    for key, part in zip(row.theirs, parts, strict=True):
+        if not np.array_equal(part, parts[0]):
+            raise ValueError(f"{key} differs from {row.theirs[0]}: they must be copies")
+    return parts[0]
 
 
 def _account(have: Mapping[str, Any], named: set[str], whose: str) -> None:

@@ -42,7 +42,7 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a state dict, of a checkpoint that holds one, or of a TorchScript module.
 
     Names are those of `state_dict()`; dtypes are the file's own. Of a checkpoint only the entry
-    "state_dict" is read, and a "module." before every name is dropped.
+    "state_dict" or "ema" is read, and a "module." before every name is dropped.
 
     Raises:
       ValueError: the archive is damaged, or names something that is no tensor's; says what.
@@ -78,6 +78,8 @@ class _Reader(pickle.Unpickler):
             return name  # a plain word: the pickle can do nothing with it
         if module == "__torch__" or module.startswith("__torch__."):
             return type("Module", (), {})  # a new one each time, so that none can be tampered with
+        if full == "argparse.Namespace":  # the settings beside the weights of a checkpoint
+            return type("Settings", (), {})
         if full in NAMES:
             return _call(NAMES[full](self))
         raise pickle.UnpicklingError(
@@ -154,7 +156,7 @@ def _call(function: Callable[..., Any]) -> Callable[..., Any]:
 def _tensors(value: Any, prefix: str) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor under `value`, by its dotted name."""
     if isinstance(value, Mapping):
-        inner = value.get("state_dict")
+        inner = next((value[k] for k in ("state_dict", "ema") if k in value), None)
         if not prefix and isinstance(inner, Mapping):
             yield from _tensors(inner, prefix)
             return

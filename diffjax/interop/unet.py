@@ -28,7 +28,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 # Names of a level's blocks, by whether they attend.
 _FORMS = ("{}Block2D", "CrossAttn{}Block2D")
 # (flip_sin_to_cos, freq_shift) -> time_embed.
-_WAVES = {
+WAVES = {
     (True, 0): "cos",
     (True, 1): "cos_endpoint",
     (False, 0): "sin",
@@ -98,6 +98,14 @@ def save_unet(folder: str | Path, part: Part) -> None:
     write_tensors(folder / WEIGHTS, state)
 
 
+def time_embed(config: Mapping[str, Any], file: Path) -> str:
+    """The key of `SINUSOIDS` that a config.json means."""
+    wave = bool(config.get("flip_sin_to_cos", True)), int(config.get("freq_shift", 0))
+    if wave not in WAVES:
+        raise ValueError(f"{file}: freq_shift={wave[1]} is not supported (0 and 1 are)")
+    return WAVES[wave]
+
+
 def projection(facts: Mapping[str, Any]) -> Projection:
     """The kind of the transformers' outer projections in a file with these facts."""
     return "dense" if facts.get("use_linear_projection") else "pointwise"
@@ -141,9 +149,6 @@ def _section(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     attends = [bool(names[t]) for t in down]
     if attends != [bool(names[t]) for t in reversed(up)]:
         raise ValueError(f"{file}: down_block_types and up_block_types attend at different levels")
-    wave = bool(config.get("flip_sin_to_cos", True)), int(config.get("freq_shift", 0))
-    if wave not in _WAVES:
-        raise ValueError(f"{file}: freq_shift={wave[1]} is not supported (0 and 1 are)")
     return {
         "type": "unet",
         "channels": widths[0],
@@ -157,7 +162,7 @@ def _section(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
         **_heads(config.get("attention_head_dim", 8), widths, file),
         "norm_groups": config.get("norm_num_groups", 32),
         "norm_eps": config.get("norm_eps", 1e-5),
-        "time_embed": _WAVES[wave],
+        "time_embed": time_embed(config, file),
         "down_padding": "both" if config.get("downsample_padding", 1) else "end",
         "cross_attention": True,
         "init_style": "adm",
@@ -192,7 +197,7 @@ def _config(part: Part) -> dict[str, Any]:
     attends = [level in (section.get("attention_levels") or ()) for level in range(len(mult))]
     size = section.get("head_channels")
     heads = section.get("num_heads", 1) if size is None else [w // size for w in widths]
-    waves = {name: wave for wave, name in _WAVES.items()}
+    waves = {name: wave for wave, name in WAVES.items()}
     cos_first, shift = waves.get(section.get("time_embed", "sin_endpoint"), (True, 0))
     wide = next((v for k, v in params.items() if k.endswith("cross/key/kernel")), None)
     if wide is None or "conv_in/kernel" not in params:

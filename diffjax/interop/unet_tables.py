@@ -1,13 +1,15 @@
 """Where each tensor of a released U-Net is in ours: in diffusers' layout and in the original one.
 
-Of diffusers' `UNet2DModel` and `UNet2DConditionModel`; of CompVis's and Stability's Stable
-Diffusion.
+Of diffusers' `UNet2DModel` and `UNet2DConditionModel`; of OpenAI's iDDPM and ADM and, after them,
+CompVis's and Stability's Stable Diffusion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from diffjax.interop.block_tables import (
     DIFFUSERS,
@@ -76,13 +78,18 @@ def stack_rows(
 
 
 def original_table(
-    channel_mult: tuple[int, ...], blocks: int, ours: Mapping[str, Any], proj: Projection
+    channel_mult: tuple[int, ...],
+    blocks: int,
+    ours: Mapping[str, Any],
+    proj: Projection = "pointwise",
+    names: Names = ORIGINAL_UNET,
 ) -> list[Row]:
-    """The table of the original layout, under `model.diffusion_model.`; arguments as above.
+    """The table of the original layout; arguments as above, and the layout's `names`.
 
-    There every block and every change of resolution has a number, counted along the way.
+    There every block and every change of resolution has a number, counted along the way. In Stable
+    Diffusion all stand under `model.diffusion_model.`.
     """
-    kinds: tuple[Names, Mapping[str, Any]] = (ORIGINAL_UNET, ours)
+    kinds = (names, ours)
     rows = [
         *layer("embed/layer1", "time_embed.0", "dense"),
         *layer("embed/layer2", "time_embed.2", "dense"),
@@ -92,10 +99,13 @@ def original_table(
         *norm("norm_out", "out.0"),
         *layer("conv_out", "out.2", "conv"),
     ]
+    if "label/table" in ours:
+        rows.append(Row("label/table", ("label_emb.weight",), "table"))
     n = 1
     for level in range(len(channel_mult)):
         if level:
-            rows += layer(f"down_{level}", f"input_blocks.{n}.0.op", "conv")
+            place = f"input_blocks.{n}.0"
+            rows += resample_rows(f"down_{level}", place, f"{place}.op", *kinds)
             n += 1
         for i in range(blocks):
             parts = (f"input_blocks.{n}.0", f"input_blocks.{n}.1")
@@ -109,7 +119,57 @@ def original_table(
             n += 1
         if level:
             # It shares the last block's number, and comes after its attention.
-            attends = f"up_{level}_{blocks}/transformer/proj_in/kernel" in ours
-            place = f"output_blocks.{n - 1}.{2 if attends else 1}.conv"
-            rows += layer(f"up_{level - 1}", place, "conv")
+            last = f"up_{level}_{blocks}"
+            leaves = (f"{last}/transformer/proj_in/kernel", f"{last}/attention/qkv/kernel")
+            place = f"output_blocks.{n - 1}.{2 if any(x in ours for x in leaves) else 1}"
+            rows += resample_rows(f"up_{level - 1}", place, f"{place}.conv", *kinds)
     return rows
+
+
+class Levels(NamedTuple):
+    """What the shapes of a U-Net in the original layout say: the width of each level, whether it
+    attends, the blocks of all, and whether residual blocks change the resolution."""
+
+    widths: tuple[int, ...]
+    attends: tuple[bool, ...]
+    blocks: int
+    resblock: bool
+
+    @property
+    def attention_levels(self) -> tuple[int, ...]:
+        """Numbers of those that attend."""
+        return tuple(i for i, one in enumerate(self.attends) if one)
+
+
+def original_levels(weights: Mapping[str, np.ndarray]) -> Levels:
+    """The levels of a U-Net in the original layout.
+
+    Raises:
+      ValueError: it is none.
+    """
+    count = 0
+    while f"output_blocks.{count}.0.in_layers.0.weight" in weights:
+        count += 1
+    # The last block of a level holds the change of resolution, after its attention.
+    ways = {".conv.weight": False, ".in_layers.0.weight": True}
+    ups = [
+        (n, resblock)
+        for n in range(count)
+        for end, resblock in ways.items()
+        if any(f"output_blocks.{n}.{k}{end}" in weights for k in (1, 2))
+    ]
+    levels = len(ups) + 1
+    if not count or count % levels or "out.2.weight" not in weights:
+        raise ValueError(
+            "no U-Net in OpenAI's layout: it has no output_blocks and out.2, or some are missing; "
+            f"it holds {', '.join(sorted(weights)[:3])}"
+        )
+    blocks, widths, attends = count // levels - 1, [], []
+    for level in range(levels):
+        n = 1 + level * (blocks + 1)
+        key = f"input_blocks.{n}.0.out_layers.3.weight"
+        if key not in weights:
+            raise ValueError(f"no U-Net in OpenAI's layout: {key} is not there")
+        widths.append(weights[key].shape[0])
+        attends.append(f"input_blocks.{n}.1.norm.weight" in weights)
+    return Levels(tuple(widths), tuple(attends), blocks, bool(ups and ups[0][1]))

@@ -40,7 +40,8 @@ class DiT(nn.Module):
       num_classes: 0 without labels; `null_class` adds class number `num_classes`: no class.
       time_embed, time_features: kind (a key of `SINUSOIDS`) and width of the time features.
       cross_attention: every block also attends to `tokens`.
-      eps: of the layer norms.
+      eps, mlp_eps: of the layer norms, and of those before the MLPs where it is another (1e-5 in
+        DiT as diffusers has it).
       scan_layers: one compiled block scanned over stacked parameters, for deep networks on
         accelerators; pair it with `remat`, else it holds twice the memory.
       remat: recompute blocks in the backward pass.
@@ -60,6 +61,7 @@ class DiT(nn.Module):
     cross_attention: bool = False
     dropout: float = 0.0
     eps: float = 1e-6
+    mlp_eps: float | None = None
     scan_layers: bool = False
     remat: bool = False
     dtype: DTypeLike = "float32"
@@ -122,6 +124,7 @@ class DiT(nn.Module):
             "cross_attention": self.cross_attention,
             "dropout": self.dropout,
             "eps": self.eps,
+            "mlp_eps": self.mlp_eps,
             "dtype": self.dtype,
         }
         # Argument 5 (counting self) is `train`, a Python bool.

@@ -95,7 +95,8 @@ class DiTBlock(nn.Module):
 
     `x [B, L, D], told [B, D]` (after its SiLU). Shifts, scales and gates come from one dense
     layer that starts at zero, so the block starts as the identity. Cross-attention, where
-    wanted, sits between the two and is not modulated (as in PixArt-alpha).
+    wanted, sits between the two and is not modulated (as in PixArt-alpha). `mlp_eps` is the
+    epsilon of the norm before the MLP; None for `eps`.
     """
 
     heads: int
@@ -103,6 +104,7 @@ class DiTBlock(nn.Module):
     cross_attention: bool = False
     dropout: float = 0.0
     eps: float = 1e-6
+    mlp_eps: float | None = None
     dtype: DTypeLike = "float32"
 
     @nn.compact
@@ -126,7 +128,8 @@ class DiTBlock(nn.Module):
         if self.cross_attention and tokens is not None:
             cross = CrossAttention(self.heads, dtype=self.dtype, name="cross")
             x = x + cross(x, tokens, token_mask)
-        y = modulate(layer_norm(x, self.eps), shift2, scale2)
+        eps = self.eps if self.mlp_eps is None else self.mlp_eps
+        y = modulate(layer_norm(x, eps), shift2, scale2)
         y = Mlp(int(width * self.mlp_ratio), dtype=self.dtype, name="mlp")(y)
         return constrain_batch(x + gate2[:, None, :] * drop(y))
 

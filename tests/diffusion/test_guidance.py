@@ -51,6 +51,16 @@ def test_guiding_x_hat_is_guiding_the_network(name, scale, z, level):
     np.testing.assert_allclose(guided.x, prediction.to_x(output, z, level), rtol=1e-4, atol=1e-4)
 
 
+def test_channels_beyond_those_guided_are_the_conditional_ones(z, level):
+    guided, plain, part = (
+        classifier_free(denoise, COND, NULL, guidance)(z, level).x
+        for guidance in (Guidance(scale=3.0), Guidance(), Guidance(scale=3.0, channels=1))
+    )
+    np.testing.assert_array_equal(part[..., :1], guided[..., :1])
+    np.testing.assert_allclose(part[..., 1:], plain[..., 1:], rtol=1e-6)
+    assert np.abs(guided[..., 1:] - plain[..., 1:]).max() > 0.01
+
+
 def test_scale_one_is_plain_and_asks_the_network_once(z, level):
     calls = []
 

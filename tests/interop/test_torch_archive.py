@@ -90,7 +90,7 @@ def test_names_that_are_nearly_harmless_are_refused(tmp_path, dotted):
 
 def test_what_is_called_cannot_be_altered(tmp_path):
     """BUILD sets attributes of what a pickle holds; the next file must see none of it."""
-    for dotted in (*NAMES, "torch.FloatStorage", "__torch__.A"):
+    for dotted in (*NAMES, "torch.FloatStorage", "__torch__.A", "argparse.Namespace"):
         state = pickle.dumps((None, {"__doc__": "altered", "__call__": 1}), protocol=2)[2:-1]
         program = b"\x80\x02" + name(dotted) + state + b"b."
         with pytest.raises(ValueError, match=r"a\.pt"):
@@ -128,6 +128,20 @@ def test_what_training_left_beside_the_weights_is_passed_over(tmp_path):
     weights = b"X\x0a\x00\x00\x00state_dict" + tensor(1, (2, 2), (2, 1))[2:-1]
     program = b"\x80\x02}(" + callbacks + weights + b"u."
     file = archive(tmp_path / "a.ckpt", program, **{"0": SIX.tobytes()})
+    found = read_archive(file)
+    assert list(found) == ["w"]
+    np.testing.assert_array_equal(found["w"], [[1, 2], [3, 4]])
+
+
+def test_of_a_training_checkpoint_the_averaged_weights_are_read(tmp_path):
+    """Beside them DiT's hold the weights themselves and the command line, an argparse.Namespace."""
+    value = tensor(1, (2, 2), (2, 1))[3:-1]  # what goes into a dict under "w"
+    worse = tensor(0, (1, 1), (1, 1))[3:-1]
+    named = b"c" + b"argparse\nNamespace\n" + b")\x81"
+    state = pickle.dumps({"lr": 1e-4, "model": "DiT-XL/2"}, protocol=2)[2:-1]
+    entries = b"X\x05\x00\x00\x00model}" + worse + b"X\x03\x00\x00\x00ema}" + value
+    entries += b"X\x04\x00\x00\x00args" + named + state + b"b"
+    file = archive(tmp_path / "a.pt", b"\x80\x02}(" + entries + b"u.", **{"0": SIX.tobytes()})
     found = read_archive(file)
     assert list(found) == ["w"]
     np.testing.assert_array_equal(found["w"], [[1, 2], [3, 4]])

@@ -1,0 +1,160 @@
+"""Released models through `experiments.evaluate`: what is drawn, scored, recorded and refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from diffjax.interop.parts import Part
+from diffjax.interop.pipelines import Pipeline, save_pipeline
+from diffjax.interop.scheduler import Sampling
+from diffjax.models import build_model
+from experiments.released import from_pipeline, open_released
+from experiments.released_run import ReleasedRun
+from experiments.settings import load_config
+
+CONFIG = """
+from configs.ddpm import digits
+
+
+def get_config(arg=None):
+    config = digits.get_config()
+    config.task.num_classes = 0
+    config.task.label_drop = 0.0
+    config.evals = dict(
+        samples=dict(type="samples", pred_kw=dict(sampler="heun", guidance=9.0), columns=2),
+        generation=dict(
+            type="generation", ema="slow", every=160, num_samples=20, batch_size=10, groups=4,
+            pred_kw=dict(steps=7),
+        ),
+    )
+    config.features.overrides = ("train.steps=4", "train.log_every=2", "train.batch_size=16")
+    return config
+"""
+
+
+def pipeline(**changes) -> Pipeline:
+    """A U-Net of digits' size with fresh weights, drawn from by DDIM."""
+    section = {"type": "unet", "channels": 8, "out_channels": 1, "channel_mult": (1, 2),
+               "blocks": 1, "attention_levels": (1,), "norm_groups": 4, **changes}  # fmt: skip
+    network = build_model(**section)
+    label = np.zeros(1, np.int32) if section.get("num_classes") else None
+    params = jax.jit(lambda k: network.init(k, np.zeros((1, 8, 8, 1)), np.zeros(1), label=label))(
+        jax.random.key(0)
+    )["params"]
+    recipe = {"sampler": "ddim", "spacing": "leading", "offset": 0, "final": "clean", "clip": True}
+    schedule = {"type": "linear", "steps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
+    sampling = Sampling(schedule, {"type": "eps"}, recipe)
+    params = jax.tree.map(np.asarray, params)
+    return Pipeline(Part(section, {"params": params}, {"sample_size": 8}), sampling, 50)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    at = tmp_path_factory.mktemp("released")
+    save_pipeline(at, pipeline())
+    return at
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "digits.py"
+    path.write_text(CONFIG)
+    return path
+
+
+def test_a_released_model_is_drawn_from_scored_and_recorded(processes, folder, config, tmp_path):
+    workdir = tmp_path / "evaluated"
+    command = (f"--model={folder}", f"--config={config}", f"--workdir={workdir}", "--set=steps=3")
+    outcome = processes.run(*command, main="evaluate")
+    assert outcome.code == 0, outcome.stderr
+    assert f"{folder}: (8, 8, 1) by ddim · 3 steps" in outcome.stdout
+    assert "generation: frechet" in outcome.stdout and (workdir / "report.html").exists()
+    lines = [json.loads(line) for line in (workdir / "evals.jsonl").read_text().splitlines()]
+    how = next(line["protocol"] for line in lines if line["name"] == "frechet")
+    # The folder's scheduler and the command line, not the config's options or averages.
+    assert (how["sampler"], how["steps"], how["nfe"], how["clip"]) == ("ddim", 3, 3, True)
+    assert how["num_samples"] == 20 and {line["ema"] for line in lines} == {None}
+    assert list((workdir / "figures" / "samples").glob("*.png"))
+    kept = next((workdir / "samples").glob("*.npz"))
+    recorded = json.loads((workdir / "config.json").read_text())
+    assert recorded["released"]["model"] == str(folder)
+
+    model = open_released(folder)
+    index = np.arange(20, dtype=np.int32)
+    drawn = model.predict_fns()["sample"](model.variables, np.int32(0), index, steps=3)
+    with np.load(kept) as arrays:
+        np.testing.assert_allclose(arrays["image"], drawn, atol=1e-4)
+
+    other = processes.run(
+        f"--model={folder.parent}/other", *command[1:], "--release=dit", main="evaluate"
+    )
+    assert other.code == 2 and "other" in other.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "one of --run (a workdir) and --model"),
+        (("--run=a", "--model=b"), "one of --run"),
+        (("--run=a", "--set=steps=3"), "--set is not read with --run"),
+        (("--model=a", "--step=3"), "--step is not read with --model"),
+        (("--model=a",), "--model needs --config and --workdir"),
+        (("--model=a/b/c", "--config=configs/ddpm/digits.py", "--workdir=w"), "no such file"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(arguments, said, processes):
+    outcome = processes.run(*arguments, main="evaluate")
+    assert outcome.code == 2 and said in outcome.error
+
+
+def test_data_of_another_size_or_other_classes(config, tmp_path):
+    loaded = load_config(str(config))
+    fewer = from_pipeline(pipeline(num_classes=7, null_class=False))
+    with pytest.raises(ValueError, match="10 classes"):
+        ReleasedRun(loaded, tmp_path, fewer, {}, {})
+    larger = pipeline()
+    larger = Pipeline(
+        larger.network._replace(facts={"sample_size": 16}), larger.sampling, larger.steps
+    )
+    with pytest.raises(ValueError, match=r"draws images \(16, 16, 1\), but those of digits are"):
+        ReleasedRun(loaded, tmp_path, from_pipeline(larger), {}, {})
+
+
+def test_recipes_are_the_models_own_but_for_what_is_said():
+    model = from_pipeline(pipeline())
+    assert model.full({}) == {**model.recipe}
+    assert model.full({"eta": 1.0})["eta"] == 1.0
+    other = model.full({"sampler": "heun", "spacing": "karras"})
+    assert other == {"sampler": "heun", "spacing": "karras", "steps": 50, "clip": True}
+    assert model.nfe(sampler="heun", steps=4)["nfe"] == 7
+    assert len(model.noise_levels(steps=4)) == 5
+    with pytest.raises(ValueError, match="guidance needs a class-conditional model"):
+        model.nfe(guidance=2.0)
+
+
+def test_what_a_file_does_not_say_is_asked_for(tmp_path):
+    file = tmp_path / "weights.pt"
+    file.write_bytes(b"PK")
+    with pytest.raises(ValueError, match="say which release"):
+        open_released(file)
+    with pytest.raises(ValueError, match="a DiT needs one"):
+        open_released(file, "dit")
+    with pytest.raises(ValueError, match="a codec is a DiT's"):
+        open_released(file, "edm", codec=tmp_path)
+    with pytest.raises(ValueError, match="did you mean 'adm_64'"):
+        open_released(file, "adm64")
+    with pytest.raises(ValueError, match="leave the release out"):
+        open_released(tmp_path, "edm")
+    with pytest.raises(ValueError, match="cannot be read as a torch archive"):
+        open_released(file, "adm_64")
+
+
+def test_networks_that_are_shown_another_image_are_refused():
+    found = pipeline(out_channels=3)
+    with pytest.raises(ValueError, match="takes 1 channels and gives 3"):
+        from_pipeline(found)
+    with pytest.raises(ValueError, match="sample_size"):
+        from_pipeline(Pipeline(found.network._replace(section={**found.network.section,
+                      "out_channels": 1}, facts={}), found.sampling, 50))  # fmt: skip
