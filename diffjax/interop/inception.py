@@ -1,4 +1,4 @@
-"""FID's InceptionV3 in and out: pytorch-fid's file, which torch-fidelity's equals, tensor by tensor.
+"""FID's InceptionV3 in and out: the file of pytorch-fid and torch-fidelity.
 
 pytorch-fid publishes `pt_inception-2015-12-05-6726825d.pth`, torch-fidelity the same tensors as
 `weights-inception-2015-12-05-6726825d.pth`; both can be saved again as safetensors.

@@ -16,10 +16,8 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def conv2d(
-    x: Array, kernel: Array, stride: int = 1, padding: Padding = ((0, 0), (0, 0))
-) -> Array:
-    """Cross-correlation of `x [B, H, W, C]` with `kernel [k, l, C, F]`.
+def conv2d(x: Array, kernel: Array, stride: int = 1, padding: Padding = ((0, 0), (0, 0))) -> Array:
+    """Cross-correlation of `x [B, H, W, C]` with `kernel [h, w, C, F]`.
 
     `padding` is (before, after) on each spatial axis. A 1x1 kernel is a matrix product.
     """
@@ -48,10 +46,10 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        k, l = (self.kernel,) * 2 if isinstance(self.kernel, int) else self.kernel
-        fan_in = k * l * x.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, (k, l, x.shape[-1], self.features))
-        padding = ((k // 2, k // 2), (l // 2, l // 2))
+        h, w = (self.kernel,) * 2 if isinstance(self.kernel, int) else self.kernel
+        fan_in = h * w * x.shape[-1]
+        kernel = self.param("kernel", self.kernel_init, (h, w, x.shape[-1], self.features))
+        padding = ((h // 2, h // 2), (w // 2, w // 2))
         if self.padding is not None:
             padding = (self.padding, self.padding)
         y = conv2d(fence(x.astype(self.dtype)), kernel.astype(self.dtype), self.stride, padding)
