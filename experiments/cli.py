@@ -41,7 +41,7 @@ def arguments() -> list[str]:
     return list(_arguments)
 
 
-def _parse(argv: Sequence[str], names: Sequence[str], needed: int) -> list[str]:
+def _parse(argv: Sequence[str], names: Sequence[str]) -> list[str]:
     rest = [a for a in argv if not a.startswith(PREFIX)]
     _overrides[:] = [a.removeprefix(PREFIX) for a in argv if a.startswith(PREFIX)]
     try:
@@ -54,8 +54,9 @@ def _parse(argv: Sequence[str], names: Sequence[str], needed: int) -> list[str]:
         surplus = _arguments[len(names)]
         print(f"error: unexpected argument {surplus!r} (flags begin with --)", file=sys.stderr)
         sys.exit(2)
-    if len(_arguments) < needed:
-        print(f"error: give {' and '.join(names[len(_arguments) : needed])}", file=sys.stderr)
+    missing = [name for name in names[len(_arguments) :] if not name.startswith("[")]
+    if missing:
+        print(f"error: give {' and '.join(missing)}: {' '.join(names)}", file=sys.stderr)
         sys.exit(2)
     return extra
 
@@ -80,12 +81,12 @@ def _hush() -> None:
         logger.addFilter(told_elsewhere)
 
 
-def run_main(main: Callable[[], None], names: Sequence[str] = (), needed: int = 0) -> None:
+def run_main(main: Callable[[], None], names: Sequence[str] = ()) -> None:
     """Parses the command line and runs `main`; an error that a user can mend is one line on
     stderr (its traceback is shown under `--verbosity=1`).
 
-    `names` are of the arguments that stand without a flag, the first `needed` of which must be
-    given; see `arguments`.
+    `names` are of the arguments that stand without a flag, "[in brackets]" where one may be left
+    out; see `arguments`.
     """
 
     def guarded(_: Sequence[str]) -> None:
@@ -101,4 +102,4 @@ def run_main(main: Callable[[], None], names: Sequence[str] = (), needed: int = 
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(code)
 
-    app.run(guarded, flags_parser=lambda argv: _parse(argv, names, needed))
+    app.run(guarded, flags_parser=lambda argv: _parse(argv, names))

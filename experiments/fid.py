@@ -48,7 +48,7 @@ from experiments.features import InceptionFeatures, features_of_run, over_local_
 from experiments.fid_sets import Given, captions, open_set, side_of
 
 FLAGS = flags.FLAGS
-ARGUMENTS = ("SAMPLES", "REFERENCE")
+ARGUMENTS = ("SAMPLES", "[REFERENCE]")
 EVERY = 10.0  # seconds between lines of progress in a log
 
 
@@ -223,4 +223,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    run_main(main, ARGUMENTS, needed=1)
+    run_main(main, ARGUMENTS)

@@ -6,6 +6,7 @@ pytorch-fid publishes `pt_inception-2015-12-05-6726825d.pth`, torch-fidelity the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def load_inception(name: str | Path) -> dict[str, Any]:
     """
     file = weights_file(locate(name, lambda n: fetch(n, ()), "owner/inception"))
     weights = {k: v for k, v in read_tensors(file).items() if not k.endswith(_COUNTS)}
-    shapes = _shapes()
+    shapes = inception_shapes()
     try:
         filled = to_ours(weights, shapes, _table(shapes), "the file's")
     except ValueError as error:
@@ -58,10 +59,12 @@ def save_inception(file: str | Path, variables: Mapping[str, Any]) -> None:
 def inception_state(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The state dict of pytorch-fid's network, but for the counts of batches."""
     flat = flatten_dict(dict(variables), sep="/")
-    return to_theirs({k: np.asarray(v) for k, v in flat.items()}, _table(_shapes()))
+    return to_theirs({k: np.asarray(v) for k, v in flat.items()}, _table(inception_shapes()))
 
 
-def _shapes() -> dict[str, Any]:
+@functools.cache
+def inception_shapes() -> dict[str, Any]:
+    """Path -> shape and dtype of every variable of `InceptionV3`."""
     image = jax.ShapeDtypeStruct((1, 299, 299, 3), np.float32)
     variables = jax.eval_shape(lambda x: InceptionV3().init(jax.random.key(0), x), image)
     return flatten_dict(dict(variables), sep="/")
