@@ -36,8 +36,8 @@ TEST = [
     *NOTEBOOK,
 ]
 # torch is pinned: parity figures are stated against this version.
-# torchmetrics: its FID, KID and Inception score. pytorch-fid and torch-fidelity need torchvision, whose
-# wheels fit one build of torch: tests/parity/fid_peers.py says how to install them.
+# pytorch-fid and torch-fidelity need torchvision, whose wheels fit one build of torch:
+# tests/parity/fid_peers.py says how to install them.
 PARITY = ["torch==2.13.0", "diffusers>=0.42", "transformers>=5", "torchmetrics>=1.9"]
 
 setup(

@@ -105,23 +105,12 @@ def _measured(
     given: Given, extract: FeatureExtractor | None, how: Mapping[str, Any], keep_rows: bool
 ) -> Side:
     """One side, with progress on stderr."""
-    if given.source is None:
+    images = 0 if given.source is None else len(given.source)
+    if not images:
         return side_of(given, None, how, keep_rows, None, lambda done: None)
-    if extract is None:
-        raise ValueError(
-            f"{given.name} holds images: give --weights, InceptionV3 as pytorch-fid or "
-            "torch-fidelity publish it"
-        )
-    shape = given.source.info.image_shape
-    # Grey images become three equal channels where images are resized.
-    if shape[2] != extract.channels and (shape[2] != 1 or extract.resample is None):
-        raise ValueError(
-            f"{given.name} has images of {shape[2]} channels, but {extract.name} takes "
-            f"{extract.channels}"
-        )
-    total = len(given.source) // jax.process_count()
+    own = images // jax.process_count()
     began = shown = time.monotonic()
-    with Progress(total, stream=sys.stderr, unit=f"{given.name}: image") as progress:
+    with Progress(own, stream=sys.stderr, unit=f"{given.name}: image") as progress:
 
         def say(done: int) -> None:
             nonlocal shown
@@ -163,6 +152,9 @@ def _compared(
     else:
         files = [g.reference for g in (*drawn, against) if g is not None and g.reference]
         how = next((f.protocol for f in files if f.protocol), {"features": "unknown"})
+    said = dict(how)
+    if against is not None and against.reference is not None and not against.reference.protocol:
+        said["reference_protocol"] = "not stated"
     kept = {s: any(s in METRICS[n].rows for n in names) for s in ("a", "b")}
     kept["a"] |= bool(settings.groups)
     b = None if against is None else _measured(against, extract, how, kept["b"])
@@ -173,7 +165,7 @@ def _compared(
     found = []
     for given in drawn:
         a = _with_texts(_measured(given, extract, how, kept["a"]), given, towers)
-        found.append(list(compare(names, settings, a, b or a, how)))
+        found.append(list(compare(names, settings, a, b or a, said)))
     return found
 
 

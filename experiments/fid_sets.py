@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,12 +89,24 @@ def side_of(
       keep_rows: whether the features themselves are needed.
 
     Raises:
-      ValueError: statistics of another protocol.
+      ValueError: images without an extractor, or of other channels than it takes; statistics of
+        another protocol.
     """
-    if given.source is None:
-        assert given.reference is not None
+    stated = given.reference is not None and given.reference.moments is not None
+    if given.source is None or (stated and not keep_rows):
         return _stated(given, how)
-    assert extract is not None
+    if extract is None:
+        raise ValueError(
+            f"{given.name} holds images: give --weights, InceptionV3 as pytorch-fid or "
+            "torch-fidelity publish it"
+        )
+    # Grey images become three equal channels where images are resized.
+    channels = given.source.info.image_shape[2]
+    if channels != extract.channels and (channels != 1 or extract.resample is None):
+        raise ValueError(
+            f"{given.name} has images of {channels} channels, but {extract.name} takes "
+            f"{extract.channels}"
+        )
     key = short_hash([given.source.info.fingerprint, dict(how)])
     file = None if cache is None else cache / f"{key}.npz"
     side = _cached(file, given, keep_rows)
@@ -101,10 +114,9 @@ def side_of(
         side = measure(given.name, given.source, extract, keep_rows, say)
         if file is not None and jax.process_index() == 0:
             _store(file, side, how)
-    if given.reference is not None and given.reference.moments is not None:
+    if stated:
         # guided-diffusion's references: moments of all images, and some of them to draw rows from.
-        stated = _stated(given, how)
-        return Side(given.name, stated.content, stated.moments, stated.spatial, side.rows)
+        return replace(_stated(given, how), rows=side.rows)
     return side
 
 
