@@ -9,14 +9,16 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
 from diffjax.choices import build
+from diffjax.evals.batches import to_host
 from diffjax.evals.features import FeatureExtractor, from_classifier
 from diffjax.evals.released_features import inception_features
 from diffjax.interop.inception import load_inception
 from diffjax.train.loop import train
 from experiments.assemble import Assembly
-from experiments.settings import check_workdir, load_config
+from experiments.settings import check_workdir, load_config, read_config
 
 
 @dataclass(frozen=True)
@@ -100,20 +102,26 @@ def over_local_devices(batch_size: int) -> tuple[jax.sharding.Sharding | None, i
     return rows, -(-batch_size // len(devices)) * len(devices)
 
 
-def features_of_run(assembly: Assembly) -> FeatureExtractor:
-    """The extractor of a trained classifier.
+def features_of_run(workdir: Path) -> FeatureExtractor:
+    """The extractor of a trained classifier, its weights on the host: each of several processes
+    then works by itself.
 
     Raises:
-      ValueError: a run of another task, or not trained yet.
+      ValueError: no run there, one of another task, or not trained yet.
     """
+    config = ConfigDict(read_config(workdir))
+    # Nothing is trained: any batch that these devices can share will do.
+    config.train.batch_size = jax.device_count() * config.train.get("grad_accum", 1)
+    config.mesh = {"data": -1}
+    assembly = Assembly(config, workdir)
     predict = assembly.task.predict_fns()
     if "features" not in predict:
         kind = assembly.config["task"].get("type")
-        raise ValueError(f"{assembly.workdir} is a run of task {kind!r}, not of a classifier")
+        raise ValueError(f"{workdir} is a run of task {kind!r}, not of a classifier")
     _, state, frozen = assembly.trained()
     channels = assembly.task.image_shape[2]  # type: ignore[attr-defined]
-    name = assembly.workdir.name
-    return from_classifier(predict, state.variables(frozen, None), name, channels=channels)
+    variables = jax.tree.map(to_host, state.variables(frozen, None))
+    return from_classifier(predict, variables, workdir.name, channels=channels)
 
 
 def make_features(assembly: Assembly) -> FeatureExtractor | None:

@@ -41,7 +41,6 @@ from diffjax.evals.sides import Side
 from diffjax.train.progress import Progress
 from diffjax.train.writer import replace_file
 from experiments import distributed
-from experiments.assemble import open_run
 from experiments.cli import arguments, run_main
 from experiments.encoders import Encoders, released_encoders
 from experiments.features import InceptionFeatures, features_of_run, over_local_devices
@@ -89,7 +88,7 @@ def _extractor(kind: str) -> tuple[FeatureExtractor | None, Encoders | None]:
     if FLAGS.weights is None:
         return None, None
     if (Path(FLAGS.weights) / "config.json").is_file():
-        own = features_of_run(open_run(Path(FLAGS.weights)))
+        own = features_of_run(Path(FLAGS.weights))
         return replace(own, batch_size=FLAGS.batch_size, dequantise=FLAGS.dequantise), None
     names = ("protocol", "resize", "scale", "width", "logits_bias", "batch_size", "dequantise")
     return InceptionFeatures(FLAGS.weights, **{k: FLAGS[k].value for k in names}).load(), None

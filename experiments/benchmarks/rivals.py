@@ -90,6 +90,9 @@ def run(
             worker.close()
     if rivals:
         print(table(seconds, OURS))
+    for worker in workers:
+        if "peak_mib" in worker.facts:
+            print(f"{worker.name}: peak memory {worker.facts['peak_mib']:,.0f} MiB")
     for operation in operations:
         step = statistics.median(seconds[OURS, operation])
         flops = 2 * benchmark.passes[operation] * macs() * batch / step

@@ -1,13 +1,18 @@
-"""`experiments.fid`: folders, data sets and files against each other, kept statistics, processes."""
+"""`experiments.fid`: folders, data sets and files against each other; statistics are kept."""
 
 import json
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from diffjax.data.images import png
 from diffjax.data.sources import make_source
+from diffjax.evals.features import FeatureExtractor
+from diffjax.evals.reference import write_reference
+from diffjax.metrics.frechet import moments
+from experiments.fid_sets import captions, open_set, side_of
 
 CLASSIFIER = """
 from configs.common import make
@@ -92,7 +97,8 @@ def test_a_file_of_statistics_stands_for_its_images(processes, whole, folder, op
 
 def test_what_is_kept_is_not_computed_again(processes, whole, folder, options, tmp_path):
     """Kept by content: a copy of the folder finds it, and so do weights in another place."""
-    kept = {p: p.stat().st_mtime_ns for p in sorted((tmp_path.parent).glob("classifier*/kept/*"))}
+    place = Path(options[1].partition("=")[2])
+    kept = {file: file.stat().st_mtime_ns for file in place.iterdir()}
     assert len(kept) == 4  # moments and rows of either side
     copy = tmp_path / "copy"
     copy.mkdir()
@@ -103,10 +109,10 @@ def test_what_is_kept_is_not_computed_again(processes, whole, folder, options, t
     assert processes.run(*arguments, out, main="fid").code == 0
     again = numbers(tmp_path / "out.json", copy)
     assert {n: s["value"] for n, s in again.items()} == {n: s["value"] for n, s in whole[0].items()}
-    assert {p: p.stat().st_mtime_ns for p in kept} == kept
-    assert len(list(next(iter(kept)).parent.iterdir())) == 4
+    assert {file: file.stat().st_mtime_ns for file in place.iterdir()} == kept
 
 
+@pytest.mark.heavy
 def test_four_processes_are_one(processes, whole, folder, options, tmp_path):
     """Each sees a quarter of the images; numbers are equal to float64's rounding."""
     with socket.socket() as free:
@@ -119,36 +125,65 @@ def test_four_processes_are_one(processes, whole, folder, options, tmp_path):
     started = [processes.start(*arguments, f"--process_id={i}", main="fid") for i in range(4)]
     outcomes = [process.wait() for process in started]
     assert [o.code for o in outcomes] == [0] * 4, outcomes[0].stderr
-    assert "fid" in outcomes[0].stdout and not any(o.stdout for o in outcomes[1:])
+    assert ["protocol" in o.stdout or "fid  " in o.stdout for o in outcomes] == [True] + [False] * 3
     got = numbers(tmp_path / "out.json", folder)
     for name, scalar in whole[0].items():
         assert got[name]["value"] == pytest.approx(scalar["value"], rel=1e-6, abs=1e-9)
         assert got[name]["protocol"] == scalar["protocol"]
 
 
-def test_mistakes_are_one_line(processes, whole, folder, options, tmp_path):
-    reference = str(whole[1])
-    other = tmp_path / "other.npz"
-    with np.load(reference) as held:
-        arrays = dict(held)
-    arrays["protocol"] = json.dumps({"features": "0123456789", "resize": "none"})
-    np.savez(other, **arrays)
-    np.savez(tmp_path / "rgb.npz", arr_0=np.zeros((4, 8, 8, 3), np.uint8))
+def test_mistakes_are_one_line(processes, tmp_path):
+    """Before anything is read."""
     cases = {
         "give SAMPLES": (),
         "unexpected argument 'c'": ("a", "b", "c"),
         "did you mean 'fid'": ("a", "b", "--metrics=fidd"),
-        "give it as the second argument": (str(folder),),
-        "no such folder or .npz file": ("none/there", reference),
-        "give --weights": (str(folder), reference),
-        "no such file or folder, and no name": (str(folder), reference, "--weights=none.pth"),
-        "give --clip": (str(folder), reference, "--metrics=cmmd"),
-        "kid compares images one by one": (str(folder), reference, "--metrics=kid", *options),
-        "'0123456789' there": (str(folder), str(other), *options),
-        "takes 1": (str(tmp_path / "rgb.npz"), reference, *options),
-        "sfid needs spatial": (str(folder), reference, "--metrics=sfid", *options),
+        "give it as the second argument": ("a",),
     }
     started = {said: processes.start(*arguments, main="fid") for said, arguments in cases.items()}
     for said, process in started.items():
         outcome = process.wait()
         assert outcome.code == 2 and said in outcome.error, (said, outcome.stderr)
+
+
+def test_what_cannot_be_compared_is_said(tmp_path):
+    """Other channels, other protocols, images without an extractor, paths that are not there."""
+    extract = FeatureExtractor(lambda w, x: (x.mean((1, 2)), None), {}, "mean", channels=1)
+    x = moments(np.random.default_rng(0).normal(size=(9, 2)))
+    write_reference(tmp_path / "ref.npz", x, protocol={**extract.protocol, "resize": "clean 299"})
+    np.savez(tmp_path / "rgb.npz", arr_0=np.zeros((4, 8, 8, 3), np.uint8))
+
+    def side(name, extract):
+        how = {} if extract is None else extract.protocol
+        return side_of(open_set(str(name), 1), extract, how, False, None, lambda done: None)
+
+    with pytest.raises(ValueError, match="another protocol: resize 'clean 299' there, 'none' here"):
+        side(tmp_path / "ref.npz", extract)
+    assert side(tmp_path / "ref.npz", None).count == 9
+    with pytest.raises(ValueError, match="images of 3 channels, but mean takes 1"):
+        side(tmp_path / "rgb.npz", extract)
+    with pytest.raises(ValueError, match="holds images: give --weights"):
+        side(tmp_path / "rgb.npz", None)
+    with pytest.raises(ValueError, match=r"a: no folder, no \.npz file, and no data set"):
+        open_set("a", 1)
+    with pytest.raises(ValueError, match=r"no such folder or \.npz file"):
+        open_set("none/there", 1)
+    with pytest.raises(ValueError, match=r"none\.npz cannot be read"):
+        open_set("none.npz", 1)
+    source = open_set(str(tmp_path / "rgb.npz"), 3).source
+    with pytest.raises(ValueError, match=r"compares images with captions; rgb\.npz has none"):
+        captions(source, "rgb.npz")
+
+
+def test_images_beside_moments_give_the_rows(tmp_path):
+    """guided-diffusion's references: moments of all, and some of the images for the manifolds."""
+    rng = np.random.default_rng(0)
+    extract = FeatureExtractor(lambda w, x: (x.mean((1, 2)), None), {}, "mean")
+    x = moments(rng.normal(size=(500, 3)))
+    images = rng.integers(0, 256, (7, 4, 4, 3)).astype(np.uint8)
+    write_reference(tmp_path / "ref.npz", x, images=images)
+    given = open_set(str(tmp_path / "ref.npz"), 3)
+    for keep_rows in (False, True):
+        side = side_of(given, extract, {}, keep_rows, None, lambda done: None)
+        np.testing.assert_array_equal(side.moments.cov, x.cov)
+    np.testing.assert_allclose(side.rows.features, images.mean((1, 2)) / 127.5 - 1, atol=1e-6)
