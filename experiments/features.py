@@ -109,7 +109,7 @@ def features_of_run(workdir: Path) -> FeatureExtractor:
     Raises:
       ValueError: no run there, one of another task, or not trained yet.
     """
-    config = ConfigDict(read_config(workdir))
+    config: Any = ConfigDict(read_config(workdir))
     # Nothing is trained: any batch that these devices can share will do.
     config.train.batch_size = jax.device_count() * config.train.get("grad_accum", 1)
     config.mesh = {"data": -1}

@@ -91,7 +91,11 @@ def _extractor(kind: str) -> tuple[FeatureExtractor | None, Encoders | None]:
         own = features_of_run(Path(FLAGS.weights))
         return replace(own, batch_size=FLAGS.batch_size, dequantise=FLAGS.dequantise), None
     names = ("protocol", "resize", "scale", "width", "logits_bias", "batch_size", "dequantise")
-    return InceptionFeatures(FLAGS.weights, **{k: FLAGS[k].value for k in names}).load(), None
+    return InceptionFeatures(FLAGS.weights, **_given(names)).load(), None
+
+
+def _given(names: Iterable[str]) -> dict[str, Any]:
+    return {name: FLAGS[name].value for name in names}
 
 
 def _cache() -> Path | None:
@@ -190,7 +194,7 @@ def _lines(numbers: list[list[Scalar]], samples: list[str]) -> Iterable[str]:
 
 def main() -> None:
     names = [pick("metric", name, METRICS) for name in dict.fromkeys(FLAGS.metrics)]
-    settings = Settings(**{name: FLAGS[name].value for name in asdict(Settings())})
+    settings = Settings(**_given(asdict(Settings())))
     given, *rest = arguments()
     samples, reference = given.split(","), rest[0] if rest else None
     if reference is None and any(METRICS[n].reference for n in names):

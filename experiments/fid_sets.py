@@ -155,7 +155,7 @@ def _store(file: Path, side: Side, how: Mapping[str, Any]) -> None:
     assert side.moments is not None
     file.parent.mkdir(parents=True, exist_ok=True)
     if side.rows is not None:
-        rows = {"features": side.rows.features}
+        rows: dict[str, Any] = {"features": side.rows.features}
         rows |= {} if side.rows.logits is None else {"logits": side.rows.logits}
         temporary = file.with_suffix(f".{os.getpid()}.rows")
         with open(temporary, "wb") as opened:

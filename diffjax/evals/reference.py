@@ -60,8 +60,8 @@ def read_reference(file: str | Path) -> Reference:
         raise ValueError(f"{file} holds neither mu and sigma nor images in arr_0")
     protocol = json.loads(str(held["protocol"])) if "protocol" in held else None
     count = int(held["count"]) if "count" in held else 0
-    both = (_moments(file, held, suffix, count) for suffix in ("", SUFFIX))
-    return Reference(*both, images, protocol)
+    pooled, spatial = (_moments(file, held, suffix, count) for suffix in ("", SUFFIX))
+    return Reference(pooled, spatial, images, protocol)
 
 
 _KEYS = ("mu", "sigma", "mu_s", "sigma_s", "count", "protocol", "arr_0")

@@ -11,7 +11,7 @@ from experiments.benchmarks.interleave import serve
 
 
 def _network():
-    """pytorch-fid's, which would download its weights, and needs none of torchvision's operators."""
+    """pytorch-fid's, which would download its weights; it needs no operator of torchvision's."""
     import torch
 
     library = torch.library.Library("torchvision", "DEF")

@@ -12,6 +12,7 @@ from diffjax.data.sources import make_source
 from diffjax.evals.features import FeatureExtractor
 from diffjax.evals.reference import write_reference
 from diffjax.metrics.frechet import moments
+from experiments.encoders import released_encoders
 from experiments.fid_sets import captions, open_set, side_of
 
 CLASSIFIER = """
@@ -130,6 +131,27 @@ def test_four_processes_are_one(processes, whole, folder, options, tmp_path):
     for name, scalar in whole[0].items():
         assert got[name]["value"] == pytest.approx(scalar["value"], rel=1e-6, abs=1e-9)
         assert got[name]["protocol"] == scalar["protocol"]
+
+
+@pytest.mark.heavy
+def test_clip_embeddings_compare_images_and_captions(processes, scenes, model, tmp_path):
+    """The same images: no distance; the score is the mean cosine of the two towers."""
+    extra = (
+        "--metrics=clip_fid,cmmd,clip_score",
+        f"--clip={model}",
+        f"--out={tmp_path / 'o.json'}",
+    )
+    done = processes.run(str(scenes), str(scenes), *extra, "--cache=", main="fid")
+    assert done.code == 0, done.stderr
+    found = numbers(tmp_path / "o.json", scenes)
+    assert abs(found["clip_fid"]["value"]) < 1e-6 and abs(found["cmmd"]["value"]) < 1e-6
+    encoders = released_encoders(str(model), None, None)
+    source = open_set(str(scenes), 3).source
+    images = encoders.images([source[i]["image"] for i in range(len(source))])
+    texts = encoders.texts(captions(source, "scenes"))
+    expected = 100 * np.maximum((images * texts).sum(axis=1), 0).mean()
+    assert found["clip_score"]["value"] == pytest.approx(expected, rel=1e-4)
+    assert "reference" not in found["clip_score"]["protocol"]
 
 
 def test_mistakes_are_one_line(processes, tmp_path):
