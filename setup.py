@@ -36,7 +36,9 @@ TEST = [
     *NOTEBOOK,
 ]
 # torch is pinned: parity figures are stated against this version.
-PARITY = ["torch==2.13.0", "diffusers>=0.42", "transformers>=5"]
+# pytorch-fid and torch-fidelity need torchvision, whose wheels fit one build of torch:
+# tests/parity/fid_peers.py says how to install them.
+PARITY = ["torch==2.13.0", "diffusers>=0.42", "transformers>=5", "torchmetrics>=1.9"]
 
 setup(
     name="diffjax",

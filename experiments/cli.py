@@ -15,6 +15,7 @@ from diffjax.train.loop import Preempted
 from experiments.settings import PREFIX
 
 _overrides: list[str] = []
+_arguments: list[str] = []
 # What a user can mend, by exit code: 2 bad input, 3 the run failed, 143 stopped by SIGTERM.
 ERRORS: dict[type[Exception], int] = {
     ValueError: 2,
@@ -35,7 +36,12 @@ def overrides() -> list[str]:
     return list(_overrides)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
+def arguments() -> list[str]:
+    """What stood on the command line without a flag."""
+    return list(_arguments)
+
+
+def _parse(argv: Sequence[str], names: Sequence[str]) -> list[str]:
     rest = [a for a in argv if not a.startswith(PREFIX)]
     _overrides[:] = [a.removeprefix(PREFIX) for a in argv if a.startswith(PREFIX)]
     try:
@@ -43,8 +49,14 @@ def _parse(argv: Sequence[str]) -> list[str]:
     except flags.Error as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    if len(extra) > 1:
-        print(f"error: unexpected argument {extra[1]!r} (flags begin with --)", file=sys.stderr)
+    _arguments[:] = extra[1:]
+    if len(_arguments) > len(names):
+        surplus = _arguments[len(names)]
+        print(f"error: unexpected argument {surplus!r} (flags begin with --)", file=sys.stderr)
+        sys.exit(2)
+    missing = [name for name in names[len(_arguments) :] if not name.startswith("[")]
+    if missing:
+        print(f"error: give {' and '.join(missing)}: {' '.join(names)}", file=sys.stderr)
         sys.exit(2)
     return extra
 
@@ -69,9 +81,13 @@ def _hush() -> None:
         logger.addFilter(told_elsewhere)
 
 
-def run_main(main: Callable[[], None]) -> None:
+def run_main(main: Callable[[], None], names: Sequence[str] = ()) -> None:
     """Parses the command line and runs `main`; an error that a user can mend is one line on
-    stderr (its traceback is shown under `--verbosity=1`)."""
+    stderr (its traceback is shown under `--verbosity=1`).
+
+    `names` are of the arguments that stand without a flag, "[in brackets]" where one may be left
+    out; see `arguments`.
+    """
 
     def guarded(_: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
@@ -86,4 +102,4 @@ def run_main(main: Callable[[], None]) -> None:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(code)
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=lambda argv: _parse(argv, names))

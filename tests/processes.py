@@ -151,12 +151,14 @@ def _child(request: dict) -> None:
     module = sys.modules[f"experiments.{request['main']}"]
     sys.argv = [str(module.__file__), *request["arguments"]]
     module.define_flags()
-    sys.modules["experiments.cli"].run_main(module.main)
+    names = getattr(module, "ARGUMENTS", ())
+    sys.modules["experiments.cli"].run_main(module.main, names)
 
 
 def _serve() -> None:
     """One line of standard input, one run."""
     import experiments.evaluate
+    import experiments.fid
     import experiments.sample
     import experiments.train  # noqa: F401
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from diffjax.choices import unknown
+from diffjax.choices import pick, unknown
 from diffjax.compiler import compiler_options
+from diffjax.data.resize import center_crop
 from diffjax.evals.batches import map_batches
 from diffjax.evals.protocol import fingerprint
+from diffjax.evals.resample import Resample
 
 # How a float image x in [-1, 1] becomes a file's 0 .. 255. Published distances differ in this.
 QUANTISE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -37,11 +39,29 @@ def quantised(image: Any, how: str) -> np.ndarray:
     return to_uint8(image, how).astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
+# What is added to an image that was read or rounded: nothing, or noise as wide as a level, under
+# which the levels of 8 bits become a continuous variable (Theis et al. 2016, section 3.1).
+DEQUANTISE = ("none", "uniform")
+
+
+def dequantised(image: np.ndarray, how: str, start: int = 0) -> np.ndarray:
+    """`image [N, ...] float32 in [-1, 1]` with the noise of `how`, a key of `DEQUANTISE`.
+
+    Row i draws by `start + i`, its place in the whole set, so batches change nothing.
+    """
+    if pick("dequantise", how, DEQUANTISE) == "none":
+        return image
+    rows = range(start, start + len(image))
+    noise = [np.random.default_rng((0, row)).random(image.shape[1:], np.float32) for row in rows]
+    return image + (np.stack(noise) - np.float32(0.5)) / np.float32(127.5)
+
+
 class Extracted(NamedTuple):
-    """`features [N, D] float32`, `logits [N, K] float32` or None."""
+    """Of N images: `features [N, D]`, `logits [N, K]` and `spatial [N, S]`, float32 or None."""
 
     features: np.ndarray
-    logits: np.ndarray | None
+    logits: np.ndarray | None = None
+    spatial: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,44 +69,99 @@ class FeatureExtractor:
     """A fixed network that images are compared in.
 
     Attributes:
-      apply: pure `(weights, image [B, H, W, C] float32 in [-1, 1]) -> (features, logits | None)`.
+      apply: pure `(weights, image [B, H, W, C] float32 in [-1, 1])` to the parts of `Extracted`;
+        the last may be left out.
       weights: the network's arrays (an argument of the jitted call, not constants in it).
       name: for the protocol, e.g. "digits classifier".
       quantise: a key of `QUANTISE`, or "none".
+      dequantise: a key of `DEQUANTISE`.
       resize: what `apply` does before its network, for the protocol.
+      resample: the same, for images of different sizes, which are resized one by one; None refuses
+        such.
+      square: take the central square of each image first.
+      channels: that images must have.
+      facts: what else belongs to the protocol.
       batch_size: images at a time.
+      sharding: of a batch over several devices; `batch_size` must divide by them.
     """
 
-    apply: Callable[[Any, Any], tuple[Any, Any]]
+    apply: Callable[[Any, Any], tuple[Any, ...]]
     weights: Any
     name: str
     quantise: str = "round"
+    dequantise: str = "none"
     resize: str = "none"
+    resample: Resample | None = None
+    square: bool = False
+    channels: int = 3
+    facts: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 256
+    sharding: jax.sharding.Sharding | None = None
 
     def __post_init__(self) -> None:
-        quantised(np.zeros(1), self.quantise)
+        dequantised(quantised(np.zeros(1), self.quantise), self.dequantise)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the weights."""
         return fingerprint(self.weights)
 
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What its features depend on beside the images."""
+        noise = {} if self.dequantise == "none" else {"dequantise": self.dequantise}
+        return {
+            "resize": self.resize,
+            "quantise": self.quantise,
+            **noise,
+            "extractor": self.name,
+            "features": self.fingerprint,
+            **self.facts,
+        }
+
     @cached_property
     def _jitted(self) -> Callable[[Any, Any], Any]:
         return jax.jit(self.apply, compiler_options=compiler_options())
 
-    def __call__(self, image: Any, *, real: bool = False) -> Extracted:
+    def __call__(self, image: Any, *, real: bool = False, start: int = 0) -> Extracted:
         """Features of `image [N, H, W, C] float32 in [-1, 1]`.
 
         `real` images lie on the 8-bit grid already and are rounded to it: under "floor" the
-        rounding error of float32 would push some of them one level down.
+        rounding error of float32 would push some of them one level down. `start` is the place of
+        the first in the whole set, where these are a part of it.
         """
         how = "round" if real and self.quantise != "none" else self.quantise
-        arrays = {"image": quantised(image, how)}
+        return self._run(dequantised(quantised(image, how), self.dequantise, start))
+
+    def pixels(self, images: Sequence[np.ndarray], *, start: int = 0) -> Extracted:
+        """Features of images `[H, W, C] uint8`, of one size or, with `resample`, of several.
+
+        Raises:
+          ValueError: sizes differ and `resample` is None.
+        """
+        cut = [_square(x) for x in images] if self.square else images
+        if len({x.shape for x in cut}) == 1:
+            return self._run(self._levels(np.stack(cut), start))
+        if self.resample is None:
+            raise ValueError(
+                f"{self.name} compares images of one size, not of {cut[0].shape} and others"
+            )
+        one_by_one = [self._levels(x[None], start + i)[0] for i, x in enumerate(cut)]
+        return self._run(np.stack([self.resample(x) for x in one_by_one]))
+
+    def _levels(self, pixels: np.ndarray, start: int) -> np.ndarray:
+        image = pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
+        return dequantised(image, self.dequantise, start)
+
+    def _run(self, image: np.ndarray) -> Extracted:
         fn = lambda batch: self._jitted(self.weights, batch["image"])  # noqa: E731
-        features, logits = map_batches(fn, arrays, self.batch_size)
-        return Extracted(features.reshape(len(features), -1), logits)
+        got = map_batches(fn, {"image": image}, self.batch_size, self.sharding)
+        features, *others = got
+        return Extracted(features.reshape(len(features), -1), *others)
+
+
+def _square(pixels: np.ndarray) -> np.ndarray:
+    return center_crop(pixels, min(pixels.shape[:2]))
 
 
 def from_classifier(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -104,16 +105,24 @@ class RealSide:
     test: Extracted | None
     test_label: np.ndarray
 
+    @cached_property
+    def spatial(self) -> Moments | None:
+        """Moments of the reference's spatial features, where the extractor has such."""
+        return None if self.train.spatial is None else moments(self.train.spatial)
+
     def compare(
         self, how: Fidelity, got: Extracted, label: np.ndarray, classes: int
     ) -> tuple[dict[str, Measured], int]:
         """All distances of samples `got` of classes `label [N]`, and the N of the matched ones.
 
-        "frechet" uses all samples. "frechet_matched" and "frechet_real" are samples and held-out
+        "frechet" uses all samples, and so does "frechet_spatial" (sFID) of an extractor that has
+        spatial features. "frechet_matched" and "frechet_real" are samples and held-out
         images, equally many of each class, against the reference; "frechet_ratio" divides them.
         "copy_ratio" near 0 says that samples are copies of training images.
         """
         out = {"frechet": how.frechet(got.features, label, self.reference)}
+        if got.spatial is not None and self.spatial is not None:
+            out["frechet_spatial"] = how.frechet(got.spatial, label, self.spatial)
         manifolds = how.manifolds(self.train.features, got.features, label)
         if self.test is None:
             return out | manifolds, 0

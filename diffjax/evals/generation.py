@@ -91,10 +91,7 @@ class Generation:
     def _protocol(self) -> dict[str, Any]:
         extract = self.context.extractor()
         return protocol(
-            resize=extract.resize,
-            quantise=extract.quantise,
-            extractor=extract.name,
-            features=extract.fingerprint,
+            **extract.protocol,
             reference=fingerprint(dict(self.context.train)),
             reference_size=len(self.context.train["image"]),
             held_out=fingerprint(dict(self.context.test)),

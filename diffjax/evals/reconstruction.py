@@ -15,6 +15,7 @@ from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import extend, fingerprint
+from diffjax.metrics.frechet import frechet_distance, moments
 from diffjax.tasks.base import Variables
 
 Stages = tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]
@@ -28,6 +29,8 @@ class Reconstruction:
       encode, decode: predict functions `(variables, image or z [B, ...], label [B], **pred_kw)`.
       num_images: the first so many of the split.
       shown: images in the picture.
+      frechet: also the Frechet distance of decoded to real images (rFID, Esser et al. 2021) in the
+        run's feature extractor.
     """
 
     context: EvalContext
@@ -38,6 +41,7 @@ class Reconstruction:
     num_images: int = 256
     batch_size: int = 128
     shown: int = 12
+    frechet: bool = False
 
     @cached_property
     def _stages(self) -> Stages:
@@ -53,6 +57,8 @@ class Reconstruction:
         for name in (self.encode, self.decode):
             self.context.bind(name, self.pred_kw)
         self.context.split(self.split)
+        if self.frechet:
+            self.context.extractor()
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars: error per dimension, PSNR in dB, moments of z; picture "reconstruction"."""
@@ -80,9 +86,17 @@ class Reconstruction:
         # The range [-1, 1] is 2 wide: peak squared error 4.
         psnr = 10 * np.log10(4.0 / max(float(mse.mean()), 1e-12))
         yield Scalar("reconstruction_psnr", float(psnr), None, how)
+        if self.frechet:
+            yield self._distance(image, decoded, how)
         yield Scalar("latent_mean", float(z.mean(dtype=np.float64)), None, how)
         yield Scalar("latent_std", float(z.std(dtype=np.float64)), None, how)
         yield self._picture(image, z, decoded, float(mse.mean()))
+
+    def _distance(self, image: Any, decoded: Any, how: Mapping[str, Any]) -> Scalar:
+        extract = self.context.extractor()
+        real, ours = extract(image, real=True), extract(decoded)
+        value = frechet_distance(moments(ours.features), moments(real.features))
+        return Scalar("reconstruction_frechet", value, None, extend(how, **extract.protocol))
 
     def _picture(self, image: Any, z: Any, decoded: Any, mse: float) -> Picture:
         kept = min(self.shown, len(image))

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from diffjax.interop.torch_archive import read_archive
+from diffjax.interop.torch_legacy import MAGIC, read_legacy
 
 # In the order in which a folder that holds several is read.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "open_clip_model.safetensors",
@@ -29,7 +30,7 @@ def weights_file(path: Path) -> Path:
     if not path.is_dir():
         return path
     usual = [path / name for name in WEIGHTS if (path / name).is_file()]
-    other = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".bin", ".pt"))
+    other = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".bin", ".pt", ".pth"))
     if not usual and len(other) != 1:
         found = ", ".join(p.name for p in other) or "no weights"
         raise ValueError(f"{path} holds {found}: name the file, or call it {WEIGHTS[0]}")
@@ -37,7 +38,7 @@ def weights_file(path: Path) -> Path:
 
 
 def read_tensors(file: Path) -> dict[str, np.ndarray]:
-    """The tensors of a safetensors file, of its index over several, or of a torch archive.
+    """The tensors of a safetensors file, of its index over several, or of `torch.save`.
 
     Raises:
       ValueError: the file is none of these, or is cut short.
@@ -50,6 +51,8 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
             magic = opened.read(9)
         if magic[:2] == b"PK":
             return read_archive(file)
+        if magic == MAGIC:
+            return read_legacy(file)
         if magic[8:] == b"{" or file.suffix == ".safetensors":
             return load_file(file)
     except SafetensorError as error:
@@ -59,8 +62,8 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error
     raise ValueError(
-        f"{file} is neither safetensors nor a torch archive (a zip); weights from before torch 1.6 "
-        "are to be saved again with a newer one"
+        f"{file} is neither safetensors nor a file that torch.save writes: a zip, or, before "
+        "version 1.6, pickles in a row"
     )
 
 

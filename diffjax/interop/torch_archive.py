@@ -12,7 +12,7 @@ import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -52,9 +52,19 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
             pickles = [n for n in archive.namelist() if n.split("/")[-1] == "data.pkl"]
             if len(pickles) != 1:
                 raise ValueError("it is a zip, but torch did not write it (no data.pkl)")
-            tensors = dict(_tensors(_Reader(archive, pickles[0]).load(), ""))
+            found = _ArchiveReader(archive, pickles[0]).load()
     except Exception as error:  # a malformed pickle can fail in any way
         raise ValueError(f"{path} cannot be read as a torch archive: {error}") from error
+    return named_tensors(found, path)
+
+
+def named_tensors(found: Any, path: Path) -> dict[str, np.ndarray]:
+    """The tensors of an unpickled object by their names, as `read_archive` gives them.
+
+    Raises:
+      ValueError: there are none.
+    """
+    tensors = dict(_tensors(found, ""))
     if not tensors:
         raise ValueError(f"{path} holds no tensors: it is neither a state dict nor a module")
     if all(name.startswith("module.") for name in tensors):
@@ -62,15 +72,12 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-class _Reader(pickle.Unpickler):
+class Reader(pickle.Unpickler):
     """Unpickles names of `torch` into plain Python and numpy; nothing named is ever imported."""
 
-    def __init__(self, archive: zipfile.ZipFile, name: str):
-        super().__init__(archive.open(name))
-        self._archive, self._root = archive, name.removesuffix("data.pkl")
-        self._buffers: dict[str, np.ndarray] = {}
-        order = f"{self._root}byteorder"
-        self._big = order in archive.namelist() and archive.read(order) == b"big"
+    def __init__(self, opened: IO[bytes]):
+        super().__init__(opened)
+        self.buffers: dict[str, np.ndarray] = {}
 
     def find_class(self, module: str, name: str, /) -> Any:
         full = f"{module}.{name}"
@@ -95,7 +102,7 @@ class _Reader(pickle.Unpickler):
 
     def tensor(self, storage: Storage, offset: int, size: Any, stride: Any, *_: Any) -> np.ndarray:
         """torch._utils._rebuild_tensor_v2, within the bounds of the storage."""
-        flat = self._buffer(storage)
+        flat = self.buffer(storage)
         size, stride = tuple(size), tuple(stride)
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
         wrong = min((offset, *size, *stride)) < 0
@@ -106,12 +113,26 @@ class _Reader(pickle.Unpickler):
         strides = [s * flat.itemsize for s in stride]
         return np.lib.stride_tricks.as_strided(flat[offset:], size, strides, writeable=False)
 
-    def _buffer(self, storage: Storage) -> np.ndarray:
-        if storage.key not in self._buffers:
+    def buffer(self, storage: Storage) -> np.ndarray:
+        """The elements of a storage, `[n]`."""
+        return self.buffers[storage.key]
+
+
+class _ArchiveReader(Reader):
+    """Finds the bytes of a storage in a zip."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str):
+        super().__init__(archive.open(name))
+        self._archive, self._root = archive, name.removesuffix("data.pkl")
+        order = f"{self._root}byteorder"
+        self._big = order in archive.namelist() and archive.read(order) == b"big"
+
+    def buffer(self, storage: Storage) -> np.ndarray:
+        if storage.key not in self.buffers:
             data = self._archive.read(f"{self._root}data/{storage.key}")
             dtype = storage.dtype.newbyteorder(">") if self._big else storage.dtype
-            self._buffers[storage.key] = np.frombuffer(data, dtype).astype(storage.dtype)
-        return self._buffers[storage.key]
+            self.buffers[storage.key] = np.frombuffer(data, dtype).astype(storage.dtype)
+        return self.buffers[storage.key]
 
 
 def _first(value: Any, *_: Any) -> Any:
@@ -125,7 +146,7 @@ def _nothing(*_: Any) -> Any:
 
 # What a name that is called stands for. TorchScript tags its lists, so as to restore their type;
 # PyTorch Lightning's checkpoints hold callbacks and their scores beside the weights.
-NAMES: dict[str, Callable[[_Reader], Callable[..., Any]]] = {
+NAMES: dict[str, Callable[[Reader], Callable[..., Any]]] = {
     "torch._utils._rebuild_tensor_v2": lambda reader: reader.tensor,
     "torch._utils._rebuild_parameter": lambda reader: _first,
     "collections.OrderedDict": lambda reader: lambda items=(): collections.OrderedDict(items),

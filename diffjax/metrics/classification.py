@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from diffjax.metrics.rows import feature_rows
+
 
 class Share(NamedTuple):
     """A share in [0, 1] of `count` examples, its standard error, its Wilson interval."""
@@ -77,17 +79,25 @@ def cross_entropy(labels: Any, logits: Any) -> np.ndarray:
     return -np.take_along_axis(log_p, np.asarray(labels, np.int64)[:, None], axis=1)[:, 0]
 
 
-def inception_score(logits: Any, *, splits: int = 10, seed: int) -> tuple[float, float]:
-    """`exp(E KL(p(y|x) | p(y)))` over `splits` random parts: mean and deviation over the parts.
+def inception_score(logits: Any, *, splits: int = 10, seed: int | None) -> tuple[float, float]:
+    """`exp(E KL(p(y|x) | p(y)))` over `splits` parts: mean and deviation over the parts.
 
-    Salimans et al. 2016: from 1 (all alike) to K (each certain, all classes equally often).
+    Salimans et al. 2016: from 1 (all alike) to K (each certain, all classes equally often). `seed`
+    shuffles as torch-fidelity's code does for the same seed; None keeps the order, as
+    guided-diffusion's does. `logits [N, K]`.
+
+    Raises:
+      ValueError: more parts than examples, or logits that are not finite.
     """
-    log_p = special.log_softmax(np.asarray(logits, np.float64), axis=1)
-    if not 1 <= splits <= len(log_p):
-        raise ValueError(f"splits must lie in 1 .. {len(log_p)} (the examples), not {splits}")
+    log_p = special.log_softmax(feature_rows(logits, "logits"), axis=1)
+    n = len(log_p)
+    if not 1 <= splits <= n:
+        raise ValueError(f"splits must lie in 1 .. {n} (the examples), not {splits}")
+    if seed is not None:
+        log_p = log_p[np.random.RandomState(seed).permutation(n)]
     scores = []
-    for part in np.array_split(np.random.default_rng(seed).permutation(len(log_p)), splits):
-        log_marginal = special.logsumexp(log_p[part], axis=0) - np.log(len(part))
-        divergence = (np.exp(log_p[part]) * (log_p[part] - log_marginal)).sum(axis=1)
-        scores.append(np.exp(divergence.mean()))
+    for i in range(splits):
+        part = log_p[i * n // splits : (i + 1) * n // splits]
+        log_marginal = special.logsumexp(part, axis=0) - np.log(len(part))
+        scores.append(np.exp((np.exp(part) * (part - log_marginal)).sum(axis=1).mean()))
     return float(np.mean(scores)), float(np.std(scores))

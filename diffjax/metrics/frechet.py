@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import linalg
 
+from diffjax.metrics.rows import feature_rows
+
 
 class Moments(NamedTuple):
-    """`count` examples, `mean [D]`, `cov [D, D]` (divided by count - 1), all float64."""
+    """`count` examples (0 where a file does not say), `mean [D]`, `cov [D, D]` (divided by
+    count - 1), both float64."""
 
     count: int
     mean: np.ndarray
@@ -35,15 +38,7 @@ def moments(features: Any) -> Moments:
     Raises:
       ValueError: where the array is not [N, D], is empty, or holds a NaN or an infinity.
     """
-    x = np.asarray(features, np.float64)
-    if x.ndim != 2 or len(x) == 0:
-        raise ValueError(f"features must be [N, D] with N >= 1, not {list(x.shape)}")
-    finite = np.isfinite(x).all(axis=1)
-    if not finite.all():
-        raise ValueError(
-            f"features: {int((~finite).sum())} of {len(x)} rows are not finite (first: row "
-            f"{int(np.argmin(finite))}); look at the images the extractor was given"
-        )
+    x = feature_rows(features)
     mean = x.mean(axis=0)
     centred = x - mean
     return Moments(len(x), mean, centred.T @ centred / max(len(x) - 1, 1))
@@ -54,7 +49,12 @@ def merge(a: Moments, b: Moments) -> Moments:
 
     Only the difference of the means enters, never raw second moments, so features far from the
     origin lose no digits.
+
+    Raises:
+      ValueError: moments of an unknown count.
     """
+    if not (a.count and b.count):
+        raise ValueError("moments of an unknown number of examples cannot be merged")
     n = a.count + b.count
     d = b.mean - a.mean
     scatter = a.cov * (a.count - 1) + b.cov * (b.count - 1)
@@ -99,8 +99,8 @@ def distance_to(reference: Moments) -> Callable[[Moments], float]:
     def distance(a: Moments) -> float:
         if a.mean.shape != b.mean.shape:
             raise ValueError(f"feature widths differ: {a.mean.shape[0]} against {b.mean.shape[0]}")
-        if min(a.count, b.count) < 2:
-            raise ValueError(f"a covariance needs 2 examples or more, not {min(a.count, b.count)}")
+        if 1 in (a.count, b.count):
+            raise ValueError("a covariance needs 2 examples or more, not 1")
         fa, fidelity = _factor(a.cov), 0.0
         if fa.shape[1] and fb.shape[1]:
             fidelity = float(np.linalg.svd(fa.T @ fb, compute_uv=False).sum())
@@ -170,7 +170,7 @@ def frechet_infinity(
     `smallest` and N; the paper's sizes run from N / 10. The intercept frees two models of the
     bias that favours whichever was measured with more images.
     """
-    x = np.asarray(features, np.float64)
+    x = feature_rows(features)
     n = len(x)
     low = max(n // 10, 2) if smallest is None else smallest
     if not (2 <= low < n and points >= 3):

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.metrics.rows import feature_pair, feature_rows
+
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -53,13 +55,8 @@ def squared_mmd(x: Any, y: Any, kernel: Kernel = polynomial, *, unbiased: bool =
     `unbiased` leaves the diagonals out (eq. 3): zero on average for equal distributions, so it
     may be negative. Otherwise the V-statistic (eq. 5), never negative.
     """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    x, y = feature_pair(x, y, least=2)
     n, m = len(x), len(y)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(n, m) < 2:
-        raise ValueError(
-            f"two sets [n, D] and [m, D], n and m >= 2, are needed, not {list(x.shape)} and "
-            f"{list(y.shape)}"
-        )
     sum_xx, diag_xx = _sums(kernel, x, x)
     sum_yy, diag_yy = _sums(kernel, y, y)
     cross = _sums(kernel, x, y)[0] / (n * m)
@@ -86,7 +83,7 @@ def subset_mmds(x: Any, y: Any, keep: Any, kernel: Kernel = polynomial) -> np.nd
 
 
 def _subsets(n: int, m: int, size: int, count: int, seed: int) -> Iterator[tuple[Any, Any]]:
-    rng = np.random.default_rng(seed)
+    rng = np.random.RandomState(seed)
     for _ in range(count):
         yield rng.choice(n, size, replace=False), rng.choice(m, size, replace=False)
 
@@ -100,9 +97,9 @@ def kernel_distance(
       x, y: features `[n, D]` and `[m, D]`.
       subset_size: rows of a subset, cut to the smaller set where that has fewer.
       subsets: how many, drawn without replacement inside each.
-      seed: of the subsets.
+      seed: of the subsets, which are those of torch-fidelity's code for the same seed.
     """
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    x, y = feature_pair(x, y, least=2)
     if subset_size < 2 or subsets < 1:
         raise ValueError(f"subset_size {subset_size} and subsets {subsets}: need >= 2 and >= 1")
     size = min(subset_size, len(x), len(y))
@@ -113,6 +110,15 @@ def kernel_distance(
 def rbf_distance(x: Any, y: Any, *, sigma: float = 10.0, scale: float = 1000.0) -> float:
     """`scale` times the V-statistic RBF MMD^2 (Jayasumana et al. 2024, CMMD: 10 and 1000).
 
-    CMMD's numbers are this on CLIP embeddings of unit length; normalise before the call.
+    CMMD's numbers are this on CLIP embeddings of unit length; see `unit_rows`.
     """
     return scale * squared_mmd(x, y, rbf(sigma), unbiased=False)
+
+
+def unit_rows(x: Any) -> np.ndarray:
+    """`x [n, D]` over the length of each row, float64. Raises ValueError for a row of zeros."""
+    x = feature_rows(x)
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    if not length.all():
+        raise ValueError(f"row {int(np.argmin(length))} is zero: it has no direction")
+    return x / length

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.metrics.rows import feature_pair
+
 
 class PrecisionRecall(NamedTuple):
     """Shares in [0, 1]: generated inside the real manifold, real inside the generated one."""
@@ -43,13 +45,9 @@ def _radii(x: np.ndarray, k: int, rows: int) -> np.ndarray:
 
 def _prepare(real: Any, fake: Any, k: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Both sets in float64 about the real mean, and the rounding error of a squared distance."""
-    x, y = np.asarray(real, np.float64), np.asarray(fake, np.float64)
-    if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1]:
-        raise ValueError(f"two sets [n, D] are needed, not {list(x.shape)} and {list(y.shape)}")
+    x, y = feature_pair(real, fake, least=1)
     if not (1 <= k < min(len(x), len(y))):
         raise ValueError(f"k must lie in 1 .. {min(len(x), len(y)) - 1} (smaller set), not {k}")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("features are not finite; look at the images the extractor was given")
     mean = x.mean(axis=0)
     x, y = x - mean, y - mean
     scale = max(np.square(x).sum(axis=1).max(), np.square(y).sum(axis=1).max())

@@ -20,7 +20,8 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Shows loss, images per second and time left of a run of `total` steps begun at `start`.
+    """Shows loss, images per second and time left of a run of `total` steps begun at `start`, or
+    of something else that is counted in `unit`.
 
     Call `update(step)` after every dispatch; give it the scalars when they are on the host.
     """
@@ -31,8 +32,10 @@ class Progress:
         start: int = 0,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        unit: str = "step",
     ):
         self.total = total
+        self._unit = unit
         self._stream = stream or sys.stdout
         self._clock = clock
         self._last = (start, clock())
@@ -42,7 +45,7 @@ class Progress:
         self._task = TaskID(0)
         if self._stream.isatty():
             bar = Bar(
-                TextColumn("[bold]step"),
+                TextColumn(f"[bold]{unit}"),
                 MofNCompleteColumn(),
                 BarColumn(bar_width=None),
                 TextColumn("{task.fields[state]}"),
@@ -62,7 +65,7 @@ class Progress:
                 self._bar.update(self._task, state=self._state(step, scalars))
         elif scalars:
             width = len(f"{self.total:,}")
-            line = f"step {step:>{width},}/{self.total:,}  {self._state(step, scalars)}"
+            line = f"{self._unit} {step:>{width},}/{self.total:,}  {self._state(step, scalars)}"
             print(line, file=self._stream, flush=True)
 
     def note(self, text: str) -> None:

@@ -91,7 +91,10 @@ class Worker:
             _, errors = self._process.communicate()
             last = errors.strip().splitlines()[-1:] or ["no message"]
             raise RuntimeError(f"benchmark worker {self.name!r} died: {last[0]}")
-        return json.loads(line)
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise RuntimeError(f"benchmark worker {self.name!r} said {line!r}") from error
 
 
 def interleave(

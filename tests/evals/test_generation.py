@@ -37,6 +37,17 @@ def test_real_images_as_samples_are_as_near_as_held_out_images(perfect):
     assert all(p.image.dtype == np.uint8 and p.image.shape[2] == 3 for p in pictures.values())
 
 
+def test_spatial_features_have_a_distance_of_their_own(context, pool):
+    """sFID, where the extractor gives them: here the plain features again."""
+    plain = context.features
+    twice = dataclasses.replace(
+        plain, apply=lambda w, x: (*plain.apply(w, x), plain.apply(w, x)[0])
+    )
+    scalars, _ = run(dataclasses.replace(context, features=twice), pool, groups=5)
+    assert scalars["frechet_spatial"].value == pytest.approx(scalars["frechet"].value, rel=1e-9)
+    assert scalars["frechet_spatial"].std == pytest.approx(scalars["frechet"].std, rel=1e-9)
+
+
 def test_noise_is_far_and_outside(context, perfect):
     scalars, _ = run(context, {}, pred="noise")
     assert scalars["frechet_ratio"].value > 10

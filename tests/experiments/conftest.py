@@ -1,6 +1,7 @@
 """A folder of captioned scenes, and the smallest CLIP run on it."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 
 from diffjax.data.builders import shapes
-from experiments.assemble import Assembly
+from diffjax.interop.clip import save_clip
+from diffjax.models import build_model
+from experiments.assemble import Assembly, open_run
 from experiments.train import train_run
 
 CLIP = """
@@ -77,3 +80,16 @@ def clip_run(clip_config, tmp_path_factory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Assembly, "trained", once)
         yield workdir
+
+
+@pytest.fixture
+def model(clip_run, tmp_path) -> Path:
+    """The run's weights as a folder of transformers', with its tokenizer."""
+    assembly = open_run(clip_run)
+    section = {**assembly.config["model"], "text": assembly._text(assembly.tokenizer)}
+    _, state, _ = assembly.trained()
+    save_clip(tmp_path / "model", section, {"params": state.params}, "huggingface")
+    assert build_model(**section)
+    for file in (clip_run / "tokenizer").iterdir():
+        shutil.copy(file, tmp_path / "model" / file.name)
+    return tmp_path / "model"

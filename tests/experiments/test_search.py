@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,6 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from diffjax.data.images import decode
-from diffjax.interop.clip import save_clip
-from diffjax.models import build_model
 from experiments import search
 from experiments.assemble import open_run
 from experiments.encoders import encoders_of_run, released_encoders
@@ -154,19 +151,6 @@ def test_scores_are_those_of_the_run(clip_run, scenes):
     expected = np.asarray(assembly.task.encode_image(state.variables(frozen), image))
     expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(rows, expected, atol=1e-5)
-
-
-@pytest.fixture
-def model(clip_run, tmp_path) -> Path:
-    """The run's weights as a folder of transformers', with its tokenizer."""
-    assembly = open_run(clip_run)
-    section = {**assembly.config["model"], "text": assembly._text(assembly.tokenizer)}
-    _, state, _ = assembly.trained()
-    save_clip(tmp_path / "model", section, {"params": state.params}, "huggingface")
-    assert build_model(**section)
-    for file in (clip_run / "tokenizer").iterdir():
-        shutil.copy(file, tmp_path / "model" / file.name)
-    return tmp_path / "model"
 
 
 def test_released_weights_find_what_their_run_finds(model, clip_run, folder, tmp_path):

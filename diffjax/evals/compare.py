@@ -1,0 +1,173 @@
+"""Two sets of images compared by name of a metric, as the papers' code computes each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffjax.choices import pick
+from diffjax.evals.base import Scalar
+from diffjax.evals.features import Extracted
+from diffjax.evals.fidelity import Fidelity, Measured
+from diffjax.evals.protocol import protocol
+from diffjax.evals.sides import Side
+from diffjax.metrics.alignment import clip_score
+from diffjax.metrics.classification import inception_score
+from diffjax.metrics.frechet import Moments, frechet_distance, frechet_infinity
+from diffjax.metrics.kernel import kernel_distance, rbf_distance, unit_rows
+from diffjax.metrics.precision_recall import density_coverage, precision_recall
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Attributes:
+    groups: of the jackknife over samples of Frechet distances; 0 for no error bars.
+    subset_size, subsets: of KID, cut to the smaller set where that has fewer.
+    splits: of the Inception score.
+    precision_k, density_k: neighbours.
+    points: sizes through which FID-infinity is drawn, 3 or more.
+    seed: of subsets and splits.
+    """
+
+    groups: int = 0
+    subset_size: int = 1000
+    subsets: int = 100
+    splits: int = 10
+    precision_k: int = 3
+    density_k: int = 5
+    points: int = 15
+    seed: int = 2020
+
+
+class Metric(NamedTuple):
+    """A way to compare.
+
+    Attributes:
+      compute: `(settings, a, b)` to its numbers by name; `b` is the reference.
+      extractor: "inception" or "clip": whose features.
+      rows: sides, of "a" and "b", whose features it needs; of others the moments.
+      options: the settings that belong to its protocol.
+      reference: whether it looks at `b`.
+    """
+
+    compute: Callable[[Settings, Side, Side], dict[str, Measured]]
+    extractor: str = "inception"
+    rows: str = ""
+    options: tuple[str, ...] = ()
+    reference: bool = True
+
+
+def _moments(side: Side) -> Moments:
+    if side.moments is None:
+        raise ValueError(f"{side.name} holds no mean and covariance")
+    return side.moments
+
+
+def _rows(side: Side, what: str) -> Extracted:
+    if side.rows is None:
+        raise ValueError(
+            f"{what} compares images one by one, but {side.name} holds statistics alone: give its "
+            "images, or leave the metric out"
+        )
+    return side.rows
+
+
+def _frechet(s: Settings, a: Side, b: Side) -> Measured:
+    value, std = frechet_distance(_moments(a), _moments(b)), None
+    if s.groups and a.rows is not None:
+        x = a.rows.features
+        std = Fidelity(groups=s.groups).frechet(x, np.zeros(len(x)), _moments(b)).std
+    return Measured(value, std)
+
+
+def _sfid(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+    for side in (a, b):
+        if side.spatial is None:
+            raise ValueError(f"sfid needs spatial features, which {side.name} does not hold")
+    assert a.spatial is not None and b.spatial is not None
+    return {"sfid": Measured(frechet_distance(a.spatial, b.spatial), None)}
+
+
+def _kid(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+    x, y = _rows(a, "kid").features, _rows(b, "kid").features
+    found = kernel_distance(x, y, subset_size=s.subset_size, subsets=s.subsets, seed=s.seed)
+    return {"kid": Measured(*found)}
+
+
+def _score(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+    logits = _rows(a, "inception_score").logits
+    if logits is None:
+        raise ValueError("inception_score needs an extractor with logits")
+    return {"inception_score": Measured(*inception_score(logits, splits=s.splits, seed=s.seed))}
+
+
+def _precision(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+    what = "precision_recall"
+    found = precision_recall(_rows(b, what).features, _rows(a, what).features, s.precision_k)
+    return {name: Measured(value, None) for name, value in found._asdict().items()}
+
+
+def _density(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+    what = "density_coverage"
+    found = density_coverage(_rows(b, what).features, _rows(a, what).features, s.density_k)
+    return {name: Measured(value, None) for name, value in found._asdict().items()}
+
+
+def _infinity(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+    x = _rows(a, "fid_infinity").features
+    found = frechet_infinity(x, _moments(b), points=s.points, seed=s.seed)
+    return {"fid_infinity": Measured(found.value, found.std)}
+
+
+def _cmmd(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+    x, y = _rows(a, "cmmd").features, _rows(b, "cmmd").features
+    return {"cmmd": Measured(rbf_distance(unit_rows(x), unit_rows(y)), None)}
+
+
+def _clip_score(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+    if a.texts is None:
+        raise ValueError(f"clip_score compares images with their captions; {a.name} has none")
+    found = clip_score(_rows(a, "clip_score").features, a.texts)
+    return {"clip_score": Measured(*found)}
+
+
+_K = ("subset_size", "subsets", "seed")
+METRICS: dict[str, Metric] = {
+    "fid": Metric(lambda s, a, b: {"fid": _frechet(s, a, b)}),
+    "sfid": Metric(_sfid),
+    "kid": Metric(_kid, rows="ab", options=_K),
+    "inception_score": Metric(_score, rows="a", options=("splits", "seed"), reference=False),
+    "precision_recall": Metric(_precision, rows="ab", options=("precision_k",)),
+    "density_coverage": Metric(_density, rows="ab", options=("density_k",)),
+    "fid_infinity": Metric(_infinity, rows="a", options=("points", "seed")),
+    "clip_fid": Metric(lambda s, a, b: {"clip_fid": _frechet(s, a, b)}, "clip"),
+    "cmmd": Metric(_cmmd, "clip", rows="ab"),
+    "clip_score": Metric(_clip_score, "clip", rows="a", reference=False),
+}
+
+
+def compare(
+    names: Collection[str], settings: Settings, a: Side, b: Side, how: Mapping[str, Any]
+) -> Iterator[Scalar]:
+    """The metrics `names` (keys of `METRICS`) of the samples `a` against the reference `b`.
+
+    Args:
+      how: the protocol of the features.
+
+    Raises:
+      ValueError: an unknown name, or a side that lacks what a metric needs.
+    """
+    for name in names:
+        metric = METRICS[pick("metric", name, METRICS)]
+        options = {k: v for k, v in asdict(settings).items() if k in metric.options}
+        if "subset_size" in options:
+            options["subset_size"] = min(options["subset_size"], a.count, b.count)
+        against = {"reference": b.content, "reference_size": b.count or "unknown"}
+        said = protocol(
+            **how, **options, num_samples=a.count, **(against if metric.reference else {})
+        )
+        for number, got in metric.compute(settings, a, b).items():
+            yield Scalar(number, got.value, got.std, said)

@@ -1,0 +1,102 @@
+"""Statistics of a set of images in the `.npz` files that other evaluators read and write.
+
+pytorch-fid and edm keep `mu` and `sigma`; guided-diffusion also `mu_s` and `sigma_s`, of spatial
+features, and in `arr_0` images. One file may hold all of them. We add `count` and `protocol`, which
+the others pass over: what a number was measured under should travel with it.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffjax.metrics.frechet import Moments
+
+SUFFIX = "_s"  # of the spatial features' keys
+
+
+class Reference(NamedTuple):
+    """What a file holds, None where it does not.
+
+    Attributes:
+      moments: of the pooled features.
+      spatial: of sFID's.
+      images: `[N, H, W, C] uint8`.
+      protocol: how the moments were computed.
+    """
+
+    moments: Moments | None
+    spatial: Moments | None
+    images: np.ndarray | None
+    protocol: dict[str, Any] | None
+
+
+def read_reference(file: str | Path) -> Reference:
+    """The statistics, images or both of an `.npz` file, read without running code.
+
+    Raises:
+      ValueError: no such file, no `.npz`, neither statistics nor images in it, or statistics that
+        are none: not finite, not symmetric, of shapes that do not fit.
+    """
+    file = Path(file)
+    try:
+        with np.load(file, allow_pickle=False) as opened:
+            if not hasattr(opened, "files"):
+                raise ValueError("it is a single array")
+            held = {name: opened[name] for name in opened.files if name in _KEYS}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} cannot be read as .npz: {error}") from error
+    images = held.get("arr_0")
+    if images is not None and (images.ndim != 4 or images.dtype != np.uint8):
+        raise ValueError(
+            f"{file}: arr_0 is {images.dtype} {list(images.shape)}, no images [N, H, W, C] in uint8"
+        )
+    if images is None and "mu" not in held:
+        raise ValueError(f"{file} holds neither mu and sigma nor images in arr_0")
+    protocol = json.loads(str(held["protocol"])) if "protocol" in held else None
+    count = int(held["count"]) if "count" in held else 0
+    pooled, spatial = (_moments(file, held, suffix, count) for suffix in ("", SUFFIX))
+    return Reference(pooled, spatial, images, protocol)
+
+
+_KEYS = ("mu", "sigma", "mu_s", "sigma_s", "count", "protocol", "arr_0")
+
+
+def _moments(file: Path, held: Mapping[str, Any], suffix: str, count: int) -> Moments | None:
+    names = (f"mu{suffix}", f"sigma{suffix}")
+    if not any(name in held for name in names):
+        return None
+    if not all(name in held for name in names):
+        raise ValueError(f"{file} holds one of {names[0]} and {names[1]} without the other")
+    mean, cov = (np.asarray(held[name], np.float64) for name in names)
+    if mean.ndim != 1 or cov.shape != (len(mean), len(mean)):
+        raise ValueError(f"{file}: {names[0]} {list(mean.shape)}, {names[1]} {list(cov.shape)}")
+    if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
+        raise ValueError(f"{file}: {names[0]} or {names[1]} is not finite")
+    if not np.allclose(cov, cov.T, rtol=1e-3, atol=1e-6 * max(float(np.abs(cov).max()), 1e-300)):
+        raise ValueError(f"{file}: {names[1]} is not symmetric, so it is no covariance")
+    return Moments(count, mean, cov)
+
+
+def write_reference(
+    file: str | Path,
+    moments: Moments,
+    spatial: Moments | None = None,
+    images: np.ndarray | None = None,
+    protocol: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes what `read_reference` and the other evaluators read; see `Reference`."""
+    held: dict[str, Any] = {"mu": moments.mean, "sigma": moments.cov, "count": moments.count}
+    if spatial is not None:
+        held |= {"mu_s": spatial.mean, "sigma_s": spatial.cov}
+    if images is not None:
+        held["arr_0"] = images
+    if protocol is not None:
+        held["protocol"] = json.dumps(dict(protocol))
+    with open(file, "wb") as opened:
+        np.savez(opened, **held)

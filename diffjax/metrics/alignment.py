@@ -1,0 +1,31 @@
+"""How well images fit their texts, by embeddings of both."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffjax.metrics.kernel import unit_rows
+
+
+class ClipScore(NamedTuple):
+    """`mean` over the pairs, and its standard error `std`."""
+
+    mean: float
+    std: float
+
+
+def clip_score(image: Any, text: Any, *, scale: float = 100.0) -> ClipScore:
+    """`scale * max(cos(image, text), 0)` over pairs of rows `[N, E]` (Hessel et al. 2021, eq. 1).
+
+    The paper's scale is 2.5; 100 is what text-to-image papers print.
+
+    Raises:
+      ValueError: different numbers of images and texts, or a row that is zero or not finite.
+    """
+    if np.shape(image) != np.shape(text):
+        raise ValueError(f"{np.shape(image)} images and {np.shape(text)} texts do not pair up")
+    each = scale * np.maximum((unit_rows(image) * unit_rows(text)).sum(axis=1), 0.0)
+    std = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else 0.0
+    return ClipScore(float(each.mean()), float(std))
