@@ -1,4 +1,4 @@
-"""Runs that other runs rest on: opened where they are finished, trained first where they are not."""
+"""Runs that other runs rest on: opened, and trained first where they are not finished."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from absl import logging
 from diffjax.evals.features import FeatureExtractor
 from diffjax.train.loop import train
 from experiments.assemble import Assembly
-from experiments.settings import check_workdir, load_config
-
-
-def run_name(config: str) -> str:
-    """`configs/classifier/digits.py` is the run `classifier_digits`."""
-    path = Path(config.partition(":")[0]).with_suffix("")
-    return "_".join(path.parts[-2:])
+from experiments.settings import check_workdir, load_config, run_name
 
 
 def finished_run(
@@ -38,6 +32,7 @@ def finished_run(
     """
     assembly = Assembly(load_config(config, overrides), workdir)
     check_workdir(assembly.config, workdir)
+    train_prerequisites(assembly)
     if not is_finished(assembly):
         logging.info("Training %s in %s, which another run rests on", config, workdir)
         train(assembly.run, assembly.evaluations(features(assembly)))
@@ -47,3 +42,11 @@ def finished_run(
 def is_finished(assembly: Assembly) -> bool:
     """Whether the run's last step is on disk."""
     return (assembly.workdir / "checkpoints" / str(assembly.choices.steps)).exists()
+
+
+def train_prerequisites(assembly: Assembly) -> None:
+    """Trains the classifier in whose layers the run compares images, where it is not finished."""
+    section = assembly.config.get("perceptual") or {}
+    if section.get("config"):
+        workdir = assembly.workdir.parent / run_name(section["config"])
+        finished_run(section["config"], section.get("overrides", ()), workdir)
