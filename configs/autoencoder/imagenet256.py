@@ -6,8 +6,8 @@
 
 The paper trains on OpenImages and measures on ImageNet's 50,000 validation images, here the folder
 `imagenet_val`. Published rFID and PSNR: kl_f4 0.27 and 27.53, kl_f8 0.90 and 24.19, kl_f16 0.87 and
-24.08, vq_f4 0.58 and 27.43, vq_f8 1.14 and 23.07. One accelerator of 80 GB at batch 12, as the paper has it;
-its learning rate is 4.5e-6 for each image of a batch.
+24.08, vq_f4 0.58 and 27.43, vq_f8 1.14 and 23.07. One accelerator of 80 GB; batch 12
+as in the original code, whose learning rate is 4.5e-6 for each image of a batch.
 
 The tower is that of LPIPS: torchvision's `vgg16` and the heads of Zhang et al. 2018
 (`lpips/weights/v0.1/vgg.pth`), torch or safetensors files that you have.
