@@ -106,17 +106,30 @@ def _load(
     if choices.resize and "image" in names:
         given = {**given, "params": _resized(given["params"], assembly.task.network)}
     taken = {c: {n: t for n, t in trees.items() if n in names} for c, trees in given.items()}
+    recorded(record, "start", {"origin": origin, "step": step}, taken)
+    return taken
+
+
+def recorded(record: Path, what: str, facts: Mapping[str, Any], taken: Any) -> None:
+    """Keeps in the file `record` of a run which weights it was given, beside `facts` of them.
+
+    Args:
+      what: the config section that gave them.
+      taken: arrays on the host.
+
+    Raises:
+      ValueError: the record knows others.
+    """
+    known = json.loads(record.read_text()) if record.exists() else {}
     found = fingerprint(taken)
     if known.get("weights", found) != found:
         raise ValueError(
-            f"start: {origin} has changed since {assembly.workdir} began from it (weights "
+            f"{what}: {facts['origin']} has changed since {record.parent} began from it (weights "
             f"{known['weights']}, now {found}): put the old ones back, or take another --workdir"
         )
     if not known and jax.process_index() == 0:
-        facts = {"origin": origin, "step": step, "weights": found}
         record.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(record, (json.dumps(facts, indent=2) + "\n").encode())
-    return taken
+        replace_file(record, (json.dumps({**facts, "weights": found}, indent=2) + "\n").encode())
 
 
 def _check_settings(origin: str, theirs: Any, ours: Any, names: Iterable[str]) -> None:

@@ -43,15 +43,22 @@ def parameter_shapes(
 
     `inputs` and `named` are those of `init`, as shapes, `static` those that are no arrays.
     """
+    return shapes_of(build_model(**section), *inputs, static=static, **named)
+
+
+def shapes_of(
+    model: nn.Module, *inputs: Any, static: Mapping[str, Any] | None = None, **named: Any
+) -> dict[str, Any]:
+    """`parameter_shapes` of a network."""
     told = (tuple(sorted(named.items())), tuple(sorted((static or {}).items())))
-    return dict(_shapes_of(build_model(**section), inputs, *told))
+    return dict(_shapes_of(model, inputs, *told))
 
 
 @lru_cache(maxsize=8)
 def _shapes_of(
     model: nn.Module, inputs: tuple, named: tuple[tuple[str, Any], ...], static: tuple
 ) -> dict[str, Any]:
-    """`parameter_shapes` of a network, whose tracing takes a second."""
+    """Traced once: it takes a second."""
 
     def init(inputs: tuple, named: dict[str, Any]) -> Any:
         return model.init(jax.random.key(0), *inputs, **named, **dict(static))["params"]

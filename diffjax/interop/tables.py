@@ -48,13 +48,14 @@ def _scatter(w: np.ndarray, groups: int) -> np.ndarray:
 # kind -> (theirs to ours, ours to theirs), functions of the tensor and the row's number. torch
 # holds kernels as (out, in, ...). Dense layers here: "patch", a convolution over patches that do
 # not overlap; "pointwise", one of 1x1 ("line": of 1); "fused", such a one to queries, keys and
-# values in groups: of one head each, or one channel each.
+# values in groups: of one head each, or one channel each; "channels", one of 1x1 to one channel.
 LAYOUTS: dict[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]] = {
     "vector": (lambda w, _: w, lambda w, _: w),
     "table": (lambda w, _: w, lambda w, _: w),
     "dense": (lambda w, _: w.T, lambda w, _: w.T),
     "conv": (lambda w, _: w.transpose(2, 3, 1, 0), lambda w, _: w.transpose(3, 2, 0, 1)),
     "pointwise": (lambda w, _: w.squeeze((2, 3)).T, lambda w, _: w.T[:, :, None, None]),
+    "channels": (lambda w, _: w.reshape(w.shape[1:2]), lambda w, _: w[None, :, None, None]),
     "line": (lambda w, _: w.squeeze(2).T, lambda w, _: w.T[:, :, None]),
     "patch": (lambda w, _: w.transpose(2, 3, 1, 0).reshape(-1, len(w)), _patch_to_theirs),
     "fused_pointwise": (

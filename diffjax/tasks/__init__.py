@@ -8,12 +8,14 @@ from typing import Any
 
 import flax.linen as nn
 
-from diffjax.choices import build, unknown
+from diffjax.choices import LINEN, build, unknown
 from diffjax.diffusion.predictions import PREDICTIONS
 from diffjax.diffusion.schedules import SCHEDULES
 from diffjax.diffusion.timesteps import TIMES
 from diffjax.diffusion.weightings import WEIGHTINGS
+from diffjax.models.discriminator import DISCRIMINATORS
 from diffjax.objectives.likelihoods import LIKELIHOODS
+from diffjax.tasks.autoencoder import AutoencoderTask
 from diffjax.tasks.base import Task
 from diffjax.tasks.classification import ClassificationTask
 from diffjax.tasks.clip import ClipTask
@@ -25,6 +27,7 @@ TASKS: dict[str, type] = {
     "classification": ClassificationTask,
     "clip": ClipTask,
     "vae": VaeTask,
+    "autoencoder": AutoencoderTask,
 }
 # Sections inside a task's section, each a choice from a table of its own.
 PARTS: dict[str, dict] = {
@@ -33,6 +36,7 @@ PARTS: dict[str, dict] = {
     "weighting": WEIGHTINGS,
     "times": TIMES,
     "likelihood": LIKELIHOODS,
+    "discriminator": DISCRIMINATORS,
 }
 
 
@@ -41,15 +45,16 @@ def make_task(
     network: nn.Module,
     image_shape: tuple[int, ...],
     num_classes: int,
+    towers: Mapping[str, nn.Module] | None = None,
 ) -> Task:
     """The task of a config's `task` section.
 
     Args:
-      section: `type` and its options; `schedule`, `prediction`, `weighting`, `times` and
-        `likelihood` are sections themselves.
+      section: `type` and its options; those called as in `PARTS` are sections themselves.
       network: the network that it trains.
       image_shape: of one example of the data.
       num_classes: of the data; the section may say otherwise (0: unconditional).
+      towers: further networks, by the task's name for them, whose weights are given to the run.
 
     Raises:
       ValueError: an unknown name, the nearest valid one named.
@@ -59,8 +64,8 @@ def make_task(
         if isinstance(section.get(name), str):
             raise ValueError(f"task.{name} is a section: dict(type={section[name]!r}, ...)")
         if isinstance(section.get(name), Mapping):
-            section[name] = build(table, f"task.{name}", section[name])
-    given = {"network": network, "image_shape": image_shape}
+            section[name] = build(table, f"task.{name}", section[name], LINEN)
+    given = {"network": network, "image_shape": image_shape, **(towers or {})}
     clash = [k for k in given if k in section]
     if clash:
         raise unknown("key of task:", clash[0], [k for k in section if k not in clash])

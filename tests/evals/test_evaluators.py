@@ -129,13 +129,15 @@ def test_reconstruction_measures_the_error_that_was_made(context):
     assert scalars["reconstruction_psnr"].value == pytest.approx(26.02, abs=0.01)
     exact, _ = run("reconstruction", wrapped, {"error": 0.0}, num_images=50)
     assert exact["reconstruction_mse"].value < 1e-12
-    assert "reconstruction_frechet" not in exact
+    assert "rfid" not in exact
     for error, (low, high) in {0.0: (0, 1e-6), 0.4: (1e-3, np.inf)}.items():
-        far, _ = run("reconstruction", wrapped, {"error": error}, num_images=50, frechet=True)
-        distance = far["reconstruction_frechet"]
+        far, _ = run("reconstruction", wrapped, {"error": error}, num_images=50, measures=("rfid",))
+        distance = far["rfid"]
         assert low <= distance.value < high and distance.protocol["extractor"] == "projection"
     with pytest.raises(ValueError, match="this evaluation compares features"):
-        make_evaluator("reconstruction", dataclasses.replace(wrapped, features=None), frechet=True)
+        make_evaluator(
+            "reconstruction", dataclasses.replace(wrapped, features=None), measures=("rfid",)
+        )
     latent = 2 * context.test["image"][:50].std()
     assert exact["latent_std"].value == pytest.approx(latent, rel=1e-4)
     assert "reconstruction" in pictures

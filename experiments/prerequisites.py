@@ -1,0 +1,52 @@
+"""Runs that other runs rest on: opened, and trained first where they are not finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import logging
+
+from diffjax.evals.features import FeatureExtractor
+from diffjax.train.loop import train
+from experiments.assemble import Assembly
+from experiments.settings import check_workdir, load_config, run_name
+
+
+def finished_run(
+    config: str,
+    overrides: Sequence[str],
+    workdir: Path,
+    features: Callable[[Assembly], FeatureExtractor | None] = lambda assembly: None,
+) -> Assembly:
+    """The run of `config` in `workdir`, trained to its end there where it has not been.
+
+    Args:
+      config: its config file, `file.py` or `file.py:argument`.
+      overrides: `a.b=value` changes of it.
+      workdir: its folder.
+      features: gives the feature extractor of its evaluators.
+
+    Raises:
+      ValueError: `workdir` holds a run of another config.
+    """
+    assembly = Assembly(load_config(config, overrides), workdir)
+    check_workdir(assembly.config, workdir)
+    train_prerequisites(assembly)
+    if not is_finished(assembly):
+        logging.info("Training %s in %s, which another run rests on", config, workdir)
+        train(assembly.run, assembly.evaluations(features(assembly)))
+    return assembly
+
+
+def is_finished(assembly: Assembly) -> bool:
+    """Whether the run's last step is on disk."""
+    return (assembly.workdir / "checkpoints" / str(assembly.choices.steps)).exists()
+
+
+def train_prerequisites(assembly: Assembly) -> None:
+    """Trains the classifier in whose layers the run compares images, where it is not finished."""
+    section = assembly.config.get("perceptual") or {}
+    if section.get("config"):
+        workdir = assembly.workdir.parent / run_name(section["config"])
+        finished_run(section["config"], section.get("overrides", ()), workdir)
