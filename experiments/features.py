@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from absl import logging
-
 from diffjax.choices import construct
 from diffjax.evals.features import FeatureExtractor, from_classifier
-from diffjax.train.loop import train
 from experiments.assemble import Assembly
-from experiments.settings import check_workdir, load_config
+from experiments.prerequisites import finished_run, run_name
 
 
 @dataclass(frozen=True)
@@ -30,26 +27,13 @@ class ClassifierFeatures:
     quantise: str = "round"
     overrides: tuple[str, ...] = ()
 
-    @property
-    def name(self) -> str:
-        """`configs/classifier/digits.py` is the run `classifier_digits`."""
-        path = Path(self.config.partition(":")[0]).with_suffix("")
-        return "_".join(path.parts[-2:])
-
     def load(self, runs: Path) -> FeatureExtractor:
         """The extractor, from `runs/<name>`; trained there first where it is not finished."""
-        workdir = runs / self.name
-        assembly = Assembly(load_config(self.config, self.overrides), workdir)
-        check_workdir(assembly.config, workdir)
-        finished = workdir / "checkpoints" / str(assembly.choices.steps)
-        if not finished.exists():
-            logging.info("Training the feature extractor %s in %s", self.config, workdir)
-            train(assembly.run, assembly.evaluations(None))
+        name = run_name(self.config)
+        assembly = finished_run(self.config, self.overrides, runs / name)
         _, state, frozen = assembly.trained()
         variables = state.variables(frozen, self.ema)
-        return from_classifier(
-            assembly.task.predict_fns(), variables, self.name, quantise=self.quantise
-        )
+        return from_classifier(assembly.task.predict_fns(), variables, name, quantise=self.quantise)
 
 
 def make_features(assembly: Assembly) -> FeatureExtractor | None:

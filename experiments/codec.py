@@ -1,0 +1,166 @@
+"""A frozen autoencoder for latent diffusion: of a run of ours, or of a released model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax.choices import construct
+from diffjax.evals.batches import map_batches, to_host
+from diffjax.evals.protocol import fingerprint, short_hash
+from diffjax.interop.autoencoder import load_autoencoder
+from diffjax.interop.hub import fetch_parts, locate
+from diffjax.models import build_model
+from diffjax.models.autoencoder import Autoencoder, Posterior
+from diffjax.train.writer import replace_file
+from experiments.assemble import Assembly, open_run
+from experiments.features import make_features
+from experiments.prerequisites import finished_run, is_finished
+
+SCALES = "latent_scale.json"
+IMAGES, BATCH = 4096, 64
+
+
+@dataclass(frozen=True, eq=False)
+class Codec:
+    """Attributes:
+    network: `scale` and `shift` are those of these weights' latents.
+    variables: what `network.apply` takes, arrays on the host.
+    fingerprint: equal for codecs that give the same images the same latents, and back.
+    """
+
+    network: Autoencoder
+    variables: Mapping[str, Any]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class CodecChoices:
+    """Which codec: the run of an autoencoder, or a released model.
+
+    Attributes:
+      run: a workdir; an unfinished run is trained on.
+      config: of `run`: the config file that a missing run is trained from.
+      ema: of `run`: which average of the weights; None for the weights themselves.
+      model: a folder of diffusers', of a pipeline or of its `vae` alone, or a pipeline's name on
+        the hub.
+    """
+
+    run: str | None = None
+    config: str | None = None
+    ema: str | None = None
+    model: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.model is None):
+            raise ValueError("a codec needs one of run (a workdir) and model (released weights)")
+        for name in ("config", "ema"):
+            if self.model is not None and getattr(self, name) is not None:
+                raise ValueError(f"codec.{name} is not read with codec.model")
+
+
+def load_codec(reference: Mapping[str, Any]) -> Codec:
+    """The codec of a config section, see `CodecChoices`.
+
+    The scale and the shift of a run's latents are measured when first asked for, over the first
+    4,096 training images, and kept in its workdir (`latent_scale.json`); those of a released model
+    are its own.
+
+    Raises:
+      ValueError: no such run and no `config` to train it from, a run of another task, or whatever
+        is wrong with released weights.
+    """
+    choices: CodecChoices = construct(CodecChoices, "codec", reference)
+    if choices.model is not None:
+        part = load_autoencoder(_vae_folder(choices.model))
+        return _codec(build_model(**part.section), part.variables)
+    assembly = _run(choices)
+    network: Any = getattr(assembly.task, "network", None)
+    if not isinstance(network, Autoencoder):
+        kind = assembly.config["task"].get("type")
+        raise ValueError(f"{assembly.workdir} is a run of task {kind!r}; a codec is 'autoencoder'")
+    _, state, frozen = assembly.trained()
+    held = state.variables(frozen, choices.ema)
+    variables = jax.tree.map(to_host, assembly.task.codec_variables(held))  # type: ignore[attr-defined]
+    return _codec(network.clone(**_scale(assembly, network, variables)), variables)
+
+
+def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:
+    settings = {
+        f.name: repr(getattr(network, f.name))
+        for f in dataclasses.fields(network)
+        if f.name not in ("parent", "name", "remat")
+    }
+    return Codec(network, variables, f"{fingerprint(variables)}-{short_hash(settings)}")
+
+
+def _run(choices: CodecChoices) -> Assembly:
+    workdir = Path(str(choices.run))
+    if choices.config is not None:
+        return finished_run(choices.config, (), workdir, make_features)
+    if not (workdir / "config.json").exists():
+        raise ValueError(
+            f"codec.run={choices.run} holds no run: train it, or name the config file that it is "
+            "to be trained from in codec.config"
+        )
+    assembly = open_run(workdir)
+    if not is_finished(assembly):
+        raise ValueError(
+            f"codec.run={choices.run} is not finished: go on with it, or name its config file in "
+            "codec.config"
+        )
+    return assembly
+
+
+def _vae_folder(name: str) -> Path:
+    def download(owner_name: str) -> Path:
+        return fetch_parts(owner_name, "model_index.json", {"vae": ("config.json",)})
+
+    folder = locate(name, download, "stable-diffusion-v1-5/stable-diffusion-v1-5")
+    return folder / "vae" if (folder / "vae").is_dir() else folder
+
+
+def _scale(
+    assembly: Assembly, network: Autoencoder, variables: Mapping[str, Any]
+) -> dict[str, float]:
+    """`scale` and `shift`, from the run's record or measured into it."""
+    file, weights = assembly.workdir / SCALES, fingerprint(variables)
+    known = json.loads(file.read_text()) if file.exists() else {}
+    if weights not in known:
+        known[weights] = measure_scale(network, variables, assembly.arrays["train"]["image"])
+        if jax.process_index() == 0:
+            replace_file(file, (json.dumps(known, indent=2) + "\n").encode())
+    return {name: known[weights][name] for name in ("scale", "shift")}
+
+
+def measure_scale(
+    network: Autoencoder, variables: Mapping[str, Any], image: np.ndarray
+) -> dict[str, float]:
+    """`shift`, the mean of the latents, and `scale`, one over their standard deviation, over
+    positions and channels of the first `IMAGES` of `image [N, H, W, C] float32 in [-1, 1]`.
+
+    Rombach et al. 2022, appendix G. The variance is that of samples of the posterior, whose own is
+    added and not drawn.
+    """
+
+    @jax.jit
+    def moments(image: Any) -> Any:
+        z: Any = network.apply(variables, image, method="encode")
+        mean, spread = (z.mean, jnp.exp(z.log_variance)) if isinstance(z, Posterior) else (z, 0.0)
+        return mean.mean((1, 2, 3)), (mean**2 + spread).mean((1, 2, 3))
+
+    given = {"image": np.asarray(image[:IMAGES])}
+    first, second = map_batches(lambda b: moments(b["image"]), given, BATCH)
+    mean, square = (x.astype(np.float64).mean() for x in (first, second))
+    deviation = float(np.sqrt(max(square - mean**2, 0.0)))
+    if not deviation > 0:
+        raise ValueError("the codec's latents are all the same: train it")
+    return {"scale": 1.0 / deviation, "shift": float(mean), "images": len(first)}
