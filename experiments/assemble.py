@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,41 +28,16 @@ from diffjax.train.ema import EMA
 from diffjax.train.loop import Run, TrainChoices, build_state
 from diffjax.train.optim import Optimizer
 from diffjax.train.state import TrainState
+from experiments.data import DataChoices, Prefetching, trained_on
 from experiments.evaluations import RunEvaluations, split_evals
+from experiments.frozen import in_turn, load_frozen
 from experiments.settings import plain, read_config
 from experiments.start import make_start
 from experiments.text import make_tokenizer
 from experiments.whole_batch import check_whole_batch
 
-SECTIONS = ("seed", "data", "tokenizer", "model", "start", "task", "optim", "ema", "mesh", "train",
-            "evals", "features", "expected")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class DataChoices:
-    """Config section `data`.
-
-    Attributes:
-      train, test: sections of `make_source`; test may be left out.
-      others: further splits for evaluators, by name.
-      image_shape: (height, width, channels) that the networks are made for; other data are
-        refused. None takes what the data have.
-      transforms: of the training examples.
-      eval_transforms: of evaluated examples.
-      cache: keep decoded examples in memory: True, False or "auto".
-      prefetch, threads, workers: see `Loader.iterate`.
-    """
-
-    train: Mapping[str, Any]
-    test: Mapping[str, Any] | None = None
-    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    image_shape: tuple[int, ...] | None = None
-    transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
-    eval_transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
-    cache: bool | str = "auto"
-    prefetch: int = 2
-    threads: int = 1
-    workers: int = 0
+SECTIONS = ("seed", "data", "tokenizer", "codec", "text", "model", "start", "task", "optim", "ema",
+            "mesh", "train", "evals", "features", "judge", "expected")  # fmt: skip
 
 
 class Assembly:
@@ -87,10 +61,16 @@ class Assembly:
         self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
         sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
         self.source = make_source(**self.data.train)
-        self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
-        self.loader = _Prefetching(
+        self.frozen = load_frozen(self.config)
+        if self.frozen.text is not None:
+            self.tokenizer = self.frozen.text.tokenizer
+        else:
+            self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
+        pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
+        batches = trained_on(self.data, self.source, self.frozen.codec, pictures)
+        self.loader = Prefetching(
             Loader(
-                self.source,
+                batches,
                 make_transforms(self.data.transforms, self.tokenizer),
                 self.choices.batch_size,
                 self.config.get("seed", 0),
@@ -111,12 +91,14 @@ class Assembly:
             build_model(**{**self.config["model"], **self._outputs(spec)}),
             shape,
             self.source.info.num_classes,
+            **self.frozen.parts(batches.info.codec),
         )
         check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
             self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
         )
-        self.start = make_start(self.config.get("start"), self, open_run)
+        given = make_start(self.config.get("start"), self, open_run)
+        self.start = in_turn((self.frozen.start(workdir), given))
 
     def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What the network must know of the data, where the config leaves it open."""
@@ -131,7 +113,8 @@ class Assembly:
                 f"task.num_classes={known['num_classes']}, but the data have {classes} classes"
             )
         if task.get("type") == "diffusion":
-            channels = spec["image"].shape[-1]
+            codec = self.frozen.codec
+            channels = codec.network.latent_channels if codec else spec["image"].shape[-1]
             known["out_channels"] = channels * (2 if task.get("learned_variance") else 1)
         return {k: v for k, v in known.items() if k not in self.config["model"]}
 
@@ -246,29 +229,6 @@ class Assembly:
         if got is None:
             raise ValueError(f"{self.workdir} holds no checkpoint: train it first")
         return int(got[0].step), got[0], frozen
-
-
-@dataclass(frozen=True)
-class _Prefetching:
-    """The loader with the config's reading-ahead."""
-
-    loader: Loader
-    data: DataChoices
-
-    def iterate(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
-        d = self.data
-        return self.loader.iterate(
-            start_step, prefetch=d.prefetch, threads=d.threads, workers=d.workers
-        )
-
-    def batch(self, step: int, rows: Any = None) -> Mapping[str, np.ndarray]:
-        return self.loader.batch(step, rows)
-
-    def batch_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        return self.loader.batch_spec()
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        return self.loader.fingerprint()
 
 
 def open_run(workdir: Path) -> Assembly:

@@ -153,9 +153,7 @@ class ByImage:
         if self.seen == "beside":
             size = (b, *x.shape[1:3], c)
             return {"beside": jax.image.resize(given, size, "linear", antialias=True)}
-        down, across = jnp.meshgrid(
-            jnp.linspace(-1, 1, h), jnp.linspace(-1, 1, w), indexing="ij"
-        )
+        down, across = jnp.meshgrid(jnp.linspace(-1, 1, h), jnp.linspace(-1, 1, w), indexing="ij")
         place = jnp.stack([down, across], -1).reshape(1, h * w, 2)
         pixels = given.reshape(b, h * w, c)
         return {"tokens": jnp.concatenate([pixels, jnp.repeat(place, b, 0)], -1)}

@@ -206,9 +206,7 @@ class DiffusionTask:
             tell(self.conditions, variables.frozen, g, z)
             for g in (given, against(self.conditions, given, other))
         )
-        return classifier_free(
-            partial(self.estimate, variables.params), wanted, unwanted, guidance
-        )
+        return classifier_free(partial(self.estimate, variables.params), wanted, unwanted, guidance)
 
     def _check_guidance(self, guidance: Guidance, negative: bool) -> None:
         if guidance.guided and not self.conditions:

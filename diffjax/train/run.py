@@ -11,11 +11,10 @@ import jax
 import numpy as np
 
 from diffjax.compiler import compiler_options
-from diffjax.tasks.base import Params, Task
+from diffjax.tasks.base import Params, Task, Variables
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer, make_optimizer
-from diffjax.train.start import Start
 from diffjax.train.state import TrainState
 from diffjax.train.step import StepChoices, init_state, make_train_step, several
 
@@ -101,7 +100,7 @@ class TrainChoices:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a run is made of."""
+    """Everything a run is made of; `start` puts given weights in the place of fresh ones."""
 
     task: Task
     loader: Loader
@@ -112,7 +111,7 @@ class Run:
     seed: int
     workdir: Path
     config: Mapping[str, Any]
-    start: Start | None = None
+    start: Callable[[Variables], Variables] | None = None
 
 
 def build_state(run: Run, replaced: bool = False) -> tuple[TrainState, Params, Any]:
