@@ -18,10 +18,12 @@ from diffjax.data.sources import factor_words, make_source
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.transforms import make_transforms
 from diffjax.evals import EvalContext, make_evaluator
+from diffjax.evals.context import Judge
 from diffjax.evals.features import FeatureExtractor
 from diffjax.models import build_model
 from diffjax.tasks import make_task
 from diffjax.tasks.base import Params
+from diffjax.tasks.conditions import Condition
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
@@ -157,6 +159,10 @@ class Assembly:
         )
 
     @property
+    def _conditions(self) -> tuple[Condition, ...]:
+        return getattr(self.task, "conditions", ())
+
+    @property
     def conditional(self) -> bool:
         """Whether samples are drawn by class."""
         return bool(getattr(self.task, "num_classes", True))
@@ -175,7 +181,7 @@ class Assembly:
             for name, source in sources.items()
         }
 
-    def context(self, features: FeatureExtractor | None) -> EvalContext:
+    def context(self, features: FeatureExtractor | None, judge: Judge | None = None) -> EvalContext:
         """What the evaluators of this run are built from."""
         return EvalContext(
             predict_fns=self.task.predict_fns(),
@@ -191,11 +197,15 @@ class Assembly:
             factors=factor_words(self.source.info.name),
             tokenize=None if self.tokenizer is None else self.tokenizer.encode,
             detokenize=None if self.tokenizer is None else self.tokenizer.decode,
+            asked_by=[c.field for c in self._conditions if c.field != "label"],
+            judge=judge,
         )
 
-    def evaluations(self, features: FeatureExtractor | None) -> RunEvaluations:
+    def evaluations(
+        self, features: FeatureExtractor | None, judge: Judge | None = None
+    ) -> RunEvaluations:
         """The evaluators of the config, built now so that a mistake shows before training."""
-        context = self.context(features)
+        context = self.context(features, judge)
         built = {
             name: make_evaluator(context=context, **section)
             for name, section in self.eval_sections.items()
@@ -206,7 +216,8 @@ class Assembly:
         """Builds the evaluators as they will be, but for a stand-in of the feature extractor, so
         that a mistake in one shows before an extractor is trained."""
         stand_in = FeatureExtractor(lambda weights, image: (image, None), (), "stand-in")
-        self.evaluations(stand_in if self.config.get("features") else None)
+        measured = self.config.get("features") or self.config.get("judge")
+        self.evaluations(stand_in if measured else None)
 
     def trained(self, step: int | None = None) -> tuple[int, TrainState, Params]:
         """The state of a checkpoint (the latest readable one by default) and the frozen towers.

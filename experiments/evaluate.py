@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffjax.train.writer import Writer
 from experiments.assemble import Assembly, open_run
 from experiments.cli import overrides, run_main
-from experiments.features import make_features
+from experiments.judge import make_judges
 from experiments.report import write_report
 from experiments.settings import apply_override
 
@@ -36,7 +36,7 @@ def main() -> None:
             raise ValueError(f"--config.{override}: only evals.* can change after training")
         apply_override(config, override)
     assembly = Assembly(config, workdir)
-    evaluations = assembly.evaluations(make_features(assembly))
+    evaluations = assembly.evaluations(**make_judges(assembly))
     step, state, frozen = assembly.trained(FLAGS.step)
     names = FLAGS.only or list(evaluations.evaluators)
     with Writer(workdir) as writer:

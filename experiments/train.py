@@ -15,7 +15,7 @@ from diffjax.train.loop import train
 from experiments import distributed, environment
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
-from experiments.features import make_features
+from experiments.judge import make_judges
 from experiments.report import write_report
 from experiments.settings import check_workdir, load_config
 from experiments.text import keep_tokenizer
@@ -40,7 +40,7 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
     if assembly.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(assembly.tokenizer, workdir)
     assembly.check_evaluations()
-    evaluations = assembly.evaluations(make_features(assembly))
+    evaluations = assembly.evaluations(**make_judges(assembly))
     train(assembly.run, evaluations)
     return assembly
 
