@@ -41,11 +41,13 @@ class Rng(NamedTuple):
       rows: `[b] int32`, each example's row in the global batch of `size` examples. A slice of
         the batch (a microbatch, a shard) carries its own rows, so its noise does not change.
       size: rows in the global batch.
+      step: [] int32, updates done before this one, for losses that change along a run.
     """
 
     key: Array
     rows: Array
     size: int
+    step: Array | int = 0
 
     def batch(self, name: str) -> Array:
         """One key for the whole batch, shape []."""

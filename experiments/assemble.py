@@ -29,17 +29,19 @@ from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
 from diffjax.train.loop import Run, TrainChoices, build_state
 from diffjax.train.optim import Optimizer
+from diffjax.train.start import in_turn
 from diffjax.train.state import TrainState
 from experiments.data import DataChoices, Prefetching, trained_on
 from experiments.evaluations import RunEvaluations, split_evals
-from experiments.frozen import in_turn, load_frozen
+from experiments.frozen import load_frozen
+from experiments.perceptual import TOWER, make_perceptual
 from experiments.settings import plain, read_config
 from experiments.start import make_start
 from experiments.text import make_tokenizer
 from experiments.whole_batch import check_whole_batch
 
 SECTIONS = ("seed", "data", "tokenizer", "codec", "text", "model", "start", "task", "optim", "ema",
-            "mesh", "train", "evals", "features", "judge", "expected")  # fmt: skip
+            "mesh", "train", "evals", "features", "perceptual", "judge", "expected")  # fmt: skip
 
 
 class Assembly:
@@ -88,19 +90,20 @@ class Assembly:
                 f"the images of {self.source.info.name} are {shape}, but data.image_shape says "
                 f"{wanted}: add a resizing transform, or prepare the set at that size"
             )
+        classes = self.source.info.num_classes
+        self.seen = make_perceptual(self.config.get("perceptual"), workdir, classes, open_run)
         self.task = make_task(
             self.config["task"],
             build_model(**{**self.config["model"], **self._outputs(spec)}),
             shape,
-            self.source.info.num_classes,
-            **self.frozen.parts(batches.info.codec),
+            classes,
+            self.frozen.towers(batches.info.codec) | ({TOWER: self.seen[0]} if self.seen else {}),
         )
         check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
             self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
         )
-        given = make_start(self.config.get("start"), self, open_run)
-        self.start = in_turn((self.frozen.start(workdir), given))
+        self.start = make_start(self.config.get("start"), self, open_run)
 
     def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What the network must know of the data, where the config leaves it open."""
@@ -109,6 +112,8 @@ class Assembly:
             return {} if self.tokenizer is None else {"text": self._text(self.tokenizer)}
         if self.config["model"].get("type") == "vae":
             return {"image_shape": spec["image"].shape[1:]}
+        if self.config["model"].get("type") == "autoencoder":
+            return {"image_channels": spec["image"].shape[-1]}
         known: dict[str, Any] = {"num_classes": task.get("num_classes", classes)}
         if 0 < known["num_classes"] < classes:
             raise ValueError(
@@ -155,7 +160,7 @@ class Assembly:
             seed=self.config.get("seed", 0),
             workdir=self.workdir,
             config=self.config,
-            start=self.start,
+            start=in_turn(self.frozen.start(self.workdir), self.start, self.seen and self.seen[1]),
         )
 
     @property

@@ -8,7 +8,8 @@ from pathlib import Path
 from diffjax.choices import construct
 from diffjax.evals.features import FeatureExtractor, from_classifier
 from experiments.assemble import Assembly
-from experiments.prerequisites import finished_run, run_name
+from experiments.prerequisites import finished_run
+from experiments.settings import run_name
 
 
 @dataclass(frozen=True)

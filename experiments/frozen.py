@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffjax.tasks.base import Variables
 from diffjax.tasks.latents import Latents
 from diffjax.train.start import Given, Start
-from experiments.start import check_unchanged
+from experiments.start import recorded
 
 if TYPE_CHECKING:
     from experiments.codec import Codec
@@ -31,7 +30,7 @@ class Frozen:
     text: TextTower | None
     origins: Mapping[str, str]
 
-    def parts(self, codec_of_data: str | None) -> dict[str, Any]:
+    def towers(self, codec_of_data: str | None) -> dict[str, Any]:
         """What `make_task` is given; `codec_of_data` is the `DatasetInfo.codec` of the batches.
 
         Raises:
@@ -43,10 +42,10 @@ class Frozen:
                 f"the data hold latents of the codec {codec_of_data}, but the config's codec "
                 f"section is {own or 'missing'}: name the codec that they were made with"
             )
-        text = None if self.text is None else self.text.condition
+        towers: dict[str, Any] = {} if self.text is None else {"text": self.text.condition}
         if self.codec is None:
-            return {"text": text}
-        return {"text": text, "latents": Latents(self.codec.network, codec_of_data is not None)}
+            return towers
+        return {**towers, "latents": Latents(self.codec.network, codec_of_data is not None)}
 
     def start(self, workdir: Path) -> Start | None:
         """Gives the frozen networks their weights; None where there are none."""
@@ -57,7 +56,7 @@ class Frozen:
         def load() -> Given:
             for name, part in held.items():
                 file = workdir / f"{name}.json"
-                check_unchanged(file, name, self.origins[name], part.fingerprint)
+                recorded(file, name, {"origin": self.origins[name]}, part.variables)
             return {"params": {name: part.variables for name, part in held.items()}}
 
         return Start(load, " and ".join(self.origins[n] for n in held), tuple(held))
@@ -85,19 +84,3 @@ def load_frozen(config: Mapping[str, Any]) -> Frozen:
     origins = {n: next((str(s[k]) for k in ("run", "clip", "model") if s.get(k)), n)
                for n, s in said.items()}  # fmt: skip
     return Frozen(codec, text, origins)
-
-
-def in_turn(
-    starts: Sequence[Callable[[Variables], Variables] | None],
-) -> Callable[[Variables], Variables] | None:
-    """One start after another; None where there is none."""
-    given = [start for start in starts if start is not None]
-    if not given:
-        return None
-
-    def start(variables: Variables) -> Variables:
-        for each in given:
-            variables = each(variables)
-        return variables
-
-    return start

@@ -1,4 +1,4 @@
-"""Runs that other runs rest on: opened where finished, trained first where they are not."""
+"""Runs that other runs rest on: opened, and trained first where they are not finished."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ from absl import logging
 from diffjax.evals.features import FeatureExtractor
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
-from experiments.settings import check_workdir, load_config
+from experiments.settings import check_workdir, load_config, run_name
 from experiments.text import keep_tokenizer
-
-
-def run_name(config: str) -> str:
-    """`configs/classifier/digits.py` is the run `classifier_digits`."""
-    path = Path(config.partition(":")[0]).with_suffix("")
-    return "_".join(path.parts[-2:])
 
 
 def finished_run(
@@ -42,6 +36,7 @@ def finished_run(
     check_workdir(assembly.config, workdir)
     if assembly.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(assembly.tokenizer, workdir)
+    train_prerequisites(assembly)
     if not is_finished(assembly):
         logging.info("Training %s in %s, which another run rests on", config, workdir)
         train(assembly.run, assembly.evaluations(features(assembly)))
@@ -79,3 +74,11 @@ def open_finished(
 def is_finished(assembly: Assembly) -> bool:
     """Whether the run's last step is on disk."""
     return (assembly.workdir / "checkpoints" / str(assembly.choices.steps)).exists()
+
+
+def train_prerequisites(assembly: Assembly) -> None:
+    """Trains the classifier in whose layers the run compares images, where it is not finished."""
+    section = assembly.config.get("perceptual") or {}
+    if section.get("config"):
+        workdir = assembly.workdir.parent / run_name(section["config"])
+        finished_run(section["config"], section.get("overrides", ()), workdir)

@@ -55,6 +55,12 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return config
 
 
+def run_name(config: str) -> str:
+    """What a run of a config file is called: of `configs/classifier/digits.py`,
+    `classifier_digits`."""
+    return "_".join(Path(config.partition(":")[0]).with_suffix("").parts[-2:])
+
+
 def _where(error: Exception, file: Path) -> str:
     """What went wrong in a config file, and in which line of it."""
     if isinstance(error, SyntaxError):

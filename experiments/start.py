@@ -106,28 +106,30 @@ def _load(
     if choices.resize and "image" in names:
         given = {**given, "params": _resized(given["params"], assembly.task.network)}
     taken = {c: {n: t for n, t in trees.items() if n in names} for c, trees in given.items()}
-    check_unchanged(record, "start", origin, fingerprint(taken), step=step)
+    recorded(record, "start", {"origin": origin, "step": step}, taken)
     return taken
 
 
-def check_unchanged(record: Path, section: str, origin: str, weights: str, **facts: Any) -> None:
-    """Keeps the fingerprint of given `weights` in `record` when a run first begins from them.
+def recorded(record: Path, what: str, facts: Mapping[str, Any], taken: Any) -> None:
+    """Keeps in the file `record` of a run which weights it was given, beside `facts` of them.
+
+    Args:
+      what: the config section that gave them.
+      taken: arrays on the host.
 
     Raises:
-      ValueError: the run began from others.
+      ValueError: the record knows others.
     """
-    if record.exists():
-        known = json.loads(record.read_text())
-        if known.get("weights", weights) != weights:
-            raise ValueError(
-                f"{section}: {origin} has changed since {record.parent} began from it (weights "
-                f"{known['weights']}, now {weights}): put the old ones back, or take another "
-                "--workdir"
-            )
-    elif jax.process_index() == 0:
+    known = json.loads(record.read_text()) if record.exists() else {}
+    found = fingerprint(taken)
+    if known.get("weights", found) != found:
+        raise ValueError(
+            f"{what}: {facts['origin']} has changed since {record.parent} began from it (weights "
+            f"{known['weights']}, now {found}): put the old ones back, or take another --workdir"
+        )
+    if not known and jax.process_index() == 0:
         record.parent.mkdir(parents=True, exist_ok=True)
-        said = {"origin": origin, **facts, "weights": weights}
-        replace_file(record, (json.dumps(said, indent=2) + "\n").encode())
+        replace_file(record, (json.dumps({**facts, "weights": found}, indent=2) + "\n").encode())
 
 
 def _check_settings(origin: str, theirs: Any, ours: Any, names: Iterable[str]) -> None:

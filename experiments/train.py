@@ -16,6 +16,7 @@ from experiments import distributed, environment
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
 from experiments.judge import make_judges
+from experiments.prerequisites import train_prerequisites
 from experiments.report import write_report
 from experiments.settings import check_workdir, load_config
 from experiments.text import keep_tokenizer
@@ -40,6 +41,7 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
     if assembly.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(assembly.tokenizer, workdir)
     assembly.check_evaluations()
+    train_prerequisites(assembly)
     evaluations = assembly.evaluations(**make_judges(assembly))
     train(assembly.run, evaluations)
     return assembly

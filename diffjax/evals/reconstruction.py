@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.choices import pick
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.batches import map_batches
+from diffjax.evals.closeness import MEASURES, Pairs, check_measure
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import extend, fingerprint
@@ -27,6 +29,7 @@ class Reconstruction:
     Attributes:
       encode, decode: predict functions `(variables, image or z [B, ...], label [B], **pred_kw)`.
       num_images: the first so many of the split.
+      measures: what more is measured, keys of `MEASURES`.
       shown: images in the picture.
     """
 
@@ -36,6 +39,7 @@ class Reconstruction:
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
     split: str = "test"
     num_images: int = 256
+    measures: tuple[str, ...] = ()
     batch_size: int = 128
     shown: int = 12
 
@@ -53,9 +57,12 @@ class Reconstruction:
         for name in (self.encode, self.decode):
             self.context.bind(name, self.pred_kw)
         self.context.split(self.split)
+        for name in self.measures:
+            check_measure(pick("measure", name, MEASURES), self.context, self.split)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars: error per dimension, PSNR in dB, moments of z; picture "reconstruction"."""
+        """Scalars: error per dimension, its PSNR in dB, moments of z, those of `measures`; picture
+        "reconstruction"."""
         encode, decode, options = self._stages
         arrays = {k: v[: self.num_images] for k, v in self.context.split(self.split).items()}
 
@@ -63,9 +70,9 @@ class Reconstruction:
             z = encode(variables, batch["image"], batch["label"])
             return z, decode(variables, z, batch["label"])
 
-        sharding = self.context.batch_sharding
-        z, decoded = map_batches(one, arrays, self.batch_size, sharding)
         image = np.asarray(arrays["image"])
+        given = {"image": image, "label": self.context.labels(self.split)[: len(image)]}
+        z, decoded = map_batches(one, given, self.batch_size, self.context.batch_sharding)
         mse = np.square(decoded.astype(np.float64) - image).reshape(len(image), -1).mean(axis=1)
         how = extend(
             options,
@@ -82,6 +89,10 @@ class Reconstruction:
         yield Scalar("reconstruction_psnr", float(psnr), None, how)
         yield Scalar("latent_mean", float(z.mean(dtype=np.float64)), None, how)
         yield Scalar("latent_std", float(z.std(dtype=np.float64)), None, how)
+        pairs = Pairs(self.context, variables, arrays, decoded, self.batch_size)
+        for name in self.measures:
+            for found in MEASURES[name](pairs):
+                yield Scalar(found.name, found.value, found.std, extend(how, **found.how))
         yield self._picture(image, z, decoded, float(mse.mean()))
 
     def _picture(self, image: Any, z: Any, decoded: Any, mse: float) -> Picture:

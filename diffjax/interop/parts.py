@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.interop.files import read_json
@@ -41,7 +42,13 @@ def parameter_shapes(
 
     `inputs` and `named` are those of `init`, as shapes, `static` those that are no arrays.
     """
-    model = build_model(**section)
+    return shapes_of(build_model(**section), *inputs, static=static, **named)
+
+
+def shapes_of(
+    model: nn.Module, *inputs: Any, static: Mapping[str, Any] | None = None, **named: Any
+) -> dict[str, Any]:
+    """`parameter_shapes` of a network."""
 
     def init(*inputs: Any, **named: Any) -> Any:
         return model.init(jax.random.key(0), *inputs, **named, **(static or {}))["params"]

@@ -27,13 +27,15 @@ def _patch_to_theirs(w: np.ndarray) -> np.ndarray:
 
 
 # kind -> (theirs to ours, ours to theirs). torch holds kernels as (out, in, ...); "patch" is a
-# convolution over RGB patches that do not overlap and "pointwise" one of 1x1, dense layers here.
+# convolution over RGB patches that do not overlap and "pointwise" one of 1x1, dense layers here;
+# "channels" is one of 1x1 to a single channel.
 LAYOUTS = {
     "vector": (lambda w: w, lambda w: w),
     "table": (lambda w: w, lambda w: w),
     "dense": (lambda w: w.T, lambda w: w.T),
     "conv": (lambda w: w.transpose(2, 3, 1, 0), lambda w: w.transpose(3, 2, 0, 1)),
     "pointwise": (lambda w: w.squeeze((2, 3)).T, lambda w: w.T[:, :, None, None]),
+    "channels": (lambda w: w.reshape(w.shape[1:2]), lambda w: w[None, :, None, None]),
     "patch": (lambda w: w.transpose(2, 3, 1, 0).reshape(-1, len(w)), _patch_to_theirs),
 }
 

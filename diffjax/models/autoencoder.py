@@ -163,8 +163,12 @@ class Autoencoder(nn.Module):
         z: Any = self.encode(x)
         if isinstance(z, Posterior):
             return self.decode(z.mean if noise is None else z.sample(noise)), z
-        quantised = self.quantiser(z, train)
+        quantised = self.quantise(z, train)
         return self.decode(quantised.z), quantised
+
+    def quantise(self, z: Array, train: bool = False) -> Quantised:
+        """The codes of "vq" nearest to `z [B, h, w, C]`; `train` moves those that are averages."""
+        return self.quantiser(z, train)
 
     def encode(self, x: Array) -> Posterior | Array:
         """The posterior of "kl"; of "vq", what is to be quantised, `[B, H / f, W / f, C]`."""
@@ -200,4 +204,4 @@ class Autoencoder(nn.Module):
     def from_latents(self, z: Array) -> Array:
         """The images of what diffusion has drawn; under "vq" it is quantised first."""
         z = z / self.scale + self.shift
-        return self.decode(z if self.bottleneck == "kl" else self.quantiser(z).z)
+        return self.decode(z if self.bottleneck == "kl" else self.quantise(z).z)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -43,10 +45,11 @@ class ConvNet(nn.Module):
     dtype: DTypeLike = "float32"
 
     @nn.compact
-    def __call__(self, image: Array, *, train: bool = False) -> tuple[Array, dict[str, Array]]:
-        """Logits, and {"features": [B, feature_dim]} that the last layer is linear in."""
+    def __call__(self, image: Array, *, train: bool = False) -> tuple[Array, dict[str, Any]]:
+        """Logits; {"features": [B, feature_dim]}, which the last layer is linear in, and "maps",
+        `[B, h, w, C]` at the end of each level."""
         x = constrain_batch(image.astype(self.dtype))
-        h = self._conv(self.channels[0], "conv_in")(x)
+        h, maps = self._conv(self.channels[0], "conv_in")(x), []
         for level, width in enumerate(self.channels):
             if level:
                 h = self._conv(width, f"down_{level}")(downsample(h))
@@ -55,12 +58,17 @@ class ConvNet(nn.Module):
                 y = self._act(y, f"norm2_{level}_{i}")
                 close = Conv(width, kernel_init=zeros, dtype=self.dtype, name=f"conv2_{level}_{i}")
                 h = constrain_batch(h + close(y))
+            maps.append(h)
         h = self._act(h, "norm_out").astype(jnp.float32).mean(axis=(1, 2))
         dense = Dense(self.feature_dim, kernel_init=he_normal, bias_init=zero_bias, name="features")
         features = jax.nn.relu(dense(h))
         kept = nn.Dropout(self.dropout, deterministic=not train)(features)
         logits = Dense(self.num_classes, kernel_init=zeros, name="logits")(kept)
-        return logits, {"features": features}
+        return logits, {"features": features, "maps": maps}
+
+    def maps(self, image: Array) -> list[Array]:
+        """The maps alone."""
+        return self(image, train=False)[1]["maps"]
 
     def _conv(self, width: int, name: str) -> Conv:
         return Conv(width, kernel_init=he_normal, bias_init=zero_bias, dtype=self.dtype, name=name)

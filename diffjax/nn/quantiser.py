@@ -30,17 +30,6 @@ class Quantised(NamedTuple):
     codebook: Array
 
 
-def usage(index: Array, codes: int) -> tuple[Array, Array]:
-    """Perplexity in [1, codes] of the choices `index [...] int32`, and the share of codes chosen.
-
-    The perplexity is exp of the entropy of the whole batch's histogram.
-    """
-    count = jnp.zeros((codes,), jnp.float32).at[index.reshape(-1)].add(1.0)
-    p = count / index.size
-    entropy = -jnp.sum(p * jnp.log(jnp.maximum(p, _TINY)))
-    return jnp.exp(entropy), jnp.mean(count > 0, dtype=jnp.float32)
-
-
 def nearest(z: Array, table: Array) -> Array:
     """Index `[...] int32` of the row of `table [K, D]` nearest to each of `z [..., D] float32`."""
     # |z|^2 is the same for all codes.

@@ -8,18 +8,18 @@ from typing import Any
 
 import flax.linen as nn
 
-from diffjax.choices import build, unknown
+from diffjax.choices import LINEN, build, unknown
 from diffjax.diffusion.predictions import PREDICTIONS
 from diffjax.diffusion.schedules import SCHEDULES
 from diffjax.diffusion.timesteps import TIMES
 from diffjax.diffusion.weightings import WEIGHTINGS
+from diffjax.models.discriminator import DISCRIMINATORS
 from diffjax.objectives.likelihoods import LIKELIHOODS
+from diffjax.tasks.autoencoder import AutoencoderTask
 from diffjax.tasks.base import Task
 from diffjax.tasks.classification import ClassificationTask
 from diffjax.tasks.clip import ClipTask
-from diffjax.tasks.conditions import ByText
 from diffjax.tasks.diffusion import DiffusionTask
-from diffjax.tasks.latents import Latents
 from diffjax.tasks.vae import VaeTask
 
 TASKS: dict[str, type] = {
@@ -27,6 +27,7 @@ TASKS: dict[str, type] = {
     "classification": ClassificationTask,
     "clip": ClipTask,
     "vae": VaeTask,
+    "autoencoder": AutoencoderTask,
 }
 # Sections inside a task's section, each a choice from a table of its own.
 PARTS: dict[str, dict] = {
@@ -35,6 +36,7 @@ PARTS: dict[str, dict] = {
     "weighting": WEIGHTINGS,
     "times": TIMES,
     "likelihood": LIKELIHOODS,
+    "discriminator": DISCRIMINATORS,
 }
 
 
@@ -43,20 +45,17 @@ def make_task(
     network: nn.Module,
     image_shape: tuple[int, ...],
     num_classes: int,
-    text: ByText | None = None,
-    latents: Latents | None = None,
+    towers: Mapping[str, Any] | None = None,
 ) -> Task:
     """The task of a config's `task` section.
 
     Args:
-      section: `type` and its options; `schedule`, `prediction`, `weighting`, `times` and
-        `likelihood` are sections themselves.
+      section: `type` and its options; those called as in `PARTS` are sections themselves.
       network: the network that it trains.
       image_shape: of one example of the data.
       num_classes: of the data; the section may say otherwise (0: unconditional).
-      text: the tower that reads the captions, for a diffusion task; the section's `caption_drop`
-        is its share of empty ones.
-      latents: the codec in whose latents a diffusion task works.
+      towers: further networks, by the task's name for them, whose weights are given to the run: a
+        text tower, a codec, ...
 
     Raises:
       ValueError: an unknown name, the nearest valid one named.
@@ -66,16 +65,8 @@ def make_task(
         if isinstance(section.get(name), str):
             raise ValueError(f"task.{name} is a section: dict(type={section[name]!r}, ...)")
         if isinstance(section.get(name), Mapping):
-            section[name] = build(table, f"task.{name}", section[name])
-    given: dict[str, Any] = {"network": network, "image_shape": image_shape}
-    if section.get("type") == "diffusion":
-        drop = section.pop("caption_drop", 0.0)
-        if text is None and drop:
-            raise ValueError(f"task.caption_drop={drop} without a text section: add it, or set 0")
-        text = None if text is None else dataclasses.replace(text, drop=drop)
-        given |= {"text": text, "latents": latents}
-    elif text is not None or latents is not None:
-        raise ValueError(f"task {section.get('type')!r} reads no text and no codec section")
+            section[name] = build(table, f"task.{name}", section[name], LINEN)
+    given = {"network": network, "image_shape": image_shape, **(towers or {})}
     clash = [k for k in given if k in section]
     if clash:
         raise unknown("key of task:", clash[0], [k for k in section if k not in clash])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -54,7 +54,8 @@ class DiffusionTask:
       schedule, prediction, weighting, times: the axes of the loss.
       num_classes: classes conditioned on, 0 for none; label `num_classes` is the null class.
       label_drop: share of training labels replaced by the null class.
-      text: the tower that reads `tokens`, with the share of dropped captions; None for no text.
+      text: the frozen tower that reads `tokens`; None for no text.
+      caption_drop: share of training captions replaced by the empty one.
       hint: how another image, the batch's `hint`, is seen: "beside" or as "tokens"; see `ByImage`.
       hint_drop: share of training hints replaced by zeros.
       latents: the frozen codec whose latents are diffused; None for the images themselves.
@@ -73,6 +74,7 @@ class DiffusionTask:
     num_classes: int = 0
     label_drop: float = 0.0
     text: ByText | None = None
+    caption_drop: float = 0.0
     hint: Literal["beside", "tokens"] | None = None
     hint_drop: float = 0.0
     latents: Latents | None = None
@@ -85,6 +87,10 @@ class DiffusionTask:
         if self.label_drop and not self.num_classes:
             raise ValueError(
                 f"task.label_drop={self.label_drop} without classes: set task.num_classes, or 0"
+            )
+        if self.caption_drop and self.text is None:
+            raise ValueError(
+                f"task.caption_drop={self.caption_drop} without a text section: add it, or set 0"
             )
         if self.hint_drop and self.hint is None:
             raise ValueError(f"task.hint_drop={self.hint_drop} without task.hint: set it, or 0")
@@ -102,7 +108,7 @@ class DiffusionTask:
         """All that the network is told, beside the noise level."""
         named = (
             ByClass(self.num_classes, self.label_drop) if self.num_classes else None,
-            self.text,
+            replace(self.text, drop=self.caption_drop) if self.text else None,
             ByImage(self.hint, self.hint_drop) if self.hint else None,
         )
         return tuple(c for c in named if c is not None)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from diffjax.choices import unknown
+from diffjax.choices import construct, unknown
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion")
 DECAYS = ("constant", "cosine", "linear", "rsqrt")
@@ -30,6 +31,8 @@ class Optimizer:
       clip_norm: global gradient norm, or None for no clipping.
       bounds: (parameter's name, least, greatest) of parameters kept in a range after every update,
         as CLIP keeps its `logit_scale` at most ln 100.
+      parts: name of the parameters' top level -> choices that are other for what is under it, such
+        as `{"discriminator": {"lr": 1e-4, "b1": 0.5}}`. Norms are clipped part by part.
     """
 
     type: str = "adam"
@@ -43,8 +46,11 @@ class Optimizer:
     weight_decay: float = 0.0
     clip_norm: float | None = None
     bounds: tuple[tuple[str, float, float], ...] = ()
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name in self.parts:
+            self.part(name)
         for bound in self.bounds:
             if len(bound) != 3 or not bound[1] <= bound[2]:
                 raise ValueError(f"optim.bounds holds {bound}; each is (name, least, greatest)")
@@ -57,6 +63,17 @@ class Optimizer:
                 f"optim.weight_decay={self.weight_decay} is not read by optim.type={self.type!r}: "
                 "use adamw or lion"
             )
+
+    def part(self, name: str) -> Optimizer:
+        """The choices of the part called `name`; "" is what no part names.
+
+        Raises:
+          ValueError: a key or value that an optimizer has not.
+        """
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del own["parts"]
+        changes = self.parts[name] if name else {}
+        return construct(Optimizer, f"optim.parts.{name}", {**own, **changes}, ("parts",))
 
 
 def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
@@ -93,7 +110,29 @@ def decayed(params: Any) -> Any:
 
 
 def make_optimizer(choice: Optimizer, steps: int) -> optax.GradientTransformation:
-    """The optax transformation of a run of `steps` updates."""
+    """The optax transformation of a run of `steps` updates.
+
+    Raises:
+      ValueError: at init, a part or a bound of a name that no parameter has.
+    """
+    if not choice.parts:
+        return _single(choice, steps)
+    made = {name: _single(choice.part(name), steps) for name in ("", *choice.parts)}
+
+    def labels(params: Any) -> Any:
+        for name in choice.parts:
+            if name not in params:
+                raise unknown("part of the parameters in optim.parts:", name, params)
+        return {
+            name: jax.tree.map(lambda _, n=name: n if n in choice.parts else "", tree)
+            for name, tree in params.items()
+        }
+
+    return optax.partition(made, labels)
+
+
+def _single(choice: Optimizer, steps: int) -> optax.GradientTransformation:
+    """One transformation of all that it is given."""
     rate = learning_rate(choice, steps)
     if choice.type == "adam":
         inner = optax.adam(rate, b1=choice.b1, b2=choice.b2, eps=choice.eps)

@@ -83,6 +83,18 @@ class Start:
         return jax.tree_util.tree_map_with_path(place, fresh)
 
 
+def in_turn(*starts: Start | None) -> Callable[[Variables], Variables] | None:
+    """Each of `starts` after the other, those that are None left out; None if all are."""
+    given = [start for start in starts if start is not None]
+
+    def start(variables: Variables) -> Variables:
+        for one in given:
+            variables = one(variables)
+        return variables
+
+    return start if given else None
+
+
 def _name(where: str, path: Any) -> str:
     return "/".join(
         [where, *([jax.tree_util.keystr(path, simple=True, separator="/")] * bool(path))]

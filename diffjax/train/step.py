@@ -123,7 +123,7 @@ def gradients(
     """Mean gradient, mean metrics and new model state of one global batch, in microbatches."""
 
     def objective(params: Params, model_state: Params, part: Batch, rows: Array) -> Any:
-        rng = Rng(key, rows, choices.batch_size)
+        rng = Rng(key, rows, choices.batch_size, state.step)
         out = task.loss(params, model_state, frozen, part, rng, True)
         metrics = {"loss": out.loss, **out.metrics}
         return out.loss.mean(), ({k: jnp.mean(v) for k, v in metrics.items()}, out.model_state)

@@ -7,7 +7,7 @@ import pytest
 
 from diffjax.models import build_model
 from diffjax.models.autoencoder import Autoencoder, Posterior
-from diffjax.nn.quantiser import CODEBOOK, Quantiser, nearest, usage
+from diffjax.nn.quantiser import CODEBOOK, Quantiser, nearest
 
 TINY = dict(channels=8, channel_mult=(1, 2), blocks=1, norm_groups=4, latent_channels=3)
 
@@ -168,10 +168,3 @@ def test_averaged_codes_end_at_the_means_of_their_latents_and_only_in_training()
     np.testing.assert_allclose(out.z, z, atol=1e-5)
     assert np.isfinite(variables[CODEBOOK]["codes"]).all()
     assert float(out.commitment.max()) < 1e-9
-
-
-def test_usage_counts_codes():
-    perplexity, share = usage(jnp.arange(8) % 4, 8)
-    np.testing.assert_allclose((perplexity, share), (4.0, 0.5), rtol=1e-5)
-    perplexity, share = usage(jnp.zeros((2, 3), jnp.int32), 8)
-    np.testing.assert_allclose((perplexity, share), (1.0, 0.125), rtol=1e-5)
