@@ -160,7 +160,7 @@ class Assembly:
             seed=self.config.get("seed", 0),
             workdir=self.workdir,
             config=self.config,
-            start=in_turn(self.frozen.start(self.workdir), self.start, self.seen and self.seen[1]),
+            start=in_turn(self.start, self.frozen.start(self.workdir), self.seen and self.seen[1]),
         )
 
     @property
