@@ -43,9 +43,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
         task=dict(
             type="autoencoder",
             perceptual_weight=0.1,
-            discriminator=dict(type="patch", channels=16, layers=2, norm="group"),
-            disc_start=1000,
-            disc_weight=0.1,
         ),
         optim=dict(
             type="adam",
@@ -54,10 +51,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             decay="cosine",
             warmup_steps=50,
             clip_norm=1.0,
-            parts=dict(discriminator=dict(lr=1e-3, b1=0.5)),
         ),
         ema=dict(slow=dict(half_life=5_000, ramp=0.1)),
-        train=dict(steps=1400, batch_size=32, checkpoint_every=200, log_every=50),
+        train=dict(steps=1000, batch_size=32, checkpoint_every=200, log_every=50),
         features=CLASSIFIER,
         evals=dict(
             test=quality | dict(split="test"),
