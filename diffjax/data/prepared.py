@@ -119,6 +119,16 @@ def embedded(
     return PreparedSource(name, split, root, **options)
 
 
+def prepared_splits(name: str, data_dir: Path) -> list[str]:
+    """The splits of a prepared set.
+
+    Raises:
+      ValueError: no such set.
+    """
+    builder: Any = tfds.builder_from_directory(_version_folder(data_dir, name))
+    return list(builder.info.splits)
+
+
 def _version_folder(root: Path, name: str) -> Path:
     """The folder of `name` in `root` that holds dataset_info.json."""
     base, _, version = name.partition(":")
