@@ -166,13 +166,11 @@ def painter_of_run(assembly: Assembly, step: int | None, ema: str | None) -> Pai
             f"{' and '.join(told) or 'nothing'}; --prompt needs latent diffusion by text alone"
         )
     if task.learned_variance:
-        raise ValueError(
-            f"{assembly.workdir}: a network of learned variance is not drawn by prompt"
-        )
-    sections = [s for n, s in assembly.eval_sections.items() if "sampler" in s.get("pred_kw", {})]
-    names = [n for n, s in assembly.eval_sections.items() if "sampler" in s.get("pred_kw", {})]
-    if ema is None and names:
-        ema = assembly.eval_choices[names[0]].ema
+        raise ValueError(f"{assembly.workdir}: --prompt draws with no network of learned variance")
+    drawing = [n for n, s in assembly.eval_sections.items() if "sampler" in s.get("pred_kw", {})]
+    recipe = dict(assembly.eval_sections[drawing[0]]["pred_kw"]) if drawing else {}
+    if ema is None and drawing:
+        ema = assembly.eval_choices[drawing[0]].ema
     at, state, frozen = assembly.trained(step)
     held = state.variables(frozen, ema)
     text = assembly.frozen.text

@@ -2,12 +2,12 @@
 
     python -m experiments.train --config=configs/dit/imagenet256.py:XL/2 --workdir=runs/dit_xl_2
 
-Arguments: S, B, L or XL, with patch /2, /4 or /8. The set `imagenet256_latents` holds the moments of
-Stable Diffusion's codec, 32 x 32 x 8, of the prepared set `imagenet256`; samples of their posterior
-are drawn anew at every visit, as the paper does:
+Arguments: S, B, L or XL, with patch /2, /4 or /8. The set `imagenet256_latents` holds the moments,
+32 x 32 x 8, that Stable Diffusion's codec gives of the prepared set `imagenet256`; samples of the
+posterior are drawn anew at every visit:
 
-    python -m experiments.prepare_data --source=latents --of=imagenet256 --size=256 --splits=train \\
-        --codec=stable-diffusion-v1-5/stable-diffusion-v1-5
+    python -m experiments.prepare_data --source=latents --of=imagenet256 --size=256 \\
+        --splits=train --codec=stable-diffusion-v1-5/stable-diffusion-v1-5
 
 Published FID at 400,000 steps without guidance:
 S/2 68.4, B/2 43.5, L/2 23.3, XL/2 19.5; XL/2 at 7 M steps 9.62, with guidance 1.5 on three
