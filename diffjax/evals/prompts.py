@@ -85,8 +85,8 @@ class Prompts:
         return draw(self._bound[0], variables, seed, asked, size, sharding)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """For each of `verdict`'s kinds a share of the prompts, "<kind>", with its 95 % Wilson ends
-        "<kind>_low" and "<kind>_high"; "clip_score" and "frechet" where the run has a judge and a
+        """For each of `verdict`'s kinds the share of the prompts that speak of it, "<kind>", with its
+        95 % Wilson ends "<kind>_low" and "<kind>_high"; "clip_score" and "frechet" where the run has a judge and a
         feature extractor; picture "prompts"."""
         images = np.concatenate([self._drawn(variables, s, self._texts) for s in self.seeds])
         how = extend(
@@ -102,8 +102,11 @@ class Prompts:
         drawn = oracle.read_batch(to_uint8(images))
         asked = self._asked * len(self.seeds)
         found = [verdict(a, d) for a, d in zip(asked, drawn, strict=True)]
-        for kind in (k for k in KINDS if k in found[0]):
-            got = share([f[kind] for f in found])
+        for kind in KINDS:
+            spoken = [f[kind] for f in found if kind in f]
+            if not spoken:
+                continue
+            got = share(spoken)
             yield Scalar(kind, got.value, got.std, how)
             yield Scalar(f"{kind}_low", got.low, None, how)
             yield Scalar(f"{kind}_high", got.high, None, how)
