@@ -52,7 +52,7 @@ def define_flags() -> None:
         "that of the set, with _latents."
     )  # fmt: skip
     flags.DEFINE_list(
-        "splits", [], "folder: folders inside it, one per split; none is all train. latents: those of "
+        "splits", [], "folder: folders inside it, one per split; none is all train. latents: of "
         "the set; all by default.",
     )  # fmt: skip
     flags.DEFINE_integer("size", None, "folder, latents: crop and resize to squares of this side.")

@@ -85,9 +85,9 @@ class Prompts:
         return draw(self._bound[0], variables, seed, asked, size, sharding)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """For each of `verdict`'s kinds the share of the prompts that speak of it, "<kind>", with its
-        95 % Wilson ends "<kind>_low" and "<kind>_high"; "clip_score" and "frechet" where the run has a judge and a
-        feature extractor; picture "prompts"."""
+        """For each of `verdict`'s kinds the share of the prompts that speak of it, "<kind>", with
+        its 95 % Wilson ends "<kind>_low" and "<kind>_high"; "clip_score" and "frechet" where the
+        run has a judge and a feature extractor; picture "prompts"."""
         images = np.concatenate([self._drawn(variables, s, self._texts) for s in self.seeds])
         how = extend(
             self._bound[1],
