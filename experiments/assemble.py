@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,12 @@ from diffjax.data.sources import factor_words, make_source
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.transforms import make_transforms
 from diffjax.evals import EvalContext, make_evaluator
+from diffjax.evals.context import Judge
 from diffjax.evals.features import FeatureExtractor
 from diffjax.models import build_model
 from diffjax.tasks import make_task
 from diffjax.tasks.base import Params
+from diffjax.tasks.conditions import Condition
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
@@ -30,42 +31,17 @@ from diffjax.train.loop import Run, TrainChoices, build_state
 from diffjax.train.optim import Optimizer
 from diffjax.train.start import in_turn
 from diffjax.train.state import TrainState
+from experiments.data import DataChoices, Prefetching, trained_on
 from experiments.evaluations import RunEvaluations, split_evals
+from experiments.frozen import load_frozen
 from experiments.perceptual import TOWER, make_perceptual
 from experiments.settings import plain, read_config
 from experiments.start import make_start
 from experiments.text import make_tokenizer
 from experiments.whole_batch import check_whole_batch
 
-SECTIONS = ("seed", "data", "tokenizer", "model", "start", "task", "optim", "ema", "mesh", "train",
-            "evals", "features", "perceptual", "expected")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class DataChoices:
-    """Config section `data`.
-
-    Attributes:
-      train, test: sections of `make_source`; test may be left out.
-      others: further splits for evaluators, by name.
-      image_shape: (height, width, channels) that the networks are made for; other data are
-        refused. None takes what the data have.
-      transforms: of the training examples.
-      eval_transforms: of evaluated examples.
-      cache: keep decoded examples in memory: True, False or "auto".
-      prefetch, threads, workers: see `Loader.iterate`.
-    """
-
-    train: Mapping[str, Any]
-    test: Mapping[str, Any] | None = None
-    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    image_shape: tuple[int, ...] | None = None
-    transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
-    eval_transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
-    cache: bool | str = "auto"
-    prefetch: int = 2
-    threads: int = 1
-    workers: int = 0
+SECTIONS = ("seed", "data", "tokenizer", "codec", "text", "model", "start", "task", "optim", "ema",
+            "mesh", "train", "evals", "features", "perceptual", "judge", "expected")  # fmt: skip
 
 
 class Assembly:
@@ -89,10 +65,16 @@ class Assembly:
         self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
         sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
         self.source = make_source(**self.data.train)
-        self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
-        self.loader = _Prefetching(
+        self.frozen = load_frozen(self.config)
+        if self.frozen.text is not None:
+            self.tokenizer = self.frozen.text.tokenizer
+        else:
+            self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
+        pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
+        batches = trained_on(self.data, self.source, self.frozen.codec, pictures)
+        self.loader = Prefetching(
             Loader(
-                self.source,
+                batches,
                 make_transforms(self.data.transforms, self.tokenizer),
                 self.choices.batch_size,
                 self.config.get("seed", 0),
@@ -115,7 +97,7 @@ class Assembly:
             build_model(**{**self.config["model"], **self._outputs(spec)}),
             shape,
             classes,
-            {} if self.seen is None else {TOWER: self.seen[0]},
+            self.frozen.towers(batches.info.codec) | ({TOWER: self.seen[0]} if self.seen else {}),
         )
         check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
@@ -138,7 +120,8 @@ class Assembly:
                 f"task.num_classes={known['num_classes']}, but the data have {classes} classes"
             )
         if task.get("type") == "diffusion":
-            channels = spec["image"].shape[-1]
+            codec = self.frozen.codec
+            channels = codec.network.latent_channels if codec else spec["image"].shape[-1]
             known["out_channels"] = channels * (2 if task.get("learned_variance") else 1)
         return {k: v for k, v in known.items() if k not in self.config["model"]}
 
@@ -177,8 +160,12 @@ class Assembly:
             seed=self.config.get("seed", 0),
             workdir=self.workdir,
             config=self.config,
-            start=in_turn(self.start, self.seen and self.seen[1]),
+            start=in_turn(self.start, self.frozen.start(self.workdir), self.seen and self.seen[1]),
         )
+
+    @property
+    def _conditions(self) -> tuple[Condition, ...]:
+        return getattr(self.task, "conditions", ())
 
     @property
     def conditional(self) -> bool:
@@ -199,7 +186,7 @@ class Assembly:
             for name, source in sources.items()
         }
 
-    def context(self, features: FeatureExtractor | None) -> EvalContext:
+    def context(self, features: FeatureExtractor | None, judge: Judge | None = None) -> EvalContext:
         """What the evaluators of this run are built from."""
         return EvalContext(
             predict_fns=self.task.predict_fns(),
@@ -215,11 +202,15 @@ class Assembly:
             factors=factor_words(self.source.info.name),
             tokenize=None if self.tokenizer is None else self.tokenizer.encode,
             detokenize=None if self.tokenizer is None else self.tokenizer.decode,
+            asked_by=[c.field for c in self._conditions if c.field != "label"],
+            judge=judge,
         )
 
-    def evaluations(self, features: FeatureExtractor | None) -> RunEvaluations:
+    def evaluations(
+        self, features: FeatureExtractor | None, judge: Judge | None = None
+    ) -> RunEvaluations:
         """The evaluators of the config, built now so that a mistake shows before training."""
-        context = self.context(features)
+        context = self.context(features, judge)
         built = {
             name: make_evaluator(context=context, **section)
             for name, section in self.eval_sections.items()
@@ -230,7 +221,8 @@ class Assembly:
         """Builds the evaluators as they will be, but for a stand-in of the feature extractor, so
         that a mistake in one shows before an extractor is trained."""
         stand_in = FeatureExtractor(lambda weights, image: (image, None), (), "stand-in")
-        self.evaluations(stand_in if self.config.get("features") else None)
+        measured = self.config.get("features") or self.config.get("judge")
+        self.evaluations(stand_in if measured else None)
 
     def trained(self, step: int | None = None) -> tuple[int, TrainState, Params]:
         """The state of a checkpoint (the latest readable one by default) and the frozen towers.
@@ -253,29 +245,6 @@ class Assembly:
         if got is None:
             raise ValueError(f"{self.workdir} holds no checkpoint: train it first")
         return int(got[0].step), got[0], frozen
-
-
-@dataclass(frozen=True)
-class _Prefetching:
-    """The loader with the config's reading-ahead."""
-
-    loader: Loader
-    data: DataChoices
-
-    def iterate(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
-        d = self.data
-        return self.loader.iterate(
-            start_step, prefetch=d.prefetch, threads=d.threads, workers=d.workers
-        )
-
-    def batch(self, step: int, rows: Any = None) -> Mapping[str, np.ndarray]:
-        return self.loader.batch(step, rows)
-
-    def batch_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        return self.loader.batch_spec()
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        return self.loader.fingerprint()
 
 
 def open_run(workdir: Path) -> Assembly:

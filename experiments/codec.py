@@ -21,9 +21,9 @@ from diffjax.interop.hub import fetch_parts, locate
 from diffjax.models import build_model
 from diffjax.models.autoencoder import Autoencoder, Posterior
 from diffjax.train.writer import replace_file
-from experiments.assemble import Assembly, open_run
+from experiments.assemble import Assembly
 from experiments.features import make_features
-from experiments.prerequisites import finished_run, is_finished
+from experiments.prerequisites import open_finished
 
 SCALES = "latent_scale.json"
 IMAGES, BATCH = 4096, 64
@@ -82,7 +82,7 @@ def load_codec(reference: Mapping[str, Any]) -> Codec:
     if choices.model is not None:
         part = load_autoencoder(_vae_folder(choices.model))
         return _codec(build_model(**part.section), part.variables)
-    assembly = _run(choices)
+    assembly = open_finished("codec", Path(str(choices.run)), choices.config, make_features)
     network: Any = getattr(assembly.task, "network", None)
     if not isinstance(network, Autoencoder):
         kind = assembly.config["task"].get("type")
@@ -100,24 +100,6 @@ def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:
         if f.name not in ("parent", "name", "remat")
     }
     return Codec(network, variables, f"{fingerprint(variables)}-{short_hash(settings)}")
-
-
-def _run(choices: CodecChoices) -> Assembly:
-    workdir = Path(str(choices.run))
-    if choices.config is not None:
-        return finished_run(choices.config, (), workdir, make_features)
-    if not (workdir / "config.json").exists():
-        raise ValueError(
-            f"codec.run={choices.run} holds no run: train it, or name the config file that it is "
-            "to be trained from in codec.config"
-        )
-    assembly = open_run(workdir)
-    if not is_finished(assembly):
-        raise ValueError(
-            f"codec.run={choices.run} is not finished: go on with it, or name its config file in "
-            "codec.config"
-        )
-    return assembly
 
 
 def _vae_folder(name: str) -> Path:

@@ -24,7 +24,7 @@ from diffjax.evals.samples import caption
 from diffjax.train.writer import Writer
 from experiments.assemble import Assembly, open_run
 from experiments.cli import overrides, run_main
-from experiments.features import make_features
+from experiments.judge import make_judges
 from experiments.released import open_released
 from experiments.released_run import ReleasedRun
 from experiments.report import write_report
@@ -68,7 +68,7 @@ def _run() -> None:
             raise ValueError(f"--config.{override}: only evals.* can change after training")
         apply_override(config, override)
     assembly = Assembly(config, workdir)
-    evaluations = assembly.evaluations(make_features(assembly))
+    evaluations = assembly.evaluations(**make_judges(assembly))
     step, state, frozen = assembly.trained(FLAGS.step)
     _write(
         workdir,
@@ -92,7 +92,7 @@ def _released() -> None:
     assembly = ReleasedRun(config, workdir, model, origin, recipe)
     assembly.check_evaluations()
     assembly.record()
-    evaluators = assembly.evaluations(make_features(assembly)).evaluators
+    evaluators = assembly.evaluations(**make_judges(assembly)).evaluators
     _write(workdir, 0, evaluators, lambda name: (None, evaluators[name].run(model.variables)))
 
 

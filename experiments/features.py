@@ -6,10 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
 import jax
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 
 from diffjax.choices import build
@@ -17,16 +15,9 @@ from diffjax.evals.batches import to_host
 from diffjax.evals.features import FeatureExtractor, from_classifier
 from diffjax.evals.released_features import inception_features
 from diffjax.interop.inception import load_inception
-from diffjax.train.loop import train
-from experiments.assemble import Assembly
-from experiments.settings import check_workdir, load_config, read_config
-=======
-from diffjax.choices import construct
-from diffjax.evals.features import FeatureExtractor, from_classifier
 from experiments.assemble import Assembly
 from experiments.prerequisites import finished_run
-from experiments.settings import run_name
->>>>>>> codec
+from experiments.settings import read_config, run_name
 
 
 @dataclass(frozen=True)

@@ -147,19 +147,33 @@ def line_plot(
         return _svg(figure, f"{ylabel} by {xlabel}")
 
 
-def trade_off(lines: Sequence[Line], xlabel: str, ylabel: str) -> str:
-    """One metric against another, with error bars both ways and each point named."""
+def trade_off(
+    lines: Sequence[Line],
+    xlabel: str,
+    ylabel: str,
+    right: Sequence[Line] = (),
+    right_label: str = "",
+) -> str:
+    """One metric against another, with error bars both ways and each point named; lines of a
+    third metric, `right`, on an axis of their own."""
     with matplotlib.rc_context(_STYLE):
         figure, ax = _axes(xlabel, ylabel)
-        for n, line in enumerate(lines):
-            _errorbar(ax, n, line, list(line.x))
+        places = [(ax, line) for line in lines]
+        if right:
+            other = ax.twinx()
+            other.set_ylabel(right_label)
+            other.spines["right"].set_visible(True)
+            other.grid(False)
+            places += [(other, line) for line in right]
+        for n, (where, line) in enumerate(places):
+            _errorbar(where, n, line, list(line.x))
             for x, y, note in zip(line.x, line.y, line.notes, strict=True):
-                ax.annotate(
+                where.annotate(
                     note, (x, y), (4, 4), textcoords="offset points", fontsize=7.5, color=_MUTED
                 )
-        ax.margins(0.1)
-        if len(lines) > 1:
-            _legend(ax)
+            where.margins(0.1)
+        if len(places) > 1:
+            _legend(ax, *{where for where, _ in places if where is not ax})
         return _svg(figure, f"{ylabel} against {xlabel}")
 
 
@@ -235,11 +249,12 @@ def _thousands(ax: Axes) -> None:
     ax.xaxis.set_major_formatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 1000 else f"{v:g}")
 
 
-def _legend(ax: Axes) -> None:
+def _legend(*axes: Axes) -> None:
     """Above the axes, in as many columns as the words leave room for."""
-    handles, labels = ax.get_legend_handles_labels()
+    found = [ax.get_legend_handles_labels() for ax in axes]
+    handles, labels = ([x for each in found for x in each[i]] for i in range(2))
     columns = max(1, min(len(labels), 46 // (max(map(len, labels)) + 6)))
-    figure = ax.get_figure()
+    figure = axes[0].get_figure()
     assert isinstance(figure, Figure)
     figure.legend(
         handles, labels, loc="outside upper left", ncols=columns, frameon=False,

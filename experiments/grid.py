@@ -40,12 +40,16 @@ class AxisPlot:
 
 @dataclass(frozen=True)
 class TradeOff:
-    """`y` against `x`, two metrics, moving along the axis `along`; one line per `lines`."""
+    """`y` against `x`, two metrics, moving along the axis `along`; one line per `lines`.
+
+    `right` is a third metric against the same `x`, on an axis of its own at the right.
+    """
 
     x: str
     y: str
     along: str
     lines: str | None = None
+    right: str | None = None
 
 
 @dataclass(frozen=True)

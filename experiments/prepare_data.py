@@ -5,6 +5,10 @@
     python -m experiments.prepare_data --source=folder --path=photos --name=photos64 --size=64
     python -m experiments.prepare_data --source=folder --path=photos --name=photos \\
         --splits=train,test --on_corrupt=skip
+    python -m experiments.prepare_data --source=latents --of=imagenet256 --codec=FOLDER --size=256
+
+The last keeps a codec's moments of a set that is prepared already, for latent diffusion; a codec is
+a run of ours, a folder of diffusers', or a pipeline's name on the hub.
 
 Sets are written below --data_dir ($DIFFJAX_DATA, or ~/.cache/diffjax/data). No network is used:
 archives are files that you downloaded, and their SHA-256 is checked.
@@ -23,7 +27,10 @@ from diffjax.choices import unknown
 from diffjax.data.builders import cifar, folder
 from diffjax.data.builders.base import CONTENT, RecordBuilder, prepare
 from diffjax.data.folder import FolderSource
-from diffjax.data.prepared import EMBEDDED, PreparedSource, default_data_dir
+from diffjax.data.prepared import EMBEDDED, PreparedSource, default_data_dir, prepared_splits
+from diffjax.data.transforms import make_transforms
+from experiments.codec import load_codec
+from experiments.latents import latent_builder
 
 FLAGS = flags.FLAGS
 
@@ -33,13 +40,25 @@ Make = Callable[[Path], RecordBuilder]
 def define_flags() -> None:
     """The command line."""
     flags.DEFINE_string(
-        "source", None, "digits, shapes, shapes64, folder, cifar10 or cifar100.", required=True
+        "source",
+        None,
+        "digits, shapes, shapes64, folder, cifar10, cifar100 or latents.",
+        required=True,
     )
     flags.DEFINE_string("path", None, "The folder, or the archive.")
     flags.DEFINE_string("data_dir", None, "Where data sets are kept.")
-    flags.DEFINE_string("name", None, "folder: name of the data set, by default the folder's.")
-    flags.DEFINE_list("splits", [], "folder: folders inside it, one per split; none is all train.")
-    flags.DEFINE_integer("size", None, "folder: crop and resize to squares of so many pixels.")
+    flags.DEFINE_string(
+        "name", None, "folder: name of the data set, by default the folder's. latents: by default "
+        "that of the set, with _latents."
+    )  # fmt: skip
+    flags.DEFINE_list(
+        "splits", [], "folder: folders inside it, one per split; none is all train. latents: of "
+        "the set; all by default.",
+    )  # fmt: skip
+    flags.DEFINE_integer("size", None, "folder, latents: crop and resize to squares of this side.")
+    flags.DEFINE_string("of", None, "latents: a prepared set, in --data_dir.")
+    flags.DEFINE_string("codec", None, "latents: a run's workdir, a folder, or a name on the hub.")
+    flags.DEFINE_string("ema", None, "latents: which average of a run's weights.")
     flags.DEFINE_integer("channels", 3, "folder: 3 for RGB, 1 for grey.")
     flags.DEFINE_enum("on_corrupt", "error", ["error", "skip"], "folder: on a corrupt image.")
     flags.DEFINE_string("sha256", None, "cifar: of an archive that was packed again.")
@@ -67,12 +86,29 @@ def cifar_recipe() -> tuple[str, Make]:
     return name, lambda aside: cifar.builder(name, path, aside, FLAGS.sha256)
 
 
-def recipe() -> tuple[str, Make]:
+def latents_recipe(data_dir: Path) -> tuple[str, Make]:
+    """(name, builder) of a codec's moments of a prepared set."""
+    for flag in ("of", "codec"):
+        if not FLAGS[flag].value:
+            raise ValueError(f"--source=latents needs --{flag}")
+    kind = "run" if (Path(FLAGS.codec) / "config.json").exists() and (
+        Path(FLAGS.codec) / "checkpoints").exists() else "model"  # fmt: skip
+    codec = load_codec({kind: FLAGS.codec} | ({"ema": FLAGS.ema} if FLAGS.ema else {}))
+    splits = FLAGS.splits or prepared_splits(FLAGS.of, data_dir)
+    sources = {s: PreparedSource(FLAGS.of, s, data_dir, size=FLAGS.size) for s in splits}
+    name = FLAGS.name or f"{FLAGS.of.partition(':')[0]}_latents"
+    to_float = make_transforms([{"type": "to_float"}])
+    return name, lambda aside: latent_builder(name, sources, to_float, codec, aside)
+
+
+def recipe(data_dir: Path) -> tuple[str, Make]:
     """(name, builder) of what the flags ask for."""
+    if FLAGS.source == "latents":
+        return latents_recipe(data_dir)
     if FLAGS.source in EMBEDDED:
         return FLAGS.source, lambda aside: EMBEDDED[FLAGS.source](data_dir=aside)
     if FLAGS.source != "folder" and FLAGS.source not in cifar.LAYOUTS:
-        raise unknown("--source", FLAGS.source, [*EMBEDDED, "folder", *cifar.LAYOUTS])
+        raise unknown("--source", FLAGS.source, [*EMBEDDED, "folder", "latents", *cifar.LAYOUTS])
     if not FLAGS.path:
         raise ValueError(f"--source={FLAGS.source} needs --path")
     return folder_recipe() if FLAGS.source == "folder" else cifar_recipe()
@@ -81,7 +117,7 @@ def recipe() -> tuple[str, Make]:
 def run() -> None:
     """Prepares the set, or finds it prepared from the same data, and says how to read it."""
     data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else default_data_dir()
-    name, make = recipe()
+    name, make = recipe(data_dir)
     prepared: list[RecordBuilder] = []
 
     def kept(aside: Path) -> RecordBuilder:
@@ -89,17 +125,19 @@ def run() -> None:
         return prepared[0]
 
     final = prepare(kept, name, data_dir, progress=sys.stderr.isatty())
-    if not prepared and FLAGS.source == "folder":
+    if not prepared and FLAGS.source in ("folder", "latents"):
         # Nothing was written: make sure that what is there is what was asked for.
         stored = json.loads((final / CONTENT).read_text())
         if stored != make(data_dir).fingerprints:
             raise ValueError(
-                f"{final}: holds other data than {FLAGS.path}; choose another --name, or remove it"
+                f"{final}: holds other data than {FLAGS.path or FLAGS.of}; choose another --name, "
+                "or remove it"
             )
     for split in json.loads((final / CONTENT).read_text()):
         source = PreparedSource(name, split, data_dir)
         shape = "x".join("?" if s is None else str(s) for s in source.info.image_shape)
-        print(f"{split}: {len(source)} images {shape}, {source.info.num_classes} classes")
+        what = "latents" if source.info.codec else "images"
+        print(f"{split}: {len(source)} {what} {shape}, {source.info.num_classes} classes")
     print(f"{final}\nread it with dict(type='tfds', name='{name}', split=...)")
 
 

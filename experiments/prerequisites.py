@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
 from absl import logging
 
 from diffjax.evals.features import FeatureExtractor
 from diffjax.train.loop import train
-from experiments.assemble import Assembly
+from experiments.assemble import Assembly, open_run
 from experiments.settings import check_workdir, load_config, run_name
+from experiments.text import keep_tokenizer
 
 
 def finished_run(
@@ -32,10 +34,40 @@ def finished_run(
     """
     assembly = Assembly(load_config(config, overrides), workdir)
     check_workdir(assembly.config, workdir)
+    if assembly.tokenizer is not None and jax.process_index() == 0:
+        keep_tokenizer(assembly.tokenizer, workdir)
     train_prerequisites(assembly)
     if not is_finished(assembly):
         logging.info("Training %s in %s, which another run rests on", config, workdir)
         train(assembly.run, assembly.evaluations(features(assembly)))
+    return assembly
+
+
+def open_finished(
+    section: str,
+    workdir: Path,
+    config: str | None,
+    features: Callable[[Assembly], FeatureExtractor | None] = lambda assembly: None,
+) -> Assembly:
+    """The finished run in `workdir` that a config's `section` names, trained from the file `config`
+    first where that is given.
+
+    Raises:
+      ValueError: no run, or an unfinished one, and no `config`.
+    """
+    if config is not None:
+        return finished_run(config, (), workdir, features)
+    if not (workdir / "config.json").exists():
+        raise ValueError(
+            f"{section}.run={workdir} holds no run: train it, or name the config file that it is "
+            f"to be trained from in {section}.config"
+        )
+    assembly = open_run(workdir)
+    if not is_finished(assembly):
+        raise ValueError(
+            f"{section}.run={workdir} is not finished: go on with it, or name its config file in "
+            f"{section}.config"
+        )
     return assembly
 
 

@@ -20,7 +20,8 @@ ROOT = Path(configs.__file__).resolve().parent.parent
 PREFIX = "--config."
 
 # Keys whose change does not change what a run computes up to a given step.
-FREE = ("evals", "expected", "features", "mesh", "train.log_every", "train.checkpoint_every",
+FREE = ("evals", "expected", "features", "judge", "mesh", "train.log_every",
+        "train.checkpoint_every",
         "train.keep", "train.keep_every", "train.steps_per_dispatch")  # fmt: skip
 
 

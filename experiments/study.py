@@ -16,8 +16,8 @@ from diffjax.evals.protocol import fingerprint, short_hash
 from diffjax.tasks.base import Variables
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
-from experiments.features import make_features
 from experiments.grid import Cell, Sweep
+from experiments.judge import make_judges
 from experiments.settings import ROOT, check_workdir, load_config
 
 EVAL, CONFIG = "eval.", "config."
@@ -110,7 +110,7 @@ class Cells:
         if key not in self._open:
             assembly = self._assembly(changes, seed, key)
             _, state, frozen = assembly.trained()
-            context = assembly.context(make_features(assembly))
+            context = assembly.context(**make_judges(assembly))
             # One run is held at a time: a sweep over configs may be long.
             self._open = {key: (context, state.variables(frozen, self.study.ema))}
         return self._open[key]

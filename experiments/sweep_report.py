@@ -75,6 +75,7 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
 
 def _plot(table: Table, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     wanted = [spec["metric"]] if spec["kind"] == "AxisPlot" else [spec["x"], spec["y"]]
+    wanted += [spec["right"]] if spec.get("right") else []
     if any(metric not in table.metrics for metric in wanted):
         return []
     return _axis_plots(table, spec) if spec["kind"] == "AxisPlot" else [_trade_off(table, spec)]
@@ -161,18 +162,33 @@ def _range(lines: Sequence[figures.Line]) -> tuple[float, float]:
 
 
 def _trade_off(table: Table, spec: Mapping[str, Any]) -> dict[str, Any]:
+    along, lines_axis, right = spec["along"], spec["lines"], spec.get("right")
+    rest = _fixed(table, (along, lines_axis))
+    drawn = _trade_off_lines(table, spec, spec["y"])
+    other = _trade_off_lines(table, spec, right) if right else []
+    title = f"{spec['y']}{f' and {right}' if right else ''} against {spec['x']}"
+    return {
+        "title": f"{title}, along {short(along)}",
+        "where": {short(a): v for a, v in rest.items()},
+        "lines": short(lines_axis or ""),
+        "svg": page.svg(figures.trade_off(drawn, spec["x"], spec["y"], other, right or "")),
+    }
+
+
+def _trade_off_lines(table: Table, spec: Mapping[str, Any], metric: str) -> list[figures.Line]:
     along, lines_axis = spec["along"], spec["lines"]
     rest = _fixed(table, (along, lines_axis))
     lines = []
     for value in _values(table, lines_axis):
         fixed = rest if lines_axis is None else {**rest, lines_axis: value}
         xs = dict(_along(table, along, fixed, spec["x"]))
-        ys = dict(_along(table, along, fixed, spec["y"]))
+        ys = dict(_along(table, along, fixed, metric))
         common = [v for v in xs if v in ys]
         if common:
+            label = "" if lines_axis is None else str(value)
             lines.append(
                 figures.Line(
-                    "" if lines_axis is None else str(value),
+                    f"{metric} {label}".strip() if spec.get("right") else label,
                     [xs[v].mean for v in common],
                     [ys[v].mean for v in common],
                     error=[ys[v].se for v in common],
@@ -180,12 +196,7 @@ def _trade_off(table: Table, spec: Mapping[str, Any]) -> dict[str, Any]:
                     notes=[str(v) for v in common],
                 )
             )
-    return {
-        "title": f"{spec['y']} against {spec['x']}, along {short(along)}",
-        "where": {short(a): v for a, v in rest.items()},
-        "lines": short(lines_axis or ""),
-        "svg": page.svg(figures.trade_off(lines, spec["x"], spec["y"])),
-    }
+    return lines
 
 
 def _pictures(workdir: Path, table: Table) -> list[dict[str, Any]]:

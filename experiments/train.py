@@ -15,7 +15,7 @@ from diffjax.train.loop import train
 from experiments import distributed, environment
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
-from experiments.features import make_features
+from experiments.judge import make_judges
 from experiments.prerequisites import train_prerequisites
 from experiments.report import write_report
 from experiments.settings import check_workdir, load_config
@@ -42,7 +42,7 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
         keep_tokenizer(assembly.tokenizer, workdir)
     assembly.check_evaluations()
     train_prerequisites(assembly)
-    evaluations = assembly.evaluations(make_features(assembly))
+    evaluations = assembly.evaluations(**make_judges(assembly))
     train(assembly.run, evaluations)
     return assembly
 

@@ -15,21 +15,27 @@ import pytest
 from ml_collections import ConfigDict
 from scenes import scenes
 
-from diffjax.choices import unknown
+from diffjax.choices import construct, unknown
 from diffjax.data import tokenizer_files
 from diffjax.data.arrays import ArraySource
 from diffjax.data.evaluation import as_arrays
 from diffjax.data.schema import DatasetInfo
 from diffjax.data.sources import SOURCES
 from diffjax.data.tokenizer import EOT, SOT, alphabet
+from diffjax.data.tokenizer_training import train_tokenizer
 from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
+from diffjax.models import build_model
+from diffjax.tasks.conditions import ByText
 from diffjax.train.optim import make_optimizer
 from diffjax.train.step import init_state
 from experiments import assemble
 from experiments.assemble import Assembly
+from experiments.codec import Codec, CodecChoices
 from experiments.features import ClassifierFeatures
+from experiments.frozen import Frozen
 from experiments.settings import flat, load_config
+from experiments.text_towers import TextChoices, TextTower
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(
@@ -62,15 +68,19 @@ CONFIGS = [config for file in FILES for config in arguments(file)]
 class StandIn:
     """As many black images as one batch needs, with captions where a tokenizer reads them."""
 
-    def __init__(self, name: str, shape: tuple[int, ...], classes: int, size: int, captions: bool):
+    def __init__(
+        self, name: str, shape: tuple[int, ...], classes: int, size: int, captions: bool,
+        codec: str | None = None,
+    ):  # fmt: skip
         self.captions = captions
-        self.info = DatasetInfo(name, "train", size, shape, classes, (), "stand-in")
+        self.info = DatasetInfo(name, "train", size, shape, classes, (), "stand-in", codec)
 
     def __len__(self) -> int:
         return self.info.num_examples
 
     def __getitem__(self, index: int) -> dict:
-        record = {"image": np.zeros(self.info.image_shape, np.uint8)}
+        kind = np.float32 if self.info.codec else np.uint8
+        record = {"image": np.zeros(self.info.image_shape, kind)}
         record |= {"caption": "nothing"} if self.captions else {}
         return record | ({"label": np.int32(0)} if self.info.num_classes else {})
 
@@ -99,7 +109,34 @@ def without_data(monkeypatch):
         shape = config["data"].get("image_shape") or DEFAULT_SHAPE
         classes = config["task"].get("num_classes", config["model"].get("num_classes", 10))
         size = config["train"]["batch_size"]
-        return StandIn(type, tuple(shape), classes, size, "tokenizer" in config)
+        codec = "stand-in" if "codec" in config else None
+        return StandIn(type, tuple(shape), classes, size, "tokenizer" in config, codec)
+
+    def frozen(config):
+        """Networks of the released sizes, without their weights."""
+        codec = text = None
+        if config.get("codec"):
+            construct(CodecChoices, "codec", config["codec"])
+            mult = (1, 2, 2) if "run" in config["codec"] else (1, 2, 4, 4)
+            codec = Codec(
+                build_model("autoencoder", channels=32, channel_mult=mult), {}, "stand-in"
+            )
+        if config.get("text"):
+            choices = construct(TextChoices, "text", config["text"])
+            tokenizer = train_tokenizer(["a red circle"], 520, context=20)
+            tower = build_model("text", embed=8, width=8, depth=2, heads=2, context=20, vocab=520)
+            blank = tuple(tokenizer.blank.tolist())
+            text = TextTower(ByText(tower, blank, skip=choices.skip), {}, tokenizer, "stand-in")
+        return Frozen(codec, text, {})
+
+    def moments(data, source, codec, pictures):
+        if not data.cache_latents:
+            return source
+        columns = dict(source.columns)
+        latents = np.zeros((len(source), 8, 8, 8), np.float32)
+        captions = columns["caption"]
+        return ArraySource(latents, columns["label"], captions, codec=codec.fingerprint,
+                           num_classes=source.info.num_classes)  # fmt: skip
 
     def arrays(source, transforms, limit=None):
         if isinstance(source, ArraySource):
@@ -116,6 +153,8 @@ def without_data(monkeypatch):
         return found | ({"label": np.arange(40) % classes} if classes else {})
 
     monkeypatch.setattr(assemble, "make_source", source)
+    monkeypatch.setattr(assemble, "load_frozen", frozen)
+    monkeypatch.setattr(assemble, "trained_on", moments)
     monkeypatch.setattr(tokenizer_files, "_read", vocabulary)
     monkeypatch.setattr(assemble, "as_arrays", arrays)
 
@@ -168,6 +207,7 @@ def test_a_config_builds_its_run(path, tmp_path, without_data):
         "configs/clip/shapes.py",
         "configs/clip/lit_shapes.py",
         "configs/vae/digits.py",
+        "configs/latent/shapes.py",
     ],
 )
 def test_every_section_refuses_a_key_that_nobody_reads(path, tmp_path, without_data):
@@ -181,7 +221,7 @@ def test_every_section_refuses_a_key_that_nobody_reads(path, tmp_path, without_d
         for name in filter(None, section.split(".")):
             at = at[name]
         # Sections whose keys are names that the user chooses, or that are read later.
-        if section.startswith(("features", "evals.")) or section in ("ema.", "evals."):
+        if section.startswith(("features", "judge", "evals.")) or section in ("ema.", "evals."):
             continue
         with config.unlocked():
             at["surplus"] = 1

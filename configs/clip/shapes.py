@@ -2,8 +2,9 @@
 
     python -m experiments.train --config=configs/clip/shapes.py --workdir=runs/clip_shapes
 
-Expected in eight minutes, on held-out scenes of one object: zero-shot over all 56 pairs of shape and
-colour at least 95 % (measured: 99.6), and at least 85 % (93.0) where training never showed the pair.
+Expected in eight minutes, on held-out scenes of one object: zero-shot over all 56 pairs of shape
+and colour at least 95 % (measured: 99.6), and at least 85 % (93.0) where training never showed the
+pair.
 """
 
 from __future__ import annotations

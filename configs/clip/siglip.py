@@ -4,8 +4,9 @@
 
 Data and tokenizer as in `configs/clip/openai.py`. The loss, its start (bias -10, temperature 1/10),
 Adam's b2 of 0.95, its rate, decay and clipping, and the loss's way over devices, a ring that never
-holds the whole matrix of logits, are the paper's; the towers are CLIP's. Arguments: vit_b_32, vit_b_16, vit_l_14. Made for a
-pod: the paper's own models saw WebLI, on up to 32 TPU-v4. Not measured.
+holds the whole matrix of logits, are the paper's; the towers are CLIP's. Arguments: vit_b_32,
+vit_b_16, vit_l_14. Made for a pod: the paper's own models saw WebLI, on up to 32 TPU-v4. Not
+measured.
 """
 
 from __future__ import annotations

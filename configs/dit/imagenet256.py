@@ -2,8 +2,14 @@
 
     python -m experiments.train --config=configs/dit/imagenet256.py:XL/2 --workdir=runs/dit_xl_2
 
-Arguments: S, B, L or XL, with patch /2, /4 or /8. The set `imagenet256_latents` is an array_record
-whose `image` is the scaled 32 x 32 x 4 latent. Published FID at 400,000 steps without guidance:
+Arguments: S, B, L or XL, with patch /2, /4 or /8. The set `imagenet256_latents` holds the moments,
+32 x 32 x 8, that Stable Diffusion's codec gives of the prepared set `imagenet256`; samples of the
+posterior are drawn anew at every visit:
+
+    python -m experiments.prepare_data --source=latents --of=imagenet256 --size=256 \\
+        --splits=train --codec=stable-diffusion-v1-5/stable-diffusion-v1-5
+
+Published FID at 400,000 steps without guidance:
 S/2 68.4, B/2 43.5, L/2 23.3, XL/2 19.5; XL/2 at 7 M steps 9.62, with guidance 1.5 on three
 channels 2.27. Hardware of the paper: a TPU v3-256, 5.7 steps a second.
 """
@@ -24,12 +30,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     return make(
         data=dict(
             train=dict(type="tfds", name="imagenet256_latents", split="train"),
-            image_shape=(32, 32, 4),
+            image_shape=(32, 32, 8),
             transforms=(),
             eval_transforms=(),
             cache=False,
             workers=8,
         ),
+        codec=dict(model="stable-diffusion-v1-5/stable-diffusion-v1-5"),
         model={**NETWORKS[network], "scan_layers": True, "remat": True},
         task=dict(
             type="diffusion",

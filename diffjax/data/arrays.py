@@ -18,13 +18,13 @@ class ArraySource:
     """Images in memory, read a batch at a time by one gather.
 
     Args:
-      image: `[N, H, W, C] uint8`.
+      image: `[N, H, W, C] uint8`; float32 of a codec's moments.
       label: `[N] int` or None.
       caption: N captions (or lists of them) or None.
       others: further numeric fields, `[N, ...]` each.
-      name, split, class_names, num_classes, fingerprint: of the `DatasetInfo`; `num_classes` is
-        by default the number of `class_names`, or else one more than the largest label; the
-        fingerprint by default a digest of the contents.
+      name, split, class_names, num_classes, fingerprint, codec: of the `DatasetInfo`; by default
+        `num_classes` is the number of `class_names`, or else one more than the largest label, and
+        the fingerprint a digest of the contents.
     """
 
     def __init__(
@@ -39,11 +39,14 @@ class ArraySource:
         class_names: Sequence[str] = (),
         num_classes: int | None = None,
         fingerprint: str | None = None,
+        codec: str | None = None,
     ):
         image = np.asarray(image)
-        if image.ndim != 4 or image.dtype != np.uint8:
+        kind = np.uint8 if codec is None else np.float32
+        if image.ndim != 4 or image.dtype != kind:
             raise ValueError(
-                f"{name}: images must be uint8 [N, H, W, C], not {image.dtype} {list(image.shape)}"
+                f"{name}: images must be {kind.__name__} [N, H, W, C], not {image.dtype} "
+                f"{list(image.shape)}"
             )
         if not len(image):
             raise ValueError(f"{name}: no images")
@@ -68,6 +71,7 @@ class ArraySource:
             num_classes=num_classes or 0,
             class_names=tuple(class_names),
             fingerprint=fingerprint or digest(self.columns),
+            codec=codec,
         )
 
     def __len__(self) -> int:
@@ -128,6 +132,7 @@ def cached(source: Source, cache: bool | Literal["auto"] = "auto") -> Source:
     fixed = None not in info.image_shape
     if cache == "auto":
         size = info.num_examples * int(np.prod([s or 0 for s in info.image_shape]))
+        size *= 4 if info.codec else 1
         if not fixed or size > CACHE_BYTES:
             return source
     if not fixed:
@@ -143,4 +148,5 @@ def cached(source: Source, cache: bool | Literal["auto"] = "auto") -> Source:
         class_names=info.class_names,
         num_classes=info.num_classes,
         fingerprint=info.fingerprint,
+        codec=info.codec,
     )

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from diffjax.choices import unknown
-from diffjax.data.builders.base import CONTENT, RecordBuilder, prepare
+from diffjax.data.builders.base import CODEC, CONTENT, RecordBuilder, prepare
 from diffjax.data.builders.digits import Digits
 from diffjax.data.builders.shapes import SIDES, Shapes, folder_name
 from diffjax.data.images import CORRUPT, decode
@@ -63,9 +63,12 @@ class PreparedSource:
         self._records = _open(builder, split, self.folder)
         features = dict(builder.info.features.items())
         shape = tuple(features["image"].shape)
+        codec = (builder.info.metadata or {}).get(CODEC)
+        if codec and (size or channels):
+            raise ValueError(f"{self.folder}: a codec's moments have no size or channels to choose")
         self.size = size
         self.fields = tuple(fields)
-        self.channels = channels or (shape[2] if shape[2] in (1, 3) else 3)
+        self.channels = channels or (shape[2] if shape[2] in (1, 3) or codec else 3)
         label = features.get("label") if "label" in fields else None
         self.info = DatasetInfo(
             name=name,
@@ -75,6 +78,7 @@ class PreparedSource:
             num_classes=getattr(label, "num_classes", None) or 0,
             class_names=tuple(getattr(label, "names", None) or ()),
             fingerprint=_fingerprint(self.folder, split, builder.info, size, self.channels, fields),
+            codec=codec,
         )
 
     def __len__(self) -> int:
@@ -87,17 +91,22 @@ class PreparedSource:
         record: dict[str, Any] = {
             name: _plain(value) for name, value in stored.items() if name in self.fields
         }
-        try:
-            pixels = decode(stored["image"], self.channels)
-        except CORRUPT as error:
-            raise ValueError(f"{self.folder}: record {index} is corrupt ({error})") from None
-        record["image"] = pixels if self.size is None else center_crop_resize(pixels, self.size)
+        record["image"] = self._image(index, stored["image"])
         if self.info.num_classes and not 0 <= record["label"] < self.info.num_classes:
             raise ValueError(
                 f"{self.folder}: record {index} has label {record['label']}, "
                 f"outside [0, {self.info.num_classes})"
             )
         return record
+
+    def _image(self, index: int, stored: Any) -> np.ndarray:
+        if self.info.codec:
+            return stored
+        try:
+            pixels = decode(stored, self.channels)
+        except CORRUPT as error:
+            raise ValueError(f"{self.folder}: record {index} is corrupt ({error})") from None
+        return pixels if self.size is None else center_crop_resize(pixels, self.size)
 
 
 def embedded(
@@ -108,6 +117,16 @@ def embedded(
     root = Path(data_dir).expanduser() if data_dir else default_data_dir()
     prepare(lambda aside: EMBEDDED[name](data_dir=aside), name, root)
     return PreparedSource(name, split, root, **options)
+
+
+def prepared_splits(name: str, data_dir: Path) -> list[str]:
+    """The splits of a prepared set.
+
+    Raises:
+      ValueError: no such set.
+    """
+    builder: Any = tfds.builder_from_directory(_version_folder(data_dir, name))
+    return list(builder.info.splits)
 
 
 def _version_folder(root: Path, name: str) -> Path:
@@ -132,7 +151,8 @@ def _open(builder: Any, split: str, folder: Path) -> Any:
         )
     if "image" not in builder.info.features:
         raise ValueError(f"{folder}: has no 'image' (fields: {', '.join(builder.info.features)})")
-    decoders = {"image": tfds.decode.SkipDecoding()}
+    moments = CODEC in (builder.info.metadata or {})
+    decoders = {} if moments else {"image": tfds.decode.SkipDecoding()}
     try:
         records = builder.as_data_source(split=split, decoders=decoders)
     except (ValueError, KeyError, AssertionError):

@@ -29,6 +29,8 @@ class DatasetInfo:
       num_classes: labels lie in [0, num_classes); 0 where there are no labels.
       class_names: one per class, or empty.
       fingerprint: a digest that changes when the data do.
+      codec: fingerprint of the codec whose moments, float32, stand in place of the images; None
+        for images.
     """
 
     name: str
@@ -38,6 +40,7 @@ class DatasetInfo:
     num_classes: int
     class_names: tuple[str, ...]
     fingerprint: str
+    codec: str | None = None
 
 
 @runtime_checkable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -38,6 +39,26 @@ def posterior(z: Array, x: Array, t: Level, s: Level) -> tuple[Array, Any, Any]:
 def mean_flat(values: Array) -> Array:
     """`[B, ...]` to its mean per example `[B]`."""
     return jnp.mean(values, axis=tuple(range(1, values.ndim)))
+
+
+def network_output(
+    network: Callable[[Array, Array], Any],
+    z: Array,
+    level: Level,
+    schedule: Schedule,
+    prediction: Prediction,
+    beside: Array | None = None,
+) -> Array:
+    """What a network `(x, noise_input [B]) -> [B, ...]` says of `z [B, ...]`, float32.
+
+    Args:
+      level: [] or [B].
+      beside: further channels of the network's input.
+    """
+    told = jnp.asarray(prediction.noise_input(schedule, level), jnp.float32)
+    x = over(prediction.input_scale(level), z) * z
+    x = x if beside is None else jnp.concatenate([x, beside], axis=-1)
+    return network(x, jnp.broadcast_to(told, (len(z),))).astype(jnp.float32)
 
 
 def denoising_loss(

@@ -14,6 +14,7 @@ from diffjax.evals.generation import Generation
 from diffjax.evals.latents import Latents
 from diffjax.evals.likelihood import Likelihood
 from diffjax.evals.linear_probe import LinearProbe
+from diffjax.evals.prompts import Prompts
 from diffjax.evals.reconstruction import Reconstruction
 from diffjax.evals.retrieval import Neighbours, Retrieval
 from diffjax.evals.samples import Samples
@@ -28,6 +29,7 @@ EVALUATORS: dict[str, Any] = {
     "likelihood": Likelihood,
     "linear_probe": LinearProbe,
     "neighbours": Neighbours,
+    "prompts": Prompts,
     "questions": Questions,
     "reconstruction": Reconstruction,
     "retrieval": Retrieval,

@@ -7,13 +7,29 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from diffjax.choices import unknown
+from diffjax.evals.drawing import balanced_labels
 from diffjax.evals.features import FeatureExtractor
+
+
+class Judge(Protocol):
+    """Image and text towers of a trained CLIP, ready to use; `name` says which."""
+
+    @property
+    def name(self) -> str: ...
+
+    def images(self, images: np.ndarray) -> np.ndarray:
+        """`[N, H, W, 3] float32 in [-1, 1]` -> unit rows `[N, E]`."""
+        ...
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Texts -> unit rows `[N, E]`."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +52,8 @@ class EvalContext:
       factors: factor of the data's records -> its words, where their truth is known.
       tokenize: texts -> `tokens [N, L] int32`; None where the run has no tokenizer.
       detokenize: the way back.
+      asked_by: fields of a split that samples are drawn by, beside the class: tokens, hints.
+      judge: a CLIP that says how well images fit texts; None where there is none.
     """
 
     predict_fns: Mapping[str, Callable[..., Any]]
@@ -52,6 +70,8 @@ class EvalContext:
     factors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tokenize: Callable[[Sequence[str]], np.ndarray] | None = None
     detokenize: Callable[[np.ndarray], Sequence[str]] | None = None
+    asked_by: Sequence[str] = ()
+    judge: Judge | None = None
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -95,6 +115,32 @@ class EvalContext:
         if not self.conditional:
             return np.zeros(len(arrays["image"]), np.int32)
         return np.asarray(arrays.get("label", np.zeros(len(arrays["image"]))), np.int32)
+
+    def asked(self, count: int, split: str = "test") -> Any:
+        """What samples 0 .. `count` - 1 are drawn by: `label [count] int32`, the classes in turn;
+        or, where it is not the class alone, a mapping of it by name: the examples of a split in
+        turn."""
+        label = balanced_labels(count, len(self.names))
+        if not self.asked_by:
+            return label
+        arrays = self.split(split)
+        lacks = [name for name in self.asked_by if name not in arrays]
+        if lacks:
+            raise ValueError(
+                f"samples are drawn by {lacks[0]}, which split {split!r} has not: add a transform "
+                "that makes it to data.eval_transforms"
+            )
+        rows = np.arange(count) % len(arrays["image"])
+        found = {name: np.asarray(arrays[name])[rows] for name in self.asked_by}
+        return {**found, "label": label} if self.conditional else found
+
+    def asked_names(self, asked: Any) -> list[str]:
+        """A name for each of what is `asked`: its text, or its class."""
+        if isinstance(asked, Mapping) and "tokens" in asked and self.detokenize is not None:
+            return list(self.detokenize(asked["tokens"]))
+        label = asked.get("label") if isinstance(asked, Mapping) else asked
+        count = len(next(iter(asked.values()))) if isinstance(asked, Mapping) else len(asked)
+        return [""] * count if label is None else [self.names[k] for k in label]
 
     def recipe(self, pred_kw: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         """`options` and what `nfe` knows of a sampling run: its protocol.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,19 @@ def draw(
     sampler: Callable[..., Any],
     variables: Any,
     seed: int,
-    label: np.ndarray,
+    asked: np.ndarray | Mapping[str, np.ndarray],
     batch_size: int,
     sharding: jax.sharding.Sharding | None = None,
 ) -> np.ndarray:
-    """Samples 0 .. N - 1 of `seed`, of classes `label [N]`: `[N, H, W, C] float32 in [-1, 1]`."""
+    """Samples 0 .. N - 1 of `seed`, `[N, H, W, C] float32 in [-1, 1]`, of what is `asked`: classes
+    `label [N]`, or a mapping of fields `[N, ...]`."""
+    arrays = asked if isinstance(asked, Mapping) else {"label": asked}
 
     def one(batch: dict[str, Any]) -> Any:
-        return sampler(variables, np.int32(seed), batch["index"], batch["label"])
+        wanted = {k: batch[k] for k in arrays} if isinstance(asked, Mapping) else batch["label"]
+        return sampler(variables, np.int32(seed), batch["index"], wanted)
 
-    images = map_batches(one, {"label": label}, batch_size, sharding)
+    images = map_batches(one, arrays, batch_size, sharding)
     bad = int((~np.isfinite(images).reshape(len(images), -1).all(axis=1)).sum())
     if bad:
         raise ValueError(f"{bad} of {len(images)} samples of seed {seed} are not finite")

@@ -33,7 +33,7 @@ class Generation:
     """Draws `num_samples` class-balanced samples for each seed and compares them with real images.
 
     Attributes:
-      pred, pred_kw: predict function `sample(variables, seed, index, label, **pred_kw)`.
+      pred, pred_kw: predict function `sample(variables, seed, index, asked, **pred_kw)`.
       num_samples: N, for each seed; at least two of every class.
       batch_size: samples drawn at a time (the samples do not depend on it).
       seeds: numbers are means over them, their error bars shrink with them.
@@ -88,6 +88,10 @@ class Generation:
         return balanced_labels(self.num_samples, len(self.context.names))
 
     @cached_property
+    def _asked(self) -> Any:
+        return self.context.asked(self.num_samples)
+
+    @cached_property
     def _protocol(self) -> dict[str, Any]:
         extract = self.context.extractor()
         return protocol(
@@ -103,10 +107,12 @@ class Generation:
         path = None
         # Several processes might not agree on whether the file is there, and then wait for ever.
         if self.context.cache_dir is not None and jax.process_count() == 1:
-            key = short_hash([fingerprint(variables), self.pred, options, seed, self.num_samples])
+            said = [] if isinstance(self._asked, np.ndarray) else [fingerprint(self._asked)]
+            facts = [fingerprint(variables), self.pred, options, seed, self.num_samples, *said]
+            key = short_hash(facts)
             path = Path(self.context.cache_dir) / f"samples_{key}.npz"
         sharding = self.context.batch_sharding
-        make = lambda: draw(sampler, variables, seed, self._label, self.batch_size, sharding)  # noqa: E731
+        make = lambda: draw(sampler, variables, seed, self._asked, self.batch_size, sharding)  # noqa: E731
         return cached(path, self._label, make)
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 
 from diffjax.evals.base import Picture, Scalar
@@ -30,20 +31,20 @@ def caption(options: Mapping[str, Any]) -> str:
 def sample_grid(tiles: np.ndarray, names: Sequence[str], note: str) -> Picture:
     """Picture "samples" of `tiles [R, C, H, W, channels]`, one row per class; `names` is empty
     where samples have none."""
-    title = "Samples by class" if names else "Samples"
-    picture = tile_grid(tiles, rows=names, title=title, note=note)
-    return Picture("samples", picture, f"{'One row per class. ' if names else ''}{note}.")
+    picture = tile_grid(tiles, rows=names, title="Samples", note=note)
+    return Picture("samples", picture, f"{'One row each. ' if names else ''}{note}.")
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Draws `columns` samples of each class.
+    """Draws `columns` samples of each class, or of each prompt.
 
     Attributes:
       pred: predict function `sample(variables, seed, index, label, **pred_kw)`.
       columns: samples of one class; column j of row k is sample j * rows + k, so more columns
         leave the first ones as they were.
       max_rows: classes shown, from class 0; without classes, as many rows as columns at most.
+      prompts: texts, one row each; by default those of the test split.
     """
 
     context: EvalContext
@@ -51,6 +52,7 @@ class Samples:
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
     columns: int = 10
     max_rows: int = 20
+    prompts: Sequence[str] = ()
     batch_size: int = 100
     seed: int = 0
 
@@ -62,16 +64,29 @@ class Samples:
     def __post_init__(self) -> None:
         if min(self.columns, self.max_rows) < 1:
             raise ValueError(f"columns {self.columns} and max_rows {self.max_rows} must be >= 1")
+        if self.prompts and ("tokens" not in self.context.asked_by or not self.context.tokenize):
+            raise ValueError("prompts are given, but the run reads no text: add a text section")
         self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One picture, "samples"."""
         sampler, options = self._bound
-        names = self.context.names[: self.max_rows]
-        rows = len(names) if self.context.conditional else min(self.columns, self.max_rows)
-        label = np.tile(np.arange(rows, dtype=np.int32) % len(names), self.columns)
+        asked = self._asked()
+        rows = len(jax.tree.leaves(asked)[0])
+        wanted = jax.tree.map(lambda x: np.tile(x, (self.columns,) + (1,) * (x.ndim - 1)), asked)
         sharding = self.context.batch_sharding
-        images = draw(sampler, variables, self.seed, label, self.batch_size, sharding)
+        images = draw(sampler, variables, self.seed, wanted, self.batch_size, sharding)
         tiles = images.reshape(self.columns, rows, *images.shape[1:]).swapaxes(0, 1)
         note = f"{caption(options)} · seed {self.seed}".removeprefix(" · ")
-        yield sample_grid(tiles, names if self.context.conditional else (), note)
+        named = self.context.conditional or "tokens" in self.context.asked_by
+        yield sample_grid(tiles, self.context.asked_names(asked) if named else (), note)
+
+    def _asked(self) -> Any:
+        """Of one row each."""
+        c = self.context
+        if self.prompts:
+            assert c.tokenize is not None
+            return {"tokens": c.tokenize(self.prompts)}
+        if c.asked_by:
+            return c.asked(self.max_rows)
+        return c.asked(min(len(c.names) if c.conditional else self.columns, self.max_rows))

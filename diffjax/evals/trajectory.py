@@ -29,7 +29,7 @@ class Trajectory:
     """Shows `columns` of the frames of `rows` samples.
 
     Attributes:
-      pred: predict function `trajectory(variables, seed, index, label, **pred_kw)` that gives
+      pred: predict function `trajectory(variables, seed, index, asked, **pred_kw)` that gives
         `[T, B, H, W, C]`, noise first.
       rows: samples; sample n is of class n mod K, and is sample n of the same seed elsewhere.
       columns: frames, evenly spread; the first and the last are among them.
@@ -69,10 +69,9 @@ class Trajectory:
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One picture, "trajectory"."""
         trajectory, options = self._bound
-        names = self.context.names
         index = np.arange(self.rows, dtype=np.int32)
-        label = (index % len(names)).astype(np.int32)
-        frames = to_host(trajectory(variables, np.int32(self.seed), index, label))
+        asked = self.context.asked(self.rows)
+        frames = to_host(trajectory(variables, np.int32(self.seed), index, asked))
         shown = np.unique(np.rint(np.linspace(0, len(frames) - 1, self.columns)).astype(int))
         tiles = show_range(frames[shown]).swapaxes(0, 1)
         known = self.context.noise_levels is not None
@@ -80,7 +79,7 @@ class Trajectory:
         note = f"{caption(options)} · {above}".removeprefix(" · ")
         picture = tile_grid(
             tiles,
-            rows=[names[k] for k in label],
+            rows=self.context.asked_names(asked),
             columns=self._column_names(shown, len(frames)),
             title=self.title,
             note=note,

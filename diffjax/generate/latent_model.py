@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -20,6 +21,7 @@ from diffjax.diffusion.grids import Grid
 from diffjax.diffusion.guidance import classifier_free
 from diffjax.diffusion.levels import Level, over, take
 from diffjax.diffusion.predictions import Prediction
+from diffjax.diffusion.process import network_output
 from diffjax.diffusion.recipes import Recipe
 from diffjax.diffusion.samplers import SAMPLERS
 from diffjax.diffusion.sampling import Denoiser, Estimate, sample, start_std
@@ -108,12 +110,9 @@ class LatentModel:
 
         def estimate(z: Array, level: Level, cond: tuple[Array, Array | None]) -> Estimate:
             tokens, beside = cond
-            said = self.prediction.noise_input(self.schedule, level)
-            noise_input = jnp.broadcast_to(jnp.asarray(said, jnp.float32), (len(z),))
-            x = over(self.prediction.input_scale(level), z) * z
-            x = x if beside is None else jnp.concatenate([x, beside], axis=-1)
-            out: Any = self.unet.apply(variables["unet"], x, noise_input, tokens=tokens)
-            return Estimate(self.prediction.to_x(out.astype(jnp.float32), z, level))
+            network = partial(self.unet.apply, variables["unet"], tokens=tokens)
+            out = network_output(network, z, level, self.schedule, self.prediction, beside)
+            return Estimate(self.prediction.to_x(out, z, level))
 
         return classifier_free(estimate, wanted, unwanted, recipe.guidance)
 

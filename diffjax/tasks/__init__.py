@@ -45,7 +45,7 @@ def make_task(
     network: nn.Module,
     image_shape: tuple[int, ...],
     num_classes: int,
-    towers: Mapping[str, nn.Module] | None = None,
+    towers: Mapping[str, Any] | None = None,
 ) -> Task:
     """The task of a config's `task` section.
 
@@ -54,7 +54,8 @@ def make_task(
       network: the network that it trains.
       image_shape: of one example of the data.
       num_classes: of the data; the section may say otherwise (0: unconditional).
-      towers: further networks, by the task's name for them, whose weights are given to the run.
+      towers: further networks, by the task's name for them, whose weights are given to the run: a
+        text tower, a codec, ...
 
     Raises:
       ValueError: an unknown name, the nearest valid one named.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -15,33 +15,50 @@ from jax import Array
 
 from diffjax.diffusion import likelihood
 from diffjax.diffusion.grids import make_grid
-from diffjax.diffusion.guidance import Guidance, bounded, classifier_free
-from diffjax.diffusion.levels import CLEAN, Level, over
+from diffjax.diffusion.guidance import Guidance, classifier_free
+from diffjax.diffusion.levels import CLEAN, Level
 from diffjax.diffusion.predictions import Prediction, check_ends
-from diffjax.diffusion.process import denoising_loss, diffuse
+from diffjax.diffusion.process import denoising_loss, diffuse, network_output
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.diffusion.sampling import Denoiser, Estimate
 from diffjax.diffusion.schedules import Schedule
 from diffjax.diffusion.timesteps import Times, Uniform
 from diffjax.diffusion.weightings import Simple, Weighting
-from diffjax.keys import Rng, normal, stream, uniform
+from diffjax.keys import Rng, normal, stream
 from diffjax.tasks import diffusion_draws as draws
 from diffjax.tasks import diffusion_likelihood as likelihoods
 from diffjax.tasks.augment_label import told_of_augmentation
 from diffjax.tasks.base import Batch, LossOutput, Params, Variables
+from diffjax.tasks.conditions import (
+    ByClass,
+    ByImage,
+    ByText,
+    Condition,
+    Told,
+    against,
+    as_given,
+    dropped,
+    tell,
+)
+from diffjax.tasks.latents import Latents
 
 
 @dataclass(frozen=True)
 class DiffusionTask:
-    """Pixel diffusion, unconditional or by class.
+    """Diffusion of pixels or of a codec's latents; told nothing, or a class, a text, an image.
 
     Attributes:
       network: `(x, noise_input [B], *, label, tokens, token_mask, extra, train) -> [B, H, W, C']`;
         one with `augment_dim` n > 0 is trained on batches with `augment [B, n]`, its `extra`.
-      image_shape: (H, W, C) of one image, or (D,) of one point.
+      image_shape: (H, W, C) of one `image` of a batch, or (D,) of one point.
       schedule, prediction, weighting, times: the axes of the loss.
       num_classes: classes conditioned on, 0 for none; label `num_classes` is the null class.
       label_drop: share of training labels replaced by the null class.
+      text: the frozen tower that reads `tokens`; None for no text.
+      caption_drop: share of training captions replaced by the empty one.
+      hint: how another image, the batch's `hint`, is seen: "beside" or as "tokens"; see `ByImage`.
+      hint_drop: share of training hints replaced by zeros.
+      latents: the frozen codec whose latents are diffused; None for the images themselves.
       learned_variance: the network also predicts where its variance lies, C' = 2 C
         (Nichol & Dhariwal 2021, eq. 15), trained by the bound.
       vlb_weight: lambda of the hybrid loss, on the bound in bits per dimension (eq. 16).
@@ -56,6 +73,11 @@ class DiffusionTask:
     times: Times = field(default_factory=Uniform)
     num_classes: int = 0
     label_drop: float = 0.0
+    text: ByText | None = None
+    caption_drop: float = 0.0
+    hint: Literal["beside", "tokens"] | None = None
+    hint_drop: float = 0.0
+    latents: Latents | None = None
     learned_variance: bool = False
     vlb_weight: float = 0.001
     levels: int = 256
@@ -66,42 +88,67 @@ class DiffusionTask:
             raise ValueError(
                 f"task.label_drop={self.label_drop} without classes: set task.num_classes, or 0"
             )
+        if self.caption_drop and self.text is None:
+            raise ValueError(
+                f"task.caption_drop={self.caption_drop} without a text section: add it, or set 0"
+            )
+        if self.hint_drop and self.hint is None:
+            raise ValueError(f"task.hint_drop={self.hint_drop} without task.hint: set it, or 0")
+        for c in self.conditions:
+            if not 0 <= c.drop <= 1:
+                raise ValueError(f"{c.knob}={c.drop} lies outside [0, 1]")
         if self.learned_variance and not self.schedule.discrete:
             raise ValueError(
                 "task.learned_variance=True needs a table of steps: use schedule linear, cosine, "
                 f"..., not {type(self.schedule).__name__}"
             )
 
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """All that the network is told, beside the noise level."""
+        named = (
+            ByClass(self.num_classes, self.label_drop) if self.num_classes else None,
+            replace(self.text, drop=self.caption_drop) if self.text else None,
+            ByImage(self.hint, self.hint_drop) if self.hint else None,
+        )
+        return tuple(c for c in named if c is not None)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what is diffused: the image's, or its latents'."""
+        return self.image_shape if self.latents is None else self.latents.shape(self.image_shape)
+
     def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
-        if self.num_classes and "label" not in batch_spec:
-            raise ValueError(
-                f"task.num_classes={self.num_classes}, but the data have no labels: set it to 0"
-            )
-        image = jnp.zeros((1, *self.image_shape), jnp.float32)
-        label = jnp.zeros((1,), jnp.int32) if self.num_classes else None
-        got = self.network.init(key, image, jnp.zeros((1,)), label=label, train=False)
-        return Variables(got["params"], {}, {})
+        frozen = {} if self.latents is None else self.latents.init(self.image_shape)
+        for c in self.conditions:
+            frozen |= c.init(batch_spec)
+        x = jnp.zeros((1, *self.shape), jnp.float32)
+        given = {
+            c.field: jnp.zeros((1, *batch_spec[c.field].shape[1:]), batch_spec[c.field].dtype)
+            for c in self.conditions
+        }
+        told = tell(self.conditions, frozen, given, x)
+        if "beside" in told:
+            x = jnp.concatenate([x, told.pop("beside")], axis=-1)
+        got = self.network.init(key, x, jnp.zeros((1,)), **told, train=False)
+        return Variables(got["params"], {}, frozen)
 
     def _output(
-        self, params: Params, z: Array, level: Level, label: Array | None, **kw: Any
+        self, params: Params, z: Array, level: Level, told: Told, **kw: Any
     ) -> tuple[Array, Array | None]:
         """The network's prediction and, with learned variance, its v; `level` [] or [B]."""
-        noise_input = jnp.broadcast_to(
-            jnp.asarray(self.prediction.noise_input(self.schedule, level), jnp.float32), (len(z),)
-        )
-        z = over(self.prediction.input_scale(level), z) * z
-        out: Any = self.network.apply({"params": params}, z, noise_input, label=label, **kw)
-        out = out.astype(jnp.float32)
+        told = dict(told)
+        beside = told.pop("beside", None)
+        network = partial(self.network.apply, {"params": params}, **told, **kw)
+        out = network_output(network, z, level, self.schedule, self.prediction, beside)
         if not self.learned_variance:
             return out, None
         out, v = jnp.split(out, 2, axis=-1)
         return out, v
 
-    def estimate(
-        self, params: Params, z: Array, level: Level, label: Array | None, **kw: Any
-    ) -> Estimate:
-        """The denoiser: x_hat of `z [B, ...] float32` at a level."""
-        out, v = self._output(params, z, level, label, **{"train": False, **kw})
+    def estimate(self, params: Params, z: Array, level: Level, told: Told, **kw: Any) -> Estimate:
+        """The denoiser: x_hat of `z [B, ...] float32` at a level, told what `tell` says."""
+        out, v = self._output(params, z, level, told, **{"train": False, **kw})
         return Estimate(self.prediction.to_x(out, z, level), v)
 
     def loss(
@@ -115,17 +162,21 @@ class DiffusionTask:
     ) -> LossOutput:
         """`L_simple` under the weighting, plus `vlb_weight * T * L_t` with learned variance."""
         x = batch["image"]
+        if self.latents is not None:
+            x = self.latents.encode(frozen, x, rng)
         t = self.times(self.schedule, rng)
         level = self.schedule.level(t)
         eps = normal(rng.rowwise("noise"), x.shape[1:])
         z = diffuse(x, eps, level)
-        label = self._dropped(batch["label"], rng, train) if self.num_classes else None
+        given = {c.field: batch[c.field] for c in self.conditions}
+        given = dropped(self.conditions, given, rng) if train else given
+        told = tell(self.conditions, frozen, given, z)
         # Microbatches share a key and differ in their first row.
         dropout = jax.random.fold_in(rng.batch("dropout"), rng.rows[0])
         kw = told_of_augmentation(self.network, batch, train)
         if train:
             kw["rngs"] = {"dropout": dropout}
-        out, v = self._output(params, z, level, label, train=train, **kw)
+        out, v = self._output(params, z, level, told, train=train, **kw)
         loss, mse = denoising_loss(
             out, x, eps, level, self.schedule, self.prediction, self.weighting
         )
@@ -143,12 +194,6 @@ class DiffusionTask:
             loss = loss + self.vlb_weight * bound
         return LossOutput(loss, metrics, model_state)
 
-    def _dropped(self, label: Array, rng: Rng, train: bool) -> Array:
-        if not (train and self.label_drop):
-            return label
-        drop = uniform(rng.rowwise("label_drop")) < self.label_drop
-        return jnp.where(drop, self.num_classes, label)
-
     def _below(self, t: Array) -> Level:
         """The level one table entry cleaner than t, the clean end below 0."""
         lower = self.schedule.level(jnp.maximum(t - 1, 0))
@@ -156,30 +201,34 @@ class DiffusionTask:
         return Level(*(pick(a, jnp.float32(b)) for a, b in zip(lower, CLEAN, strict=True)))
 
     def denoiser(
-        self, variables: Variables, label: Array | None, guidance: Guidance, negative: Array | None
+        self, variables: Variables, asked: Any, guidance: Guidance, negative: Any, z: Array
     ) -> Denoiser:
-        """The guided denoiser of a batch of labels; `negative` labels stand in for the null
-        class where given."""
-        params = variables.params
+        """The guided denoiser of what is `asked` for, see `as_given`; `negative` stands in for
+        the null where given. `z [B, ...]` is shaped like the states that it will see."""
         self._check_guidance(guidance, negative is not None)
-        if not self.num_classes:
-            return bounded(lambda z, level: self.estimate(params, z, level, None), guidance)
-        if label is None:
-            raise ValueError("a class-conditional model draws by label: give label [B]")
-        null = jnp.full_like(label, self.num_classes) if negative is None else negative
-        return classifier_free(partial(self.estimate, params), label, null, guidance)
+        given = as_given(self.conditions, asked)
+        other = {} if negative is None else as_given(self.conditions, negative, partial=True)
+        wanted, unwanted = (
+            tell(self.conditions, variables.frozen, g, z)
+            for g in (given, against(self.conditions, given, other))
+        )
+        return classifier_free(partial(self.estimate, variables.params), wanted, unwanted, guidance)
 
     def _check_guidance(self, guidance: Guidance, negative: bool) -> None:
-        if guidance.guided and not self.num_classes:
+        if guidance.guided and not self.conditions:
             raise ValueError(
-                "guidance needs a class-conditional model; this one has no "
-                "classes (task.num_classes=0)"
+                "guidance needs a class-conditional model, or one that is told a text or a hint; "
+                "this one has no classes (task.num_classes=0)"
             )
-        if guidance.guided and not self.label_drop and not negative:
+        if guidance.guided and not negative and not any(c.drop for c in self.conditions):
+            knob = self.conditions[0].knob
+            null = "null class" if knob.endswith("label_drop") else "null condition"
             raise ValueError(
-                "guidance needs a null class, but the model was trained with "
-                "task.label_drop=0: train with label_drop > 0, or give negative labels"
+                f"guidance needs a {null}, but the model was trained with {knob}=0: train with "
+                f"{knob.removeprefix('task.')} > 0, or say what is not wanted (negative)"
             )
+        if guidance.clip and self.latents is not None:
+            raise ValueError("clip=True bounds pixels to [-1, 1]; latents have no such bounds")
 
     def noise_levels(self, which: str = "states", **recipe: Any) -> np.ndarray:
         """`sigma / alpha` of each frame of `trajectory`, `[T] float64`."""
@@ -207,5 +256,7 @@ class DiffusionTask:
         """By name; see `diffusion_draws` and `diffusion_likelihood`."""
         drawn = (draws.sample, draws.trajectory, draws.encode, draws.decode)
         bounds = (likelihoods.bits_per_dim, likelihoods.flow_bits_per_dim)
+        # Of latents there are densities, but none of the images they stand for.
+        bounds = bounds if self.latents is None else ()
         fns = {fn.__name__: partial(fn, self) for fn in (*drawn, *bounds)}
         return {**fns, "validation_loss": self.validation_loss}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -31,21 +31,22 @@ def sample(
     variables: Variables,
     seed: Array,
     index: Array,
-    label: Array | None = None,
-    negative: Array | None = None,
+    asked: Any = None,
+    negative: Any = None,
     **recipe: Any,
 ) -> Array:
-    """Samples `[B, *image_shape] float32`, in about [-1, 1].
+    """Samples `[B, *image_shape] float32`, in about [-1, 1]; of latents, the images they decode to.
 
     Compiled here, once for all recipes that differ in numbers alone (guidance scale, spacing,
     eta): an evaluator need not jit it.
 
     Args:
-      seed: [] int; index: `[B] int32`. Sample n is a function of (seed, index n, label n).
-      label, negative: `[B] int32` for class-conditional models.
+      seed: [] int; index: `[B] int32`. Sample n is a function of (seed, index n, asked n).
+      asked, negative: what is wanted, and what is not: `label [B] int32`, `tokens [B, L] int32`,
+        ..., or a mapping of these by name; see `tasks.conditions.as_given`.
       **recipe: see `diffusion.recipes.make_recipe`.
     """
-    return _drawn(task, False, recipe, variables, seed, index, label, negative)
+    return _drawn(task, False, recipe, variables, seed, index, asked, negative)
 
 
 def trajectory(
@@ -53,8 +54,8 @@ def trajectory(
     variables: Variables,
     seed: Array,
     index: Array,
-    label: Array | None = None,
-    negative: Array | None = None,
+    asked: Any = None,
+    negative: Any = None,
     which: str = "states",
     **recipe: Any,
 ) -> Array:
@@ -62,7 +63,7 @@ def trajectory(
     sample (T = NFE + 1), or the "estimates" x_hat of each evaluation (T = NFE)."""
     if which not in ("states", "estimates"):
         raise ValueError(f"which={which!r} is unknown; known: states, estimates")
-    states, estimates = _drawn(task, True, recipe, variables, seed, index, label, negative)
+    states, estimates = _drawn(task, True, recipe, variables, seed, index, asked, negative)
     return states if which == "states" else estimates
 
 
@@ -81,23 +82,26 @@ def encode(
     task: DiffusionTask,
     variables: Variables,
     image: Array,
-    label: Array | None = None,
+    asked: Any = None,
     **recipe: Any,
 ) -> Array:
-    """DDIM inversion: `image [B, ...]`, taken to lie at the grid's least level, to its
-    noisiest (Song et al. 2021a, section 4.3)."""
-    return _transport(task, inverse_grid, variables, image, label, recipe)
+    """DDIM inversion: `image [B, ...]` (its latents by their mode), taken to lie at the grid's
+    least level, to its noisiest (Song et al. 2021a, section 4.3)."""
+    if task.latents is not None:
+        image = task.latents.encode(variables.frozen, image, None)
+    return _transport(task, inverse_grid, variables, image, asked, recipe)
 
 
 def decode(
     task: DiffusionTask,
     variables: Variables,
     code: Array,
-    label: Array | None = None,
+    asked: Any = None,
     **recipe: Any,
 ) -> Array:
     """The way back of `encode` over the same recipe."""
-    return _transport(task, forward_grid, variables, code, label, recipe)
+    x = _transport(task, forward_grid, variables, code, asked, recipe)
+    return _shown(task, variables, x)
 
 
 def _transport(
@@ -105,7 +109,7 @@ def _transport(
     direction: Callable[[Grid], Grid],
     variables: Variables,
     z: Array,
-    label: Array | None,
+    asked: Any,
     recipe: Mapping[str, Any],
 ) -> Array:
     choice = make_recipe(**recipe)
@@ -113,7 +117,7 @@ def _transport(
         raise ValueError("encode and decode run ddim with eta=0, the deterministic sampler")
     rows = ddim(direction(choice.make_grid(task.schedule)))
     keys = per_row(jax.random.key(0), jnp.arange(len(z)))  # never drawn from: eta is 0
-    denoise = task.denoiser(variables, label, choice.guidance, None)
+    denoise = task.denoiser(variables, asked, choice.guidance, None, z)
     last = run_sampler(denoise, rows, z, keys)
     assert not isinstance(last, tuple)  # no trajectory was asked for
     return last
@@ -133,16 +137,27 @@ def _draw(
     variables: Variables,
     seed: Array,
     index: Array,
-    label: Array | None,
-    negative: Array | None,
+    asked: Any,
+    negative: Any,
 ) -> Any:
     """Samples `[B, ...]`; with `trajectory`, states `[T + 1, B, ...]` and estimates."""
     if guidance.guided:
         guidance = replace(guidance, scale=plan.scale)
     keys = per_row(stream(jax.random.key(seed), "sample"), index)
-    z = prior(plan.std, keys, task.image_shape)
-    denoise = task.denoiser(variables, label, guidance, negative)
+    z = prior(plan.std, keys, task.shape)
+    denoise = task.denoiser(variables, asked, guidance, negative, z)
     if not trajectory:
-        return run_sampler(denoise, plan.rows, z, keys, stochastic=stochastic)
+        last = run_sampler(denoise, plan.rows, z, keys, stochastic=stochastic)
+        assert not isinstance(last, tuple)
+        return _shown(task, variables, last)
     _, states, estimates = run_sampler(denoise, plan.rows, z, keys, True, stochastic)
-    return jnp.concatenate([z[None], states]), estimates
+    ways = jnp.concatenate([z[None], states]), estimates
+    if task.latents is None:
+        return ways
+    # One frame is decoded at a time.
+    return tuple(jax.lax.map(partial(_shown, task, variables), way) for way in ways)
+
+
+def _shown(task: DiffusionTask, variables: Variables, x: Array) -> Array:
+    """The images that diffused `x [B, ...]` stand for."""
+    return x if task.latents is None else task.latents.decode(variables.frozen, x)

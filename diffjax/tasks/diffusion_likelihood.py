@@ -34,9 +34,9 @@ def bits_per_dim(
     grid = make_grid(task.schedule, steps, "linspace")
     x = snap(batch["image"], task.levels)
     keys = per_row(stream(jax.random.key(seed), "bits"), jnp.arange(len(x)))
-    label = batch["label"] if task.num_classes else None
+    given = {c.field: batch[c.field] for c in task.conditions}
     clipped = make_recipe(clip=True).guidance
-    denoise = task.denoiser(variables, label, clipped, None)
+    denoise = task.denoiser(variables, given, clipped, None, x)
     bound = likelihood.variational_bound(denoise, grid, x, keys, variance, task.levels)
     return {k: bound[k] for k in ("total", "prior", "diffusion", "decoder")}
 
@@ -57,8 +57,8 @@ def flow_bits_per_dim(
     width = 2 / (task.levels - 1)
     shift = uniform(keys, task.image_shape) - 0.5
     x = batch["image"] + width * shift
-    label = batch["label"] if task.num_classes else None
-    denoise = task.denoiser(variables, label, make_recipe().guidance, None)
+    given = {c.field: batch[c.field] for c in task.conditions}
+    denoise = task.denoiser(variables, given, make_recipe().guidance, None, x)
     first = take(grid.t, -1)
     log_p, z = likelihood.flow_log_likelihood(denoise, grid, float(first.alpha) * x, keys, probes)
     size = x[0].size

@@ -100,7 +100,7 @@ class TrainChoices:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a run is made of."""
+    """Everything a run is made of; `start` puts given weights in the place of fresh ones."""
 
     task: Task
     loader: Loader

@@ -10,6 +10,7 @@ import pytest
 from diffjax.keys import Rng
 from diffjax.models import build_model
 from diffjax.tasks import make_task
+from diffjax.tasks.conditions import dropped
 
 DIT = {"type": "dit", "width": 16, "depth": 1, "heads": 2, "patch": 4, "dropout": 0.3}
 SECTION = {
@@ -113,10 +114,9 @@ def test_the_share_of_dropped_labels_is_the_one_asked_for():
     task = diffusion(label_drop=0.25)
     rng = Rng(jax.random.key(0), jnp.arange(4000), 4000)
     label = jnp.full(4000, 2)
-    dropped = np.asarray(task._dropped(label, rng, True))
-    assert set(dropped) == {2, CLASSES}
-    assert abs((dropped == CLASSES).mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
-    np.testing.assert_array_equal(task._dropped(label, rng, False), label)
+    got = np.asarray(dropped(task.conditions, {"label": label}, rng)["label"])
+    assert set(got) == {2, CLASSES}
+    assert abs((got == CLASSES).mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
 
 
 def test_smoothed_labels_have_the_entropy_of_their_closed_form():

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 
 VERSION = "1.0.0"
 CONTENT = "content.json"  # Beside dataset_info.json: split -> fingerprint of its records.
+CODEC = "codec"  # Key of the metadata: whose moments the images are.
 
 # A record as stored: `image` an encoded file (bytes), `label` int, `caption` str.
 Records = Callable[[], Iterator[dict[str, Any]]]
@@ -30,6 +31,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
       features: of a record.
       data_dir: where the data set's folder is made.
       description: one line, kept with the data.
+      codec: fingerprint of the codec whose moments the `image`s are; None for pictures.
       options: of TFDS's own builders.
 
     A subclass with a name of its own is registered with TFDS; sets made at run time are not.
@@ -46,8 +48,10 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         features: Mapping[str, Any],
         data_dir: str | os.PathLike[str] | None,
         description: str,
+        codec: str | None = None,
         **options: Any,
     ):
+        self._codec = codec
         self.name = name or self.name  # type: ignore[misc]
         self._records = records
         self._features = features
@@ -61,6 +65,7 @@ class RecordBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
             description=self._about,
             features=tfds.features.FeaturesDict(dict(self._features)),
             disable_shuffling=True,
+            metadata=tfds.core.MetadataDict({CODEC: self._codec} if self._codec else {}),
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:

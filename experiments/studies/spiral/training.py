@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
+from jax import Array
 from ml_collections import ConfigDict
 
 from configs.common import make
 from diffjax.choices import construct
 from diffjax.diffusion.guidance import ConditionalDenoiser
+from diffjax.diffusion.levels import Level
+from diffjax.diffusion.sampling import Estimate
 from diffjax.models import build_model
 from diffjax.tasks import make_task
 from diffjax.tasks.diffusion import DiffusionTask
@@ -78,4 +80,9 @@ def train_spiral(
     )
     check_workdir(config, workdir)
     state = train(run)
-    return spiral, task, partial(task.estimate, state.variables({}, "slow").params)
+    params = state.variables({}, "slow").params
+
+    def denoise(z: Array, level: Level, label: Array) -> Estimate:
+        return task.estimate(params, z, level, {"label": label})
+
+    return spiral, task, denoise

@@ -1,0 +1,64 @@
+"""A codec's moments of images as array_record: encoded once, read at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from diffjax.data.arrays import read
+from diffjax.data.builders.base import RecordBuilder, image_features
+from diffjax.data.schema import Columns, Source
+
+_AT_ONCE = 64
+
+
+def builder(
+    name: str,
+    sources: Mapping[str, Source],
+    encode: Callable[[Columns, np.ndarray], np.ndarray],
+    shape: tuple[int, int, int],
+    codec: str,
+    data_dir: Path,
+) -> RecordBuilder:
+    """The builder of a set whose `image`s are moments; labels and captions stay as they are.
+
+    Args:
+      name: of the set.
+      sources: split -> the images.
+      encode: `(columns, indices [B])` -> moments `[B, h, w, C] float32` of the examples there.
+      shape: (h, w, C).
+      codec: its fingerprint, kept with the data.
+      data_dir: where it is written.
+    """
+    first = next(iter(sources.values()))
+    info, one = first.info, first[0]
+
+    def records(source: Source) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(source), _AT_ONCE):
+            indices = np.arange(start, min(start + _AT_ONCE, len(source)))
+            columns = read(source, indices)
+            moments = encode(columns, indices)
+            for i in range(len(indices)):
+                record: dict[str, Any] = {"image": np.asarray(moments[i], np.float32)}
+                if info.num_classes:
+                    record["label"] = int(columns["label"][i])
+                if "caption" in columns:
+                    said = columns["caption"][i]
+                    record["caption"] = [said] if isinstance(said, str) else said
+                yield record
+
+    features = image_features((None, None, 3), info.class_names, info.num_classes, "caption" in one)
+    features["image"] = tfds.features.Tensor(shape=shape, dtype=np.float32, encoding="bytes")
+    return RecordBuilder(
+        name=name,
+        records={split: lambda s=source: records(s) for split, source in sources.items()},
+        fingerprints={split: f"{s.info.fingerprint} {codec}" for split, s in sources.items()},
+        features=features,
+        data_dir=data_dir,
+        description=f"moments of {info.name} by the codec {codec}",
+        codec=codec,
+    )

@@ -1,0 +1,150 @@
+"""Generated scenes asked for by text, and judged by the oracle that reads them from pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from diffjax.data import factors, oracle
+from diffjax.data.verdict import KINDS, said, verdict
+from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.context import EvalContext
+from diffjax.evals.drawing import draw
+from diffjax.evals.features import to_uint8
+from diffjax.evals.fidelity import Fidelity, Measured
+from diffjax.evals.pictures import tile_grid
+from diffjax.evals.protocol import extend, fingerprint, protocol
+from diffjax.evals.samples import caption
+from diffjax.metrics.classification import share
+from diffjax.metrics.frechet import moments
+from diffjax.tasks.base import Variables
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """Draws the captions of `num_prompts` scenes of a split, one image each and seed.
+
+    Attributes:
+      pred, pred_kw: predict function `sample(variables, seed, index, asked, **pred_kw)`.
+      split, where: whose scenes; `where=dict(num_objects=1)` for those of one object.
+      template: of the captions, a key of `data.factors.TEMPLATES`: how much a prompt says.
+      num_prompts: the first so many.
+      batch_size: images drawn at a time (they do not depend on it).
+      seeds: numbers are over the images of all of them.
+      groups: of the jackknife of the Frechet distance.
+      rows, columns: prompts in the picture, and images of each; column j is of seed `seeds[0] + j`.
+    """
+
+    context: EvalContext
+    pred: str = "sample"
+    pred_kw: Mapping[str, Any] = field(default_factory=dict)
+    split: str = "test"
+    where: Mapping[str, int] = field(default_factory=dict)
+    template: str = "size"
+    num_prompts: int = 196
+    batch_size: int = 100
+    seeds: Sequence[int] = (0,)
+    groups: int = 20
+    rows: int = 8
+    columns: int = 8
+
+    def __post_init__(self) -> None:
+        self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
+        if self.context.tokenize is None:
+            raise ValueError("prompts: the run reads no text: give its config a text section")
+        if not self.context.factors:
+            raise ValueError("prompts: the data's true factors are not known; use 'shapes'")
+        if min(self.num_prompts, self.rows, self.columns, len(self.seeds)) < 1:
+            raise ValueError("prompts: num_prompts, rows, columns and seeds must be at least one")
+        assert self._asked
+
+    @cached_property
+    def _asked(self) -> list[factors.Scene]:
+        columns = self.context.chosen(self.split, self.where)
+        count = min(self.num_prompts, len(columns["image"]))
+        return [said(factors.scene_at(columns, i), self.template) for i in range(count)]
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        return [factors.caption(scene, self.template) for scene in self._asked]
+
+    @cached_property
+    def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
+        fn, options = self.context.bind(self.pred, self.pred_kw)
+        return fn, self.context.recipe(self.pred_kw, options)
+
+    def _drawn(self, variables: Variables, seed: int, texts: Sequence[str]) -> np.ndarray:
+        assert self.context.tokenize is not None
+        asked = {"tokens": self.context.tokenize(texts)}
+        sharding = self.context.batch_sharding
+        size = min(self.batch_size, len(texts))
+        return draw(self._bound[0], variables, seed, asked, size, sharding)
+
+    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+        """For each of `verdict`'s kinds the share of the prompts that speak of it, "<kind>", with
+        its 95 % Wilson ends "<kind>_low" and "<kind>_high"; "clip_score" and "frechet" where the
+        run has a judge and a feature extractor; picture "prompts"."""
+        images = np.concatenate([self._drawn(variables, s, self._texts) for s in self.seeds])
+        how = extend(
+            self._bound[1],
+            pred=self.pred,
+            split=self.split,
+            where=self.where,
+            template=self.template,
+            data=fingerprint({"tokens": self.context.tokenize(self._texts)}),  # type: ignore[misc]
+            num_samples=len(images),
+            seeds=self.seeds,
+        )
+        drawn = oracle.read_batch(to_uint8(images))
+        asked = self._asked * len(self.seeds)
+        found = [verdict(a, d) for a, d in zip(asked, drawn, strict=True)]
+        for kind in KINDS:
+            spoken = [f[kind] for f in found if kind in f]
+            if not spoken:
+                continue
+            got = share(spoken)
+            yield Scalar(kind, got.value, got.std, how)
+            yield Scalar(f"{kind}_low", got.low, None, how)
+            yield Scalar(f"{kind}_high", got.high, None, how)
+        yield from self._by_networks(images, how)
+        yield self._picture(variables)
+
+    def _by_networks(self, images: np.ndarray, how: Mapping[str, Any]) -> Iterator[Scalar]:
+        judge, extract = self.context.judge, self.context.features
+        if judge is not None:
+            texts = judge.texts(self._texts * len(self.seeds))
+            # Hessel et al. 2021, eq. 1, with the factor 100 that text-to-image papers print.
+            each = 100 * np.maximum((judge.images(images) * texts).sum(axis=1), 0)
+            std = float(each.std() / np.sqrt(len(each)))
+            yield Scalar("clip_score", float(each.mean()), std, extend(how, judge=judge.name))
+        if extract is not None:
+            real = self.context.chosen("train", self.where)["image"]
+            reference = moments(extract(real, real=True).features)
+            got: Measured = Fidelity(self.groups).frechet(
+                extract(images).features, np.zeros(len(images), int), reference
+            )
+            against = protocol(extractor=extract.name, features=extract.fingerprint,
+                               quantise=extract.quantise, resize=extract.resize,
+                               reference=fingerprint({"image": real}))  # fmt: skip
+            yield Scalar("frechet", got.value, got.std, extend({**how, **against}))
+
+    def _picture(self, variables: Variables) -> Picture:
+        # Spread over the prompts: neighbouring ones are of one shape.
+        rows = np.linspace(0, len(self._texts) - 1, min(self.rows, len(self._texts))).astype(int)
+        texts, asked = [self._texts[i] for i in rows], [self._asked[i] for i in rows]
+        tiles = np.stack(
+            [self._drawn(variables, self.seeds[0] + j, texts) for j in range(self.columns)], 1
+        )
+        read = oracle.read_batch(to_uint8(tiles.reshape(-1, *tiles.shape[2:])))
+        right = [
+            sum(verdict(a, d)["all"] for d in read[i * self.columns : (i + 1) * self.columns])
+            for i, a in enumerate(asked)
+        ]
+        names = [f"{t}  ({n} of {self.columns})" for t, n in zip(texts, right, strict=True)]
+        note = f"{caption(self._bound[1])} · in brackets: drawn right, by the oracle"
+        picture = tile_grid(tiles, rows=names, title="Drawn from text", note=note)
+        return Picture("prompts", picture, f"One row per prompt ({self.split}). {note}.")

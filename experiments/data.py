@@ -1,0 +1,88 @@
+"""What a run reads: config section `data`, and batches read ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from diffjax.data.loader import Loader
+from diffjax.data.schema import Source
+from diffjax.data.transforms import Transform
+from experiments.latents import cached_latents
+
+if TYPE_CHECKING:
+    from experiments.codec import Codec
+
+
+@dataclass(frozen=True)
+class DataChoices:
+    """Config section `data`.
+
+    Attributes:
+      train, test: sections of `make_source`; test may be left out.
+      others: further splits for evaluators, by name.
+      image_shape: (height, width, channels) that the networks are made for; other data are
+        refused. None takes what the data have.
+      transforms: of the training examples.
+      eval_transforms: of evaluated examples.
+      cache_latents: train on the codec's moments of the images, computed once (by
+        `eval_transforms`) and kept as array_record; `transforms` are then of these.
+      cache: keep decoded examples in memory: True, False or "auto".
+      prefetch, threads, workers: see `Loader.iterate`.
+    """
+
+    train: Mapping[str, Any]
+    test: Mapping[str, Any] | None = None
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    image_shape: tuple[int, ...] | None = None
+    transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
+    eval_transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
+    cache_latents: bool = False
+    cache: bool | str = "auto"
+    prefetch: int = 2
+    threads: int = 1
+    workers: int = 0
+
+
+def trained_on(
+    data: DataChoices, source: Source, codec: Codec | None, pictures: Sequence[Transform]
+) -> Source:
+    """What training reads of `source`: it, or the codec's moments of its `pictures`.
+
+    Raises:
+      ValueError: latents are to be kept, and there is no codec.
+    """
+    if not data.cache_latents:
+        return source
+    if codec is None:
+        raise ValueError("data.cache_latents=True without a codec section: add it, or set False")
+    folder = data.train.get("data_dir")
+    return cached_latents(source, pictures, codec, Path(folder).expanduser() if folder else None)
+
+
+@dataclass(frozen=True)
+class Prefetching:
+    """The loader with the config's reading-ahead."""
+
+    loader: Loader
+    data: DataChoices
+
+    def iterate(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
+        d = self.data
+        return self.loader.iterate(
+            start_step, prefetch=d.prefetch, threads=d.threads, workers=d.workers
+        )
+
+    def batch(self, step: int, rows: Any = None) -> Mapping[str, np.ndarray]:
+        return self.loader.batch(step, rows)
+
+    def batch_spec(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        return self.loader.batch_spec()
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        return self.loader.fingerprint()

@@ -1,0 +1,32 @@
+"""Guidance and steps of text to image, judged by truth (see README.md beside this)."""
+
+from __future__ import annotations
+
+from experiments.grid import AxisPlot, Sweep, TradeOff
+from experiments.study import Study
+
+
+def get_study() -> Study:
+    guidance = "eval.guidance"
+    sweep = Sweep(
+        name="text_guidance",
+        run="runs/latent_shapes",
+        axes={guidance: (1.0, 1.5, 2.0, 3.0, 5.0, 8.0), "eval.steps": (5, 10, 20, 40)},
+        seeds=(0, 1),
+        metrics=("objects", "all", "shape", "colour", "size", "clip_score", "frechet"),
+        baseline={guidance: 3.0, "eval.steps": 20},
+        plots=(
+            TradeOff("objects", "frechet", guidance, right="clip_score"),
+            AxisPlot("objects", guidance, lines="eval.steps"),
+            AxisPlot("frechet", guidance, lines="eval.steps"),
+            AxisPlot("clip_score", guidance, lines="eval.steps"),
+        ),
+    )
+    evaluator = {
+        "type": "prompts",
+        "where": {"num_objects": 1},
+        "num_prompts": 196,
+        "rows": 4,
+        "pred_kw": {"sampler": "dpmpp_2m"},
+    }
+    return Study(sweep, evaluator, ema="slow")

@@ -1,0 +1,130 @@
+"""A frozen text tower for text-to-image: of a run of ours, or of a released model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from diffjax.choices import construct
+from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_files import load_tokenizer
+from diffjax.evals.batches import to_host
+from diffjax.evals.protocol import fingerprint
+from diffjax.interop.hub import fetch_parts, locate
+from diffjax.interop.text_tower import load_text
+from diffjax.models import build_model
+from diffjax.tasks.conditions import ByText
+from experiments.encoders import TOKENIZER_FILES, released_encoders
+from experiments.prerequisites import open_finished
+
+
+@dataclass(frozen=True, eq=False)
+class TextTower:
+    """Attributes:
+    condition: the tower as a diffusion task reads it.
+    variables: of the tower, arrays on the host, those alone that are read.
+    tokenizer: of its texts.
+    fingerprint: of the variables.
+    """
+
+    condition: ByText
+    variables: Mapping[str, Any]
+    tokenizer: Tokenizer
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class TextChoices:
+    """Config section `text`: which tower reads the captions.
+
+    Attributes:
+      run: workdir of a CLIP of ours.
+      config: of `run`: the config file that a missing run is trained from.
+      ema: of `run`: which average of the weights; None for the weights themselves.
+      clip: a released CLIP, see `interop.clip.load_clip`.
+      model: a Stable Diffusion, of whose folder the tower and the tokenizer are read.
+      skip: blocks left out at the end of the tower.
+    """
+
+    run: str | None = None
+    config: str | None = None
+    ema: str | None = None
+    clip: str | None = None
+    model: str | None = None
+    skip: int = 0
+
+    def __post_init__(self) -> None:
+        if sum(x is not None for x in (self.run, self.clip, self.model)) != 1:
+            raise ValueError("text needs one of run (a workdir), clip and model (released weights)")
+        for name in ("config", "ema"):
+            if self.run is None and getattr(self, name) is not None:
+                raise ValueError(f"text.{name} is not read without text.run")
+
+
+def load_text_tower(reference: Mapping[str, Any]) -> TextTower:
+    """The tower of a config section, see `TextChoices`.
+
+    Raises:
+      ValueError: no such run and no `config` to train it from, a run without a text tower, or
+        whatever is wrong with released weights.
+    """
+    choices: TextChoices = construct(TextChoices, "text", reference)
+    if choices.run is not None:
+        network, params, tokenizer = _of_run(choices)
+    elif choices.clip is not None:
+        encoders = released_encoders(choices.clip, None, None)
+        network, params = encoders.task.network.text, encoders.variables.params["text"]
+        tokenizer = encoders.tokenizer
+    else:
+        folder = _folder(str(choices.model))
+        part = load_text(folder / "text_encoder")
+        network, params = build_model(**part.section), part.variables["params"]
+        tokenizer = load_tokenizer(folder / "tokenizer", context=network.context)  # type: ignore[attr-defined]
+    if tokenizer is None:
+        raise ValueError(f"text.clip={choices.clip} came without a tokenizer: put its files there")
+    return text_tower(network, {"params": params}, tokenizer, choices.skip)
+
+
+def text_tower(
+    network: nn.Module, variables: Mapping[str, Any], tokenizer: Tokenizer, skip: int
+) -> TextTower:
+    """The tower of a network and its variables, of which those of a projection, or of blocks left
+    out, are not kept."""
+    ids = jnp.zeros((1, tokenizer.context), jnp.int32)
+    init = lambda ids: network.init(jax.random.key(0), ids, pooled=False, skip=skip)  # noqa: E731
+    read = flatten_dict(dict(jax.eval_shape(init, ids)), sep="/")
+    given = flatten_dict(dict(variables), sep="/")
+    lacks = [path for path in read if path not in given]
+    if lacks:
+        raise ValueError(f"the text tower's weights lack {lacks[0]}: they are another network's")
+    kept = unflatten_dict({path: np.asarray(given[path]) for path in read}, sep="/")
+    condition = ByText(network, tuple(tokenizer.blank.tolist()), skip=skip)
+    return TextTower(condition, kept, tokenizer, fingerprint(kept))
+
+
+def _of_run(choices: TextChoices) -> tuple[nn.Module, Mapping[str, Any], Tokenizer]:
+    assembly = open_finished("text", Path(str(choices.run)), choices.config)
+    tower = getattr(getattr(assembly.task, "network", None), "text", None)
+    if tower is None or assembly.tokenizer is None:
+        kind = assembly.config["task"].get("type")
+        raise ValueError(f"text.run={choices.run} is a run of task {kind!r}, without a text tower")
+    _, state, frozen = assembly.trained()
+    held = state.variables(frozen, choices.ema)
+    params = {**held.params, **held.frozen}["text"]
+    return tower.clone(), jax.tree.map(to_host, params), assembly.tokenizer
+
+
+def _folder(name: str) -> Path:
+    def download(owner_name: str) -> Path:
+        parts = {"text_encoder": ("config.json",), "tokenizer": TOKENIZER_FILES}
+        return fetch_parts(owner_name, "model_index.json", parts)
+
+    return locate(name, download, "stable-diffusion-v1-5/stable-diffusion-v1-5")

@@ -1,0 +1,208 @@
+"""Latents kept as array_record, and whole runs of text to image: a codec, a CLIP, diffusion."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scenes import scenes
+
+from diffjax.data.loader import Loader
+from diffjax.data.prepared import PreparedSource, prepared_splits
+from diffjax.data.transforms import make_transforms
+from diffjax.models import build_model
+from diffjax.tasks.latents import Latents
+from experiments import frozen, latents
+from experiments.codec import Codec
+from experiments.latents import cached_latents
+from experiments.painter import painter_of_run
+from experiments.train import train_run
+
+TO_FLOAT = make_transforms([{"type": "to_float"}])
+NETWORK = build_model(
+    "autoencoder", channels=4, channel_mult=(1, 2, 2), blocks=1, latent_channels=2, norm_groups=2
+)
+
+
+def codec(seed=0):
+    variables = NETWORK.init(jax.random.key(seed), jnp.zeros((1, 32, 32, 3)))
+    return Codec(NETWORK, jax.tree.map(np.asarray, variables), f"tiny {seed}")
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return scenes("train", 70)  # more than are encoded at once, and no multiple of it
+
+
+@pytest.fixture(scope="module")
+def kept(pictures, tmp_path_factory):
+    root = tmp_path_factory.mktemp("kept")
+    return root, cached_latents(pictures, TO_FLOAT, codec(), root)
+
+
+def test_moments_are_kept_as_they_are(pictures, kept):
+    _, source = kept
+    assert source.info.codec == "tiny 0" and source.info.image_shape == (8, 8, 4)
+    assert source.info.num_classes == pictures.info.num_classes and len(source) == 70
+    image = np.stack([pictures[i]["image"] for i in range(70)]) / np.float32(127.5) - 1
+    fly = Latents(NETWORK).moments({"codec": codec().variables}, image)
+    got = np.stack([source[i]["image"] for i in range(70)])
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, fly, atol=1e-4)
+    assert [source[i]["label"] for i in range(70)] == pictures.columns["label"].tolist()
+    assert source[3]["caption"] == pictures[3]["caption"]
+
+
+def test_a_batch_is_read_from_them(kept):
+    _, source = kept
+    for cache in (False, True):
+        batch = Loader(source, (), 4, 0, cache=cache).batch(0)
+        assert batch["image"].shape == (4, 8, 8, 4) and batch["image"].dtype == np.float32
+    with pytest.raises(ValueError, match="needs uint8"):
+        Loader(source, TO_FLOAT, 4, 0).batch(0)
+    with pytest.raises(ValueError, match="no size or channels to choose"):
+        root, name = kept[0], source.info.name
+        PreparedSource(name, "train", root, size=8)
+
+
+def test_they_are_computed_once_for_each_codec_and_data(pictures, kept, monkeypatch):
+    root, source = kept
+    monkeypatch.setattr(latents, "latent_builder", lambda *_: pytest.fail("encoded again"))
+    again = cached_latents(pictures, TO_FLOAT, codec(), root)
+    assert again.info == source.info
+    assert prepared_splits(source.info.name, root) == ["train"]
+    monkeypatch.undo()
+    other = cached_latents(pictures, TO_FLOAT, codec(1), root)
+    fewer = cached_latents(scenes("train", 69), TO_FLOAT, codec(), root)
+    assert len({s.info.name for s in (source, other, fewer)}) == 3
+    assert len({s.info.fingerprint for s in (source, other, fewer)}) == 3
+
+
+def test_another_codecs_latents_are_refused():
+    held = frozen.Frozen(codec(), None, {})
+    assert held.towers("tiny 0")["latents"].cached
+    assert not held.towers(None)["latents"].cached
+    with pytest.raises(ValueError, match="latents of the codec tiny 1"):
+        held.towers("tiny 1")
+    with pytest.raises(ValueError, match="codec section is missing"):
+        frozen.Frozen(None, None, {}).towers("tiny 1")
+
+
+CODEC = """
+from configs.common import make
+
+
+def get_config(arg=None):
+    return make(
+        data=dict(train=dict(type="folder", path="@FOLDER@")),
+        model=dict(type="autoencoder", channels=4, channel_mult=(1, 2), blocks=1, norm_groups=2),
+        task=dict(type="autoencoder"),
+        optim=dict(type="adam", lr=1e-3),
+        train=dict(steps=2, batch_size=8, checkpoint_every=2, log_every=2),
+    )
+"""
+LATENT = """
+from configs.common import make
+
+DRAWN = dict(sampler="ddim", steps=2, guidance=2.0)
+
+
+def get_config(arg=None):
+    return make(
+        data=dict(
+            train=dict(type="folder", path="@FOLDER@"),
+            transforms=(dict(type="tokenize"), dict(type="to_float")),
+            eval_transforms=(dict(type="tokenize", pick="first"), dict(type="to_float")),
+        ),
+        codec=dict(run="@RUNS@/codec", config="@CODEC@"),
+        text=dict(run="@CLIP@", ema="slow"),
+        judge=dict(run="@CLIP@"),
+        model=dict(type="dit", width=16, depth=1, heads=2, patch=4, cross_attention=True),
+        task=dict(
+            type="diffusion", schedule=dict(type="cosine"), prediction=dict(type="v"),
+            num_classes=0, caption_drop=0.1,
+        ),
+        optim=dict(type="adam", lr=1e-3),
+        ema=dict(slow=dict(half_life=100)),
+        train=dict(steps=2, batch_size=8, checkpoint_every=2, log_every=2),
+        evals=dict(
+            samples=dict(type="samples", pred_kw=DRAWN, ema="slow", columns=2, max_rows=3),
+            generation=dict(type="generation", pred_kw=DRAWN, num_samples=8, columns=2),
+            trajectory=dict(type="trajectory", pred_kw=DRAWN, rows=2, columns=2),
+        ),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def run(scenes_folder, clip_run, tmp_path_factory):
+    """(its config file, its workdir)."""
+    root = tmp_path_factory.mktemp("latent")
+    (root / "codec.py").write_text(CODEC.replace("@FOLDER@", str(scenes_folder)))
+    text = LATENT.replace("@FOLDER@", str(scenes_folder)).replace("@RUNS@", str(root))
+    text = text.replace("@CLIP@", str(clip_run)).replace("@CODEC@", str(root / "codec.py"))
+    (root / "latent.py").write_text(text)
+    assembly = train_run(str(root / "latent.py"), [], root / "run")
+    return root, assembly
+
+
+@pytest.fixture(scope="module")
+def scenes_folder(request):
+    return request.getfixturevalue("scenes")
+
+
+@pytest.mark.heavy
+def test_what_is_missing_is_trained_first_and_all_is_evaluated(run):
+    root, assembly = run
+    assert (root / "codec" / "checkpoints" / "2").is_dir()
+    got = [json.loads(line) for line in (root / "run" / "evals.jsonl").read_text().splitlines()]
+    assert {r["name"] for r in got} >= {"frechet", "precision"}
+    assert all(np.isfinite(r["value"]) for r in got)
+    for name in ("codec", "text"):
+        assert json.loads((root / "run" / f"{name}.json").read_text())["weights"]
+    assert {p.name for p in (root / "run" / "figures").iterdir()} >= {"samples", "trajectory"}
+    assert assembly.tokenizer is not None
+
+
+@pytest.mark.heavy
+def test_a_prompt_draws_what_the_task_draws(run):
+    """A sample by the run's own predict function and by the command line's painter."""
+    _, assembly = run
+    painter = painter_of_run(assembly, None, None)
+    prompts = ["a red circle", "a blue star"]
+    images = painter.draw(prompts, "", painter.make_recipe(), 3, 2, painter.size, batch_size=3)
+    assert images.shape == (2, 2, 32, 32, 3)
+    _, state, held = assembly.trained()
+    tokens = np.repeat(assembly.tokenizer.encode(prompts), 2, axis=0)
+    theirs = assembly.task.predict_fns()["sample"](
+        state.variables(held, "slow"), np.int32(3), np.array([0, 1, 0, 1], np.int32),
+        {"tokens": tokens}, **painter.recipe,
+    )  # fmt: skip
+    np.testing.assert_allclose(images.reshape(4, 32, 32, 3), theirs, atol=1e-4)
+    image = images[0, 0]
+    kept = painter.draw(
+        prompts[:1], "", painter.make_recipe(), 3, 1, painter.size, image, strength=0.0
+    )
+    assert kept.shape == (1, 1, 32, 32, 3) and np.isfinite(kept).all()
+
+
+@pytest.mark.heavy
+def test_another_codec_in_the_same_place_is_refused(run, tmp_path):
+    root, assembly = run
+    record = root / "run" / "codec.json"
+    before = record.read_text()
+    record.write_text(json.dumps({**json.loads(before), "weights": "others"}))
+    try:
+        with pytest.raises(ValueError, match=r"codec: .* has changed since"):
+            assembly.trained()
+    finally:
+        record.write_text(before)
+
+
+@pytest.mark.heavy
+def test_a_run_that_draws_otherwise_is_told(clip_run):
+    from experiments.assemble import open_run
+
+    with pytest.raises(ValueError, match="run of task 'clip'"):
+        painter_of_run(open_run(clip_run), None, None)
