@@ -20,6 +20,7 @@ from diffjax.nn.initialisers import torch_bias, torch_kernel
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import BatchNorm
 from diffjax.nn.partition import constrain_batch
+from diffjax.nn.pooling import average_pool, max_pool
 
 SIZE = 299
 CLASSES = 1008
@@ -41,7 +42,8 @@ class Layer(NamedTuple):
 
 
 class Spec(NamedTuple):
-    """A block: branches of layers side by side, of which a tuple forks, and a pool of 3 x 3."""
+    """A block: branches of layers side by side, of which a tuple forks, and a pool of 3 x 3:
+    "average" and "max" keep the size, "shrink" takes the maximum of whole windows two apart."""
 
     branches: tuple[tuple[Layer | tuple[Layer, ...], ...], ...]
     pool: str
@@ -159,20 +161,11 @@ BLOCKS: dict[str, Spec] = {
 }
 
 
-def _pool(x: Array, kind: str) -> Array:
-    """3 x 3: "shrink" by the maximum of whole windows two apart; others keep the size, "max", or
-    "average" of the pixels that are there."""
-    if kind == "shrink":
-        return nn.max_pool(x, (3, 3), (2, 2), "VALID")
-    if kind == "max":
-        return nn.max_pool(x, (3, 3), (1, 1), "SAME")
-    return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
-
-
 class Unit(nn.Module):
-    """The convolution (no bias), norm and rectifier of a `Layer`."""
+    """The convolution (no bias), norm and rectifier of a `Layer`; `average` pools `x` before it."""
 
     layer: Layer
+    average: bool = False
     dtype: DTypeLike = "float32"
 
     @nn.compact
@@ -188,7 +181,11 @@ class Unit(nn.Module):
             dtype=self.dtype,
             name="conv",
         )
-        return jax.nn.relu(BatchNorm(momentum=0.9, eps=1e-3, name="bn")(conv(x), train=False))
+        y = conv(x)
+        if self.average:
+            # A 1x1 convolution without bias and a mean over pixels commute: fewer channels to pool.
+            y = average_pool(y)
+        return jax.nn.relu(BatchNorm(momentum=0.9, eps=1e-3, name="bn")(y, train=False))
 
 
 class Mixed(nn.Module):
@@ -210,13 +207,17 @@ class Mixed(nn.Module):
                 else:
                     h = jnp.concatenate([self._unit(layer, h) for layer in step], axis=-1)
             outputs.append(h)
-        pooled = _pool(x, self.spec.pool)
-        if self.spec.pool_features:
-            pooled = self._unit(Layer("branch_pool", self.spec.pool_features), pooled)
-        return jnp.concatenate([*outputs, pooled], axis=-1), outputs[0]
+        return jnp.concatenate([*outputs, self._pooled(x)], axis=-1), outputs[0]
 
-    def _unit(self, layer: Layer, x: Array) -> Array:
-        return Unit(layer, self.dtype, name=layer.name)(x)
+    def _pooled(self, x: Array) -> Array:
+        if self.spec.pool == "shrink":
+            return max_pool(x, stride=2, pad=False)
+        average = self.spec.pool == "average"
+        x = x if average else max_pool(x, stride=1, pad=True)
+        return self._unit(Layer("branch_pool", self.spec.pool_features), x, average)
+
+    def _unit(self, layer: Layer, x: Array, average: bool = False) -> Array:
+        return Unit(layer, average, self.dtype, name=layer.name)(x)
 
 
 class InceptionV3(nn.Module):
@@ -255,8 +256,8 @@ class InceptionV3(nn.Module):
         h = constrain_batch(image.astype(self.dtype))
         for layers in STEM:
             for layer in layers:
-                h = Unit(layer, self.dtype, name=layer.name)(h)
-            h = _pool(h, "shrink")
+                h = Unit(layer, dtype=self.dtype, name=layer.name)(h)
+            h = max_pool(h, stride=2, pad=False)
             mean(h)
         for name, spec in BLOCKS.items():
             h, first = Mixed(spec, self.dtype, name=name)(h)

@@ -3,6 +3,7 @@
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from diffjax.evals.features import FeatureExtractor
 from diffjax.evals.reference import write_reference
 from diffjax.metrics.frechet import moments
 from experiments.encoders import released_encoders
+from experiments.features import make_features
 from experiments.fid_sets import captions, open_set, side_of
 
 CLASSIFIER = """
@@ -195,6 +197,23 @@ def test_what_cannot_be_compared_is_said(tmp_path):
     source = open_set(str(tmp_path / "rgb.npz"), 3).source
     with pytest.raises(ValueError, match=r"compares images with captions; rgb\.npz has none"):
         captions(source, "rgb.npz")
+
+
+def test_a_config_may_name_the_weights_of_inception(tmp_path):
+    """As `features=dict(type="inception", weights=...)`; a mistake shows at once."""
+
+    def made(**section):
+        config = {"features": {"type": "inception", **section}}
+        return make_features(SimpleNamespace(config=config, workdir=tmp_path / "run"))
+
+    with pytest.raises(ValueError, match=r"none\.pth: no such file or folder"):
+        made(weights="none.pth")
+    with pytest.raises(ValueError, match="unknown key of features 'inception': 'wieghts'"):
+        made(wieghts="x")
+    (tmp_path / "w.pth").write_bytes(b"PK nothing")
+    with pytest.raises(ValueError, match=r"w\.pth cannot be read as a torch archive"):
+        made(weights=str(tmp_path / "w.pth"))
+    assert make_features(SimpleNamespace(config={}, workdir=tmp_path)) is None
 
 
 def test_images_beside_moments_give_the_rows(tmp_path):

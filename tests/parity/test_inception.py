@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from diffjax.compiler import compiler_options
-from diffjax.evals.released_features import PROTOCOLS, SCALES
+from diffjax.evals.released_features import PROTOCOLS, SCALES, inception_features
 from diffjax.evals.resample import Resample
 from diffjax.interop.files import write_tensors
 from diffjax.interop.inception import inception_state, load_inception, save_inception
@@ -114,6 +114,25 @@ def test_features_equal_torch_fidelity(network, weights, state, tmp_path, monkey
         found = ours(network, weights, levels, "tensorflow")
         for name, value in zip(names, expected, strict=True):
             close(np.asarray(found[name]), value)
+
+
+@pytest.mark.heavy
+def test_the_extractor_is_the_whole_way(weights, state):
+    """From 8 bits, colour or grey, on the device and one by one: the twin's features."""
+    made, extract = twin(state), inception_features(weights, batch_size=2)
+    levels = np.concatenate([pictures(32), pictures(32)[:, ::-1]])
+    levels[1] = levels[1, ..., :1]
+    x = torch.from_numpy(levels.copy()).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        x = torch.nn.functional.interpolate(x, (299, 299), mode="bilinear", align_corners=False)
+        expected = made(2 * x - 1)
+    found = extract.pixels(levels)
+    for got, name in zip(found, ("2048", "logits_unbiased", "spatial"), strict=True):
+        close(got, expected[name])
+    grey = extract.pixels([levels[1, ..., :1]])
+    close(grey.features, expected["2048"][1:])
+    mixed = extract.pixels([levels[0], levels[0][:20]])
+    close(mixed.features[:1], expected["2048"][:1])
 
 
 def test_weights_come_in_from_a_file_of_old(weights, state, tmp_path):
