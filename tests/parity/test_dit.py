@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[parity]'")
 
 from diffjax.interop.dit import load_dit, load_dit_original, save_dit  # noqa: E402
+from diffjax.interop.dit_tables import diffusers_table  # noqa: E402
 from diffjax.interop.files import write_tensors  # noqa: E402
 from diffjax.models import build_model  # noqa: E402
 from tests.parity import dit_twin  # noqa: E402
@@ -104,6 +105,19 @@ def test_blocks_that_are_no_copies_are_refused(pair, tmp_path):
     with pytest.raises(ValueError, match="must be copies") as caught:
         load_dit(tmp_path)
     assert key in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_every_key_of_the_published_size_has_its_place():
+    """DiT-XL/2, without its memory: 28 blocks, and in each the layers of time and class."""
+    with torch.device("meta"):
+        theirs = diffusers.DiTTransformer2DModel(out_channels=8).state_dict()
+    keys = [key for row in diffusers_table(28, 4) for key in row.theirs]
+    assert sorted(keys) == sorted(theirs)
+    once = {row.theirs[0] if row.copies else row.theirs for row in diffusers_table(28, 4)}
+    count = sum(
+        theirs[key].numel() for keys in once for key in ([keys] if isinstance(keys, str) else keys)
+    )
+    assert count == 675_129_632 - 256 * 1152  # the authors' own, but for its fixed positions
 
 
 def test_scanned_layers_are_written_one_by_one(pair, tmp_path):
