@@ -84,13 +84,14 @@ def load_codec(reference: Mapping[str, Any]) -> Codec:
         return _codec(build_model(**part.section), part.variables)
     assembly = open_finished("codec", Path(str(choices.run)), choices.config, make_features)
     network: Any = getattr(assembly.task, "network", None)
-    if not isinstance(network, Autoencoder):
+    if type(network) is not Autoencoder:
         kind = assembly.config["task"].get("type")
         raise ValueError(f"{assembly.workdir} is a run of task {kind!r}; a codec is 'autoencoder'")
     _, state, frozen = assembly.trained()
     held = state.variables(frozen, choices.ema)
     variables = jax.tree.map(to_host, assembly.task.codec_variables(held))  # type: ignore[attr-defined]
-    return _codec(network.clone(**_scale(assembly, network, variables)), variables)
+    scaled = network.clone(**_scale(assembly, network, variables))  # type: ignore[arg-type]
+    return _codec(scaled, variables)
 
 
 def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:

@@ -117,7 +117,9 @@ def make_optimizer(choice: Optimizer, steps: int) -> optax.GradientTransformatio
     """
     if not choice.parts:
         return _single(choice, steps)
-    made = {name: _single(choice.part(name), steps) for name in ("", *choice.parts)}
+    made: dict[Any, optax.GradientTransformation] = {
+        name: _single(choice.part(name), steps) for name in ("", *choice.parts)
+    }
 
     def labels(params: Any) -> Any:
         for name in choice.parts:
