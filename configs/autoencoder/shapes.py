@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.common import choose, make
 
-STEPS = 2200
+STEPS = 5000
 CLASSIFIER = dict(config="configs/classifier/shapes.py")
 VQ = dict(bottleneck="vq", codes=512, code_norm=True, code_decay=0.99)
 # Argument -> bottleneck, and whether there is an adversary.
@@ -60,7 +60,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         task=dict(type="autoencoder", **task),
         optim=dict(
             type="adam",
-            lr=3e-3,
+            lr=2e-3,
             b2=0.99,
             decay="cosine",
             warmup_steps=50,
@@ -68,7 +68,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             parts=parts,
         ),
         ema=dict(slow=dict(half_life=2_000, ramp=0.1)),
-        train=dict(steps=STEPS, batch_size=16, checkpoint_every=200, log_every=50),
+        train=dict(steps=STEPS, batch_size=4, checkpoint_every=500, log_every=100),
         features=CLASSIFIER,
         evals=dict(
             test=quality | dict(split="test"),
