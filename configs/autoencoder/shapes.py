@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.common import choose, make
 
-STEPS = 2600
+STEPS = 5000
 CLASSIFIER = dict(config="configs/classifier/shapes.py")
 VQ = dict(bottleneck="vq", codes=512, code_norm=True, code_decay=0.99)
 # Argument -> bottleneck, and whether there is an adversary.
@@ -70,7 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             parts=parts,
         ),
         ema=dict(slow=dict(half_life=2_000, ramp=0.1)),
-        train=dict(steps=STEPS, batch_size=8, checkpoint_every=200, log_every=100),
+        train=dict(steps=STEPS, batch_size=8, checkpoint_every=500, log_every=100),
         features=CLASSIFIER,
         evals=dict(
             test=quality | dict(split="test"),
