@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.choices import construct
+from diffjax.data.evaluation import as_arrays
+from diffjax.data.transforms import make_transforms
 from diffjax.evals.batches import map_batches, to_host
 from diffjax.evals.protocol import fingerprint, short_hash
 from diffjax.interop.autoencoder import load_autoencoder
@@ -26,7 +28,7 @@ from experiments.features import make_features
 from experiments.prerequisites import open_finished
 
 SCALES = "latent_scale.json"
-IMAGES, BATCH = 4096, 64
+IMAGES, BATCH = 2048, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +73,7 @@ def load_codec(reference: Mapping[str, Any]) -> Codec:
     """The codec of a config section, see `CodecChoices`.
 
     The scale and the shift of a run's latents are measured when first asked for, over the first
-    4,096 training images, and kept in its workdir (`latent_scale.json`); those of a released model
+    2,048 training images, and kept in its workdir (`latent_scale.json`); those of a released model
     are its own.
 
     Raises:
@@ -117,17 +119,22 @@ def _scale(
     file, weights = assembly.workdir / SCALES, fingerprint(variables)
     known = json.loads(file.read_text()) if file.exists() else {}
     if weights not in known:
-        known[weights] = measure_scale(network, variables, assembly.arrays["train"]["image"])
+        known[weights] = measure_scale(network, variables, _images(assembly))
         if jax.process_index() == 0:
             replace_file(file, (json.dumps(known, indent=2) + "\n").encode())
     return {name: known[weights][name] for name in ("scale", "shift")}
+
+
+def _images(assembly: Assembly) -> np.ndarray:
+    transforms = make_transforms(assembly.data.eval_transforms, assembly.tokenizer)
+    return as_arrays(assembly.source, transforms, IMAGES)["image"]
 
 
 def measure_scale(
     network: Autoencoder, variables: Mapping[str, Any], image: np.ndarray
 ) -> dict[str, float]:
     """`shift`, the mean of the latents, and `scale`, one over their standard deviation, over
-    positions and channels of the first `IMAGES` of `image [N, H, W, C] float32 in [-1, 1]`.
+    positions and channels of `image [N, H, W, C] float32 in [-1, 1]`.
 
     Rombach et al. 2022, appendix G. The variance is that of samples of the posterior, whose own is
     added and not drawn.
@@ -139,8 +146,7 @@ def measure_scale(
         mean, spread = (z.mean, jnp.exp(z.log_variance)) if isinstance(z, Posterior) else (z, 0.0)
         return mean.mean((1, 2, 3)), (mean**2 + spread).mean((1, 2, 3))
 
-    given = {"image": np.asarray(image[:IMAGES])}
-    first, second = map_batches(lambda b: moments(b["image"]), given, BATCH)
+    first, second = map_batches(lambda b: moments(b["image"]), {"image": image}, BATCH)
     mean, square = (x.astype(np.float64).mean() for x in (first, second))
     deviation = float(np.sqrt(max(square - mean**2, 0.0)))
     if not deviation > 0:

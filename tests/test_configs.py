@@ -43,7 +43,12 @@ FILES = sorted(
     for p in (ROOT / "configs").rglob("*.py")
     if p.name not in ("__init__.py", "common.py", "networks.py")
 )
-LARGE = ("configs/adm/imagenet.py", "configs/ddpm/lsun256.py", "configs/ddim/celeba64.py")
+LARGE = (
+    "configs/adm/imagenet.py",
+    "configs/autoencoder/imagenet256.py",
+    "configs/ddpm/lsun256.py",
+    "configs/ddim/celeba64.py",
+)
 DEFAULT_SHAPE = (8, 8, 1)  # of the embedded digits
 SHAPES = {"shapes": (32, 32, 3)}
 
@@ -196,6 +201,8 @@ def test_a_config_builds_its_run(path, tmp_path, without_data):
     if config.get("features"):
         features = ClassifierFeatures(**config.features.to_dict())
         assert (ROOT / features.config).exists()
+    if config.get("perceptual", {}).get("config"):
+        assert (ROOT / config.perceptual.config).exists()
     assembly.evaluations(Extractor() if config.get("features") else None)
 
 

@@ -1,13 +1,13 @@
 """Latent diffusion's autoencoders at 256 pixels (Rombach et al. 2022, Table 8 and appendix G).
 
     python -m experiments.train --config=configs/autoencoder/imagenet256.py:kl_f8 \\
-        --workdir=runs/kl_f8 --config.data.train.path=open_images \\
-        --config.perceptual.vgg=vgg16.pth --config.perceptual.heads=vgg.pth
+        --workdir=runs/kl_f8 --config.perceptual.vgg=vgg16.pth --config.perceptual.heads=vgg.pth
 
-The paper trains on OpenImages and measures on ImageNet's 50,000 validation images, here the folder
-`imagenet_val`. Published rFID and PSNR: kl_f4 0.27 and 27.53, kl_f8 0.90 and 24.19, kl_f16 0.87 and
-24.08, vq_f4 0.58 and 27.43, vq_f8 1.14 and 23.07. One accelerator of 80 GB at batch 12, as the paper has it;
-its learning rate is 4.5e-6 for each image of a batch.
+The paper trains on OpenImages and measures on ImageNet's 50,000 validation images, here the first
+5,000; `openimages256` and `imagenet256` are array_records of images at 256 pixels, prepared by
+`experiments.prepare_data`. Published rFID and PSNR: kl_f4 0.27 and 27.53, kl_f8 0.90 and 24.19,
+kl_f16 0.87 and 24.08, vq_f4 0.58 and 27.43, vq_f8 1.14 and 23.07. One accelerator of 80 GB; batch
+12 as in the original code, whose learning rate is 4.5e-6 for each image of a batch.
 
 The tower is that of LPIPS: torchvision's `vgg16` and the heads of Zhang et al. 2018
 (`lpips/weights/v0.1/vgg.pth`), torch or safetensors files that you have.
@@ -50,8 +50,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         changes, measures = {"bottleneck": "vq", **changes}, (*measures, "codes")
     return make(
         data=dict(
-            train=dict(type="folder", path="open_images", size=256, on_corrupt="skip"),
-            test=dict(type="folder", path="imagenet_val", size=256),
+            train=dict(type="tfds", name="openimages256", split="train"),
+            test=dict(type="tfds", name="imagenet256", split="validation[:5000]"),
             image_shape=(256, 256, 3),
             transforms=IMAGE_FLIP,
             cache=False,

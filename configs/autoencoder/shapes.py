@@ -1,9 +1,10 @@
-"""Latent diffusion's autoencoder on generated scenes: 32 x 32 x 3 to 8 x 8 x 4.
+"""Latent diffusion's autoencoder on generated scenes: 32 x 32 x 3 to 8 x 8 x 16.
 
     python -m experiments.train --config=configs/autoencoder/shapes.py --workdir=runs/codec_shapes
 
-The argument chooses the bottleneck, `kl` or `vq`. Images are compared in the layers of the
-classifier of configs/classifier/shapes.py, which is trained first.
+The argument chooses the bottleneck, `kl` or `vq`; `kl_adversarial` and `vq_adversarial` compare
+images in the layers of the classifier of configs/classifier/shapes.py too, and train against a
+patch discriminator from half way on. That classifier is trained first in any case, for the rFID.
 """
 
 from __future__ import annotations
@@ -12,17 +13,33 @@ from ml_collections import ConfigDict
 
 from configs.common import choose, make
 
+STEPS = 2200
 CLASSIFIER = dict(config="configs/classifier/shapes.py")
-BOTTLENECKS = {
-    "kl": dict(bottleneck="kl"),
-    "vq": dict(bottleneck="vq", codes=512, code_decay=0.99),
+VQ = dict(bottleneck="vq", codes=512, code_norm=True, code_decay=0.99)
+# Argument -> bottleneck, and whether there is an adversary.
+VARIANTS = {
+    "kl": (dict(bottleneck="kl"), False),
+    "vq": (VQ, False),
+    "kl_adversarial": (dict(bottleneck="kl"), True),
+    "vq_adversarial": (VQ, True),
 }
-MEASURES = ("psnr", "ssim", "rfid", "perceptual", "factors")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    bottleneck = choose(arg, BOTTLENECKS, "kl")
-    measures = (*MEASURES, "codes") if bottleneck["bottleneck"] == "vq" else MEASURES
+    bottleneck, adversarial = choose(arg, VARIANTS, "kl")
+    task, parts, measures = dict(error="l2"), {}, ("psnr", "ssim", "rfid", "factors")
+    if adversarial:
+        rival = dict(type="patch", channels=16, layers=2, norm="group")
+        task |= dict(
+            perceptual_weight=0.02,
+            discriminator=rival,
+            disc_start=STEPS // 2,
+            disc_weight=0.1,
+        )
+        parts = dict(discriminator=dict(lr=1e-3, b1=0.5))
+        measures = (*measures, "perceptual")
+    if bottleneck["bottleneck"] == "vq":
+        measures = (*measures, "codes")
     quality = dict(type="reconstruction", ema="slow", num_images=1500, measures=measures)
     return make(
         data=dict(
@@ -35,25 +52,23 @@ def get_config(arg: str | None = None) -> ConfigDict:
             channels=16,
             channel_mult=(1, 2, 2),
             blocks=1,
-            latent_channels=4,
+            latent_channels=16,
             norm_groups=8,
             **bottleneck,
         ),
-        perceptual=CLASSIFIER,
-        task=dict(
-            type="autoencoder",
-            perceptual_weight=0.1,
-        ),
+        perceptual=CLASSIFIER if adversarial else {},
+        task=dict(type="autoencoder", **task),
         optim=dict(
             type="adam",
-            lr=2e-3,
+            lr=3e-3,
             b2=0.99,
             decay="cosine",
             warmup_steps=50,
             clip_norm=1.0,
+            parts=parts,
         ),
-        ema=dict(slow=dict(half_life=5_000, ramp=0.1)),
-        train=dict(steps=1000, batch_size=32, checkpoint_every=200, log_every=50),
+        ema=dict(slow=dict(half_life=2_000, ramp=0.1)),
+        train=dict(steps=STEPS, batch_size=16, checkpoint_every=200, log_every=50),
         features=CLASSIFIER,
         evals=dict(
             test=quality | dict(split="test"),

@@ -41,6 +41,16 @@ def vae(dropout=0.3, **section):
     return make_task({"type": "vae", "likelihood": likelihood, **section}, model, SHAPE, CLASSES)
 
 
+def autoencoder(**section):
+    """Without the adaptive weight, in which the examples of a batch meet."""
+    network = build_model("autoencoder", channels=4, channel_mult=(1, 2), blocks=1, norm_groups=2,
+                          latent_channels=2, image_channels=1)  # fmt: skip
+    rival = {"type": "patch", "channels": 4, "layers": 1, "norm": "group", "norm_groups": 2}
+    weights = {"adaptive": False, "disc_weight": 0.01, "kl_weight": 1.0}
+    section = {"type": "autoencoder", "discriminator": rival, **weights, **section}
+    return make_task(section, network, SHAPE, CLASSES)
+
+
 def batch() -> dict:
     random = np.random.default_rng(0)
     image = random.uniform(-1, 1, (B, *SHAPE)).astype(np.float32)
@@ -73,6 +83,7 @@ CALM = {
     "classification": classification,
     "vae": lambda: vae(0.0),
     "vae of five samples": lambda: vae(0.0, samples=5, importance_weighted=True),
+    "autoencoder": autoencoder,
     "vae with free bits": lambda: vae(0.0, free_bits=0.2, free_over="example"),
 }
 

@@ -15,6 +15,7 @@ NETWORKS = {
     "dit": {"type": "dit", "width": 128, "depth": 1, "heads": 4, "patch": 4},
     "unet": {"type": "unet", "channels": 64, "channel_mult": (1, 2), "blocks": 1,
              "attention_resolutions": (4,), "norm_groups": 8},
+    "autoencoder": {"type": "autoencoder", "channels": 64},
 }  # fmt: skip
 
 PROGRAM = """
@@ -22,16 +23,17 @@ import json, sys
 from pathlib import Path
 import jax, numpy as np
 from test_step import steps
-from toys import Batches, diffusion, make_run
+from toys import Batches, autoencoder, diffusion, make_run
 from diffjax.train.optim import Optimizer
 from diffjax.train.sharding import make_mesh
 
 network, meshes = json.loads(sys.argv[1])
+make = autoencoder if network["type"] == "autoencoder" else diffusion
 assert len(jax.devices()) == 8
 found = {}
 for name, axes in {"one": None, **meshes}.items():
     run = make_run(
-        Path("."), diffusion(network), Batches(16, (8, 8, 1)),
+        Path("."), make(network), Batches(16, (8, 8, 1)),
         mesh=make_mesh(**axes) if axes else None,
         optimizer=Optimizer(type="sgd", lr=0.05), batch_size=16, grad_accum=2,
     )
@@ -58,6 +60,7 @@ print(json.dumps(found))
         ("dit", ["all"]),
         pytest.param("dit", ["data", "fsdp"], marks=pytest.mark.heavy),
         pytest.param("unet", ["data", "fsdp", "all"], marks=pytest.mark.heavy),
+        pytest.param("autoencoder", ["data", "fsdp", "all"], marks=pytest.mark.heavy),
     ],
 )
 def test_a_mesh_changes_no_number(name, meshes):

@@ -176,3 +176,38 @@ def test_bounds_name_parameters_that_exist():
 def test_bounds_are_names_with_two_ends(bounds):
     with pytest.raises(ValueError, match=r"each is \(name, least, greatest\)"):
         Optimizer(bounds=bounds)
+
+
+def test_parts_have_choices_of_their_own():
+    """Each part is what its own optimizer would have made of it, its norm clipped alone."""
+    params = {"a": {"w": jnp.ones(3)}, "b": {"w": jnp.ones(2)}, "c": jnp.ones(4)}
+    grads = {"a": {"w": jnp.full(3, 8.0)}, "b": {"w": jnp.full(2, 0.1)}, "c": jnp.full(4, 6.0)}
+    shared = {"type": "adam", "decay": "cosine", "warmup_steps": 2, "clip_norm": 1.0, "eps": 0.1}
+    changes = {"lr": 0.5, "b1": 0.5, "clip_norm": None}
+
+    def moves(choice, names):
+        rule = make_optimizer(choice, 10)
+        state, found = rule.init({n: params[n] for n in names}), []
+        for _ in range(3):
+            got, state = rule.update({n: grads[n] for n in names}, state)
+            found.append(got)
+        return found
+
+    both = moves(Optimizer(lr=0.1, **shared, parts={"b": changes}), ("a", "b", "c"))
+    own = moves(Optimizer(**{**shared, **changes}), ("b",))
+    rest = moves(Optimizer(lr=0.1, **shared), ("a", "c"))
+    for got, b, ac in zip(both, own, rest, strict=True):
+        jax.tree.map(np.testing.assert_allclose, got, {**b, **ac})
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"b": {"lrr": 1.0}}, "did you mean 'lr'"),
+        ({"b": {"parts": {}}}, "parts"),
+        ({"discriminatr": {"lr": 1.0}}, "discriminatr"),
+    ],
+)
+def test_a_wrong_part_is_named(parts, said):
+    with pytest.raises(ValueError, match=said):
+        make_optimizer(Optimizer(parts=parts), 10).init({"b": jnp.ones(2)})

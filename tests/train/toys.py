@@ -84,6 +84,14 @@ def diffusion(network: Mapping[str, Any], shape=(8, 8, 1)) -> Any:
     return make_task(section, build_model(**{**given, **network}), shape, 3)
 
 
+def autoencoder(network: Mapping[str, Any], shape=(8, 8, 1)) -> Any:
+    """An autoencoder of two levels and its rival, whose adaptive weight is a microbatch's."""
+    rival = {"type": "patch", "channels": 64, "layers": 1, "norm": "batch"}
+    section = {"type": "autoencoder", "discriminator": rival, "disc_start": 1, "kl_weight": 1e-3}
+    given = {"channel_mult": (1, 2), "blocks": 1, "norm_groups": 8, "image_channels": shape[-1]}
+    return make_task(section, build_model(**{**given, **network}), shape, 0)
+
+
 DIT = {"type": "dit", "width": 16, "depth": 2, "heads": 2, "patch": 4}
 UNET = {
     "type": "unet",
