@@ -4,6 +4,7 @@ No data are read: a stand-in of the shape that the config names takes the place 
 batch of generated scenes that of `shapes`, whose captions and factors a run is built from.
 """
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -128,11 +129,12 @@ def without_data(monkeypatch):
             )
         if config.get("text"):
             choices = construct(TextChoices, "text", config["text"])
-            tokenizer = train_tokenizer(["a red circle"], 520, context=20)
+            words = train_tokenizer(["a red circle"], 520, context=20)
+            tokenizer = dataclasses.replace(words, overlong="truncate")
             tower = build_model("text", embed=8, width=8, depth=2, heads=2, context=20, vocab=520)
             blank = tuple(tokenizer.blank.tolist())
             text = TextTower(ByText(tower, blank, skip=choices.skip), {}, tokenizer, "stand-in")
-        return Frozen(codec, text, {})
+        return Frozen(codec, text, {"codec": "stand-in", "text": "stand-in"})
 
     def moments(data, source, codec, pictures):
         if not data.cache_latents:

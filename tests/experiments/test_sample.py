@@ -1,0 +1,185 @@
+"""Drawing by prompt from a released folder on the command line: what is written and refused."""
+
+import json
+import shutil
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+
+from diffjax.data.tokenizer_training import train_tokenizer
+from diffjax.interop.parts import Part
+from diffjax.interop.scheduler import Sampling
+from diffjax.interop.stable_diffusion import StableDiffusion, save_stable_diffusion
+from diffjax.models import build_model
+from diffjax.train.writer import read_text
+from experiments import sample
+from experiments.painter import released_painter
+
+L = 12
+UNET = dict(type="unet", channels=8, out_channels=4, channel_mult=(1, 2), blocks=1, norm_groups=4,
+            norm_eps=1e-5, attention_levels=(0,), transformer_depth=1, cross_attention=True,
+            num_heads=2, time_embed="cos", init_style="adm", down_padding="both")  # fmt: skip
+VAE = dict(type="autoencoder", channels=8, channel_mult=(1, 2), blocks=1, norm_groups=4,
+           latent_channels=4)  # fmt: skip
+TEXT = dict(type="text", embed=8, width=8, depth=2, heads=2, context=L, pool="first_eos")
+SIZE = dict(height=16, width=16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A Stable Diffusion of a few thousand weights, as diffusers keeps it."""
+    root = tmp_path_factory.mktemp("released")
+    words = train_tokenizer(["a red cube on a blue ball"], 520, style="hf", context=L)
+    words.save(root / "words")
+    text = {**TEXT, "vocab": words.vocab_size, "eos": words.eot}
+    z, x, ids = jnp.zeros((1, 8, 8, 4)), jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, L), jnp.int32)
+    key, one = jax.random.key(0), jnp.zeros(1)
+    tokens = jnp.zeros((1, L, 8))
+    made = {
+        "unet": (UNET, lambda m: m.init(key, z, one, tokens=tokens)),
+        "vae": (VAE, lambda m: m.init(key, x)),
+        "text": (text, lambda m: m.init(key, ids, pooled=False)),
+    }
+    random = np.random.default_rng(0)
+    parts = {}
+    for name, (section, init) in made.items():
+        shapes = jax.eval_shape(partial(init, build_model(**section)))
+        weights = jax.tree.map(
+            lambda a: (0.3 * random.standard_normal(a.shape)).astype("f4"), shapes
+        )
+        parts[name] = Part(section, weights)
+    sampling = Sampling(
+        dict(type="scaled_linear"), dict(type="eps"),
+        dict(spacing="leading", offset=1, final="first", sampler="ddim", clip=False),
+    )  # fmt: skip
+    save_stable_diffusion(
+        root / "model", StableDiffusion(**parts, sampling=sampling, tokenizer=root / "words")
+    )
+    return root / "model"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """`experiments.sample` with these flags; gives the recipe in the picture it wrote."""
+
+    def main(**given):
+        values = flags.FlagValues()
+        kinds = ("string", "integer", "float", "list", "multi_string")
+        define = {
+            f"DEFINE_{k}": partial(getattr(flags, f"DEFINE_{k}"), flag_values=values) for k in kinds
+        }
+        monkeypatch.setattr(sample, "flags", SimpleNamespace(**define))
+        monkeypatch.setattr(sample, "FLAGS", values)
+        sample.define_flags()
+        given = {"out": str(tmp_path / "drawn.png"), **given}
+        said = [
+            f"--{k}={one}" for k, v in given.items() for one in (v if isinstance(v, list) else [v])
+        ]
+        values(["sample", *said])
+        sample.main()
+        return json.loads(read_text(given["out"])["recipe"])
+
+    return main
+
+
+@pytest.fixture
+def image(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
+
+
+def test_a_picture_tells_how_it_was_drawn(folder, run, tmp_path):
+    said = run(model=folder, prompt=["a red cube", "a blue ball"], negative="red", steps=2,
+               guidance=3.0, sampler="euler", seed=5, num=2, **SIZE)  # fmt: skip
+    for key, value in dict(
+        prompt=["a red cube", "a blue ball"], negative="red", steps=2, guidance=3.0, num=2, seed=5,
+        sampler="euler", spacing="leading", offset=1, nfe=2, height=16, width=16,
+        model=str(folder),
+    ).items():  # fmt: skip
+        assert said[key] == value, key
+    assert Image.open(tmp_path / "drawn.png").size[0] > 2 * 56
+
+
+def test_an_image_depends_on_its_seed_number_and_prompt_alone(folder):
+    painter = released_painter(str(folder))
+    recipe = painter.make_recipe(steps=2, sampler="ddim")
+    draw = lambda prompts, num, **kw: painter.draw(prompts, "", recipe, 3, num, (16, 16), **kw)  # noqa: E731
+    whole = draw(["a red cube", "a blue ball"], 2, batch_size=4)
+    assert whole.shape == (2, 2, 16, 16, 3) and np.abs(whole).max() <= 1
+    assert np.abs(whole[0, 0] - whole[0, 1]).max() > 1e-3 < np.abs(whole[0] - whole[1]).max()
+    turned = draw(["a blue ball", "a red cube"], 2, batch_size=4)
+    np.testing.assert_allclose(turned, whole[::-1], atol=1e-4)
+    with pytest.raises(ValueError, match="tokens, the context 12"):
+        draw(["a red cube on a blue ball a red cube"], 1)
+
+
+@pytest.mark.heavy
+def test_images_and_masks(folder, run, image, tmp_path):
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:8] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    kw = dict(model=folder, prompt="a red cube", steps=3, num=1, init_image=image)
+    said = run(**kw, strength=0.5)
+    assert said["strength"] == 0.5 and said["init_image"] == str(image) and said["mask"] is None
+    said = run(**kw, mask=tmp_path / "mask.png")
+    assert said["strength"] == 1.0 and said["mask"].endswith("mask.png")
+
+
+WRONG = {
+    "neither": (dict(prompt="a"), "give one of --run"),
+    "both": (dict(model="@", run="x", prompt="a"), "give one of --run"),
+    "no prompt": (dict(model="@"), "give --prompt"),
+    "no such model": (dict(model="nowhere", prompt="a"), "nowhere: no such file or folder"),
+    "no such run": (dict(run="nowhere", prompt="a"), "nowhere holds no run"),
+    "long prompt": (dict(model="@", prompt="red " * 11, **SIZE), "tokens, the context 12"),
+    "strength": (dict(model="@", prompt="a", init_image="#", strength=1.5), r"outside \[0, 1\]"),
+    "strength alone": (dict(model="@", prompt="a", strength=0.5), "give --init_image"),
+    "mask alone": (dict(model="@", prompt="a", mask="#"), "give --init_image"),
+    "mask size": (dict(model="@", prompt="a", init_image="#", mask="small"), "does not fit"),
+    "mask mode": (dict(model="@", prompt="a", init_image="#", mask="#"), "of mode RGB"),
+    "image mode": (dict(model="@", prompt="a", init_image="small"), "must be an RGB image"),
+    "image size": (dict(model="@", prompt="a", init_image="odd"), "multiples of 4"),
+    "two sizes": (dict(model="@", prompt="a", init_image="#", height=32), "is 16 x 16 pixels"),
+    "size": (dict(model="@", prompt="a", height=30, width=32), "multiples of 4"),
+    "sampler": (dict(model="@", prompt="a", sampler="dimm", **SIZE), "did you mean 'ddim'"),
+    "option": (dict(model="@", prompt="a", set="etaa=1", **SIZE), "did you mean 'eta'"),
+    "clip": (dict(model="@", prompt="a", set="clip=True", **SIZE), "latents have no such bounds"),
+    "clip skip": (dict(model="@", prompt="a", clip_skip=3, **SIZE), "--clip_skip=3 of a tower"),
+    "step": (dict(model="@", prompt="a", step=3, **SIZE), "--step is of a run"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_bad_input_is_one_line_and_draws_nothing(case, folder, run, image, tmp_path):
+    Image.new("L", (8, 16)).save(tmp_path / "small.png")
+    Image.new("RGB", (18, 16)).save(tmp_path / "odd.png")
+    places = {"@": folder, "#": image, **{n: tmp_path / f"{n}.png" for n in ("small", "odd")}}
+    given, said = WRONG[case]
+    given = {k: places.get(v, v) if isinstance(v, str) else v for k, v in given.items()}
+    with pytest.raises(ValueError, match=said) as error:
+        run(**given)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "drawn.png").exists()
+
+
+def test_a_folder_that_is_not_whole_or_another_architectures_is_named(folder, run, tmp_path):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    shutil.rmtree(broken / "vae")
+    with pytest.raises(ValueError, match="lacks vae"):
+        run(model=broken, prompt="a")
+    index = json.loads((broken / "model_index.json").read_text())
+    index["_class_name"] = "FluxPipeline"
+    (broken / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="'FluxPipeline', which is no Stable Diffusion"):
+        run(model=broken, prompt="a")
+    weights = next((folder / "vae").glob("*.safetensors"))
+    shutil.copyfile(weights, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"other\.safetensors"):
+        run(model=tmp_path / "other.safetensors", prompt="a", tokenizer=folder / "tokenizer")
