@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from experiments.benchmarks.interleave import resident, serve
 from experiments.benchmarks.stable_diffusion_shapes import (
@@ -12,24 +13,15 @@ from experiments.benchmarks.stable_diffusion_shapes import (
     LATENT_CHANNELS,
     STEPS,
     VOCAB,
+    DiffusionShape,
 )
 
 
-def build(shape_name: str, threads: int, layout: str, dtype: str, names: list[str]):
-    """(facts, operations called `names`); on a GPU the networks themselves are of `dtype`."""
-    import torch
-    from diffusers import (
-        AutoencoderKL,
-        DDIMScheduler,
-        StableDiffusionPipeline,
-        UNet2DConditionModel,
-    )
+def networks(shape: DiffusionShape) -> tuple[Any, Any, Any]:
+    """(U-Net, autoencoder, text tower) of Stable Diffusion 1's design."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    shape = DIFFUSION_SHAPES[shape_name]
-    if threads:
-        torch.set_num_threads(threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     attends = len(shape.widths) - 1
     unet = UNet2DConditionModel(
         sample_size=shape.latent,
@@ -47,22 +39,21 @@ def build(shape_name: str, threads: int, layout: str, dtype: str, names: list[st
         layers_per_block=2,
         sample_size=shape.size,
     )
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=VOCAB,
-            hidden_size=shape.text_width,
-            intermediate_size=4 * shape.text_width,
-            num_hidden_layers=shape.text_depth,
-            num_attention_heads=shape.text_heads,
-            max_position_embeddings=CONTEXT,
-        )
+    config = CLIPTextConfig(
+        vocab_size=VOCAB,
+        hidden_size=shape.text_width,
+        intermediate_size=4 * shape.text_width,
+        num_hidden_layers=shape.text_depth,
+        num_attention_heads=shape.text_heads,
+        max_position_embeddings=CONTEXT,
     )
-    memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-    kind = getattr(torch, dtype)
-    for part in (unet, vae, text):
-        part.eval().to(device, kind)
-    unet.to(memory_format=memory)
-    vae.to(memory_format=memory)
+    return unet, vae, CLIPTextModel(config)
+
+
+def assemble(unet: Any, vae: Any, text: Any) -> Any:
+    """Diffusers' pipeline over them, with version 1's schedule and DDIM."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
     schedule = DDIMScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
         set_alpha_to_one=False, steps_offset=1,
@@ -72,6 +63,25 @@ def build(shape_name: str, threads: int, layout: str, dtype: str, names: list[st
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def build(shape_name: str, threads: int, layout: str, dtype: str, names: list[str]):
+    """(facts, operations called `names`); the networks themselves are of `dtype`."""
+    import torch
+
+    shape = DIFFUSION_SHAPES[shape_name]
+    if threads:
+        torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    unet, vae, text = networks(shape)
+    memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    kind = getattr(torch, dtype)
+    for part in (unet, vae, text):
+        part.eval().to(device, kind)
+    unet.to(memory_format=memory)
+    vae.to(memory_format=memory)
+    pipeline = assemble(unet, vae, text)
     rows, side = 2 * shape.batch, shape.latent
     z = torch.randn(rows, LATENT_CHANNELS, side, side, device=device, dtype=kind)
     z = z.contiguous(memory_format=memory)
