@@ -169,6 +169,17 @@ def test_what_is_decoded_is_a_picture_and_what_is_encoded_is_the_mode():
     assert (task.perceptual_distance(held, images(), image) > 0).all()
 
 
+def test_the_posterior_begins_where_it_is_told():
+    def bias(**section):
+        task = make(discriminator=None, perceptual=False, **section)
+        return jax.jit(lambda k: task.init(k, {}))(jax.random.key(0)).params["quant"]["bias"]
+
+    told, free = bias(log_variance=-6.0), bias()
+    np.testing.assert_array_equal(told[3:], -6.0)
+    np.testing.assert_array_equal(told[:3], free[:3])
+    assert (free[3:] != -6.0).all()
+
+
 @pytest.mark.parametrize(
     ("section", "said"),
     [
