@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.common import choose, make
 
-STEPS = 2200
+STEPS = 5000
 CLASSIFIER = dict(config="configs/classifier/shapes.py")
 VQ = dict(bottleneck="vq", codes=512, code_norm=True, code_decay=0.99)
 # Argument -> bottleneck, and whether there is an adversary.
@@ -27,7 +27,8 @@ VARIANTS = {
 
 def get_config(arg: str | None = None) -> ConfigDict:
     bottleneck, adversarial = choose(arg, VARIANTS, "kl")
-    task, parts, measures = dict(error="l2"), {}, ("psnr", "ssim", "rfid", "factors")
+    task, parts = dict(error="l2", log_variance=-6.0), {}
+    measures = ("psnr", "ssim", "rfid", "factors")
     if adversarial:
         rival = dict(type="patch", channels=16, layers=2, norm="group")
         task |= dict(
@@ -54,6 +55,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             blocks=1,
             latent_channels=16,
             norm_groups=8,
+            init_style="ddpm",
             **bottleneck,
         ),
         perceptual=CLASSIFIER if adversarial else {},
@@ -68,7 +70,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             parts=parts,
         ),
         ema=dict(slow=dict(half_life=2_000, ramp=0.1)),
-        train=dict(steps=STEPS, batch_size=16, checkpoint_every=200, log_every=50),
+        train=dict(steps=STEPS, batch_size=8, checkpoint_every=500, log_every=100),
         features=CLASSIFIER,
         evals=dict(
             test=quality | dict(split="test"),

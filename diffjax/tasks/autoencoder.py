@@ -59,6 +59,8 @@ class AutoencoderTask:
         the weight one.
       kl_weight: of "kl": of its KL in nats over the sum of errors, which is what 1e-6 is in the
         paper; all terms are then divided by H W C.
+      log_variance: of "kl": where the posterior's log variance begins; None for about 0. A short
+        run then need not first learn to be louder than its own noise.
       commitment_weight, codebook_weight: of "vq", beta of van den Oord et al. 2017, eq. 3, and what
         multiplies both its terms.
       game: of the adversarial loss, a key of `GAMES`.
@@ -74,6 +76,7 @@ class AutoencoderTask:
     error: Literal["l1", "l2"] = "l1"
     perceptual_weight: float = 1.0
     kl_weight: float = 1e-6
+    log_variance: float | None = None
     commitment_weight: float = 0.25
     codebook_weight: float = 1.0
     game: str = "hinge"
@@ -109,6 +112,10 @@ class AutoencoderTask:
         image = jnp.zeros((1, *self.image_shape), jnp.float32)
         made = dict(self.network.init(stream(key, "network"), image))
         params, frozen = dict(made.pop("params")), {}
+        if self.network.bottleneck == "kl" and self.log_variance is not None:
+            quant, channels = params["quant"], self.network.latent_channels
+            bias = quant["bias"].at[channels:].set(self.log_variance)
+            params["quant"] = {**quant, "bias": bias}
         if self.discriminator is not None:
             rival = dict(self.discriminator.init(stream(key, DISCRIMINATOR), image))
             params[DISCRIMINATOR] = rival.pop("params")

@@ -63,7 +63,9 @@ def by_definition(task, held):
     def terms(p):
         made, z = net.apply({"params": p}, x, noise)
         error = jnp.abs(made - x).mean((1, 2, 3))
-        seen = task.perceptual.apply({"params": held.frozen["perceptual"]}, x, made)
+        seen = 0.0
+        if task.perceptual is not None:
+            seen = task.perceptual.apply({"params": held.frozen["perceptual"]}, x, made)
         kl = kl_to_prior(z.mean, z.log_variance).sum((1, 2, 3)) / x[0].size
         return (
             (error + seen).mean(),
@@ -84,8 +86,9 @@ def by_definition(task, held):
     return {**jax.grad(total)(params), "discriminator": jax.grad(own)(theirs)}, weights[1], loss
 
 
-def test_the_loss_is_its_definition():
-    task = make()
+@pytest.mark.parametrize("perceptual", [False, pytest.param(True, marks=pytest.mark.heavy)])
+def test_the_loss_is_its_definition(perceptual):
+    task = make(perceptual=perceptual)
     held = variables(task)
     grads, out = gradient(task, held)
     expected, weight, loss = jax.jit(lambda: by_definition(task, held))()
@@ -116,6 +119,7 @@ def test_before_its_start_the_adversary_is_not_there():
     np.testing.assert_allclose(a["loss"], b["loss"])
 
 
+@pytest.mark.heavy
 def test_codes_that_are_averages_and_batch_statistics_move_together():
     task = make("vq", norm="batch", decay=0.5, disc_start=0)
     held = variables(task)
@@ -152,6 +156,7 @@ def test_codes_in_the_parameters_are_pulled_to_the_latents():
     np.testing.assert_allclose(out.loss, total, rtol=1e-4)
 
 
+@pytest.mark.heavy
 def test_what_is_decoded_is_a_picture_and_what_is_encoded_is_the_mode():
     task = make(discriminator=None)
     held = variables(task)
@@ -162,6 +167,17 @@ def test_what_is_decoded_is_a_picture_and_what_is_encoded_is_the_mode():
     same = task.perceptual_distance(held, images(), images())
     assert float(jnp.abs(same).max()) < 1e-6
     assert (task.perceptual_distance(held, images(), image) > 0).all()
+
+
+def test_the_posterior_begins_where_it_is_told():
+    def bias(**section):
+        task = make(discriminator=None, perceptual=False, **section)
+        return jax.jit(lambda k: task.init(k, {}))(jax.random.key(0)).params["quant"]["bias"]
+
+    told, free = bias(log_variance=-6.0), bias()
+    np.testing.assert_array_equal(told[3:], -6.0)
+    np.testing.assert_array_equal(told[:3], free[:3])
+    assert (free[3:] != -6.0).all()
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,12 @@ CALM = {
 }
 
 
-@pytest.mark.parametrize("name", CALM)
+LONG = ("autoencoder",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.heavy] * (n in LONG)) for n in CALM]
+)
 def test_a_loss_per_example_that_a_part_of_the_batch_repeats(name):
     """Without dropout, whose mask a whole microbatch shares."""
     task, train = CALM[name](), name != "classification"
