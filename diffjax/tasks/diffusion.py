@@ -127,7 +127,7 @@ class DiffusionTask:
             c.field: jnp.zeros((1, *batch_spec[c.field].shape[1:]), batch_spec[c.field].dtype)
             for c in self.conditions
         }
-        told = tell(self.conditions, frozen, given, x)
+        told: dict[str, Any] = dict(tell(self.conditions, frozen, given, x))
         if "beside" in told:
             x = jnp.concatenate([x, told.pop("beside")], axis=-1)
         got = self.network.init(key, x, jnp.zeros((1,)), **told, train=False)
