@@ -252,8 +252,8 @@ def _thousands(ax: Axes) -> None:
 def _legend(*axes: Axes) -> None:
     """Above the axes, in as many columns as the words leave room for."""
     found = [ax.get_legend_handles_labels() for ax in axes]
-    handles = [handle for each, _ in found for handle in each]
-    labels = [label for _, each in found for label in each]
+    handles = [handle for each in found for handle in each[0]]
+    labels = [label for each in found for label in each[1]]
     columns = max(1, min(len(labels), 46 // (max(map(len, labels)) + 6)))
     figure = axes[0].get_figure()
     assert isinstance(figure, Figure)

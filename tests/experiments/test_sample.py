@@ -107,6 +107,7 @@ def test_a_picture_tells_how_it_was_drawn(folder, run, tmp_path):
     assert Image.open(tmp_path / "drawn.png").size[0] > 2 * 56
 
 
+@pytest.mark.heavy
 def test_an_image_depends_on_its_seed_number_and_prompt_alone(folder):
     painter = released_painter(str(folder))
     recipe = painter.make_recipe(steps=2, sampler="ddim")

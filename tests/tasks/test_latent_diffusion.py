@@ -115,7 +115,9 @@ def text_in_latents():
     return make_task({**SECTION, "num_classes": 0, "caption_drop": 0.5}, model, SHAPE, 0, towers)
 
 
-@pytest.fixture(scope="module", params=[by_all, text_in_latents])
+@pytest.fixture(
+    scope="module", params=[pytest.param(by_all, marks=pytest.mark.heavy), text_in_latents]
+)
 def case(request):
     task = request.param()
     return task, variables(task)
@@ -174,6 +176,7 @@ def test_guidance_nought_draws_as_the_null_condition_does(case):
     np.testing.assert_allclose(got(given, 0.0, some), got({**null, **some}, 1.0), atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_a_hint_may_be_tokens_each_with_its_place():
     task = make({"cross_attention": True}, hint="tokens", hint_drop=0.5)
     held, given = variables(task), asked(make(hint="beside"))
@@ -245,6 +248,7 @@ def test_latents_are_the_posterior_scaled():
     np.testing.assert_allclose(z.std(0), std, rtol=0.1)
 
 
+@pytest.mark.heavy
 def test_codes_go_there_and_back():
     task = in_latents(False)
     held, fns, x = variables(task), task.predict_fns(), batch()["image"]
