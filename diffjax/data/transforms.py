@@ -34,10 +34,28 @@ class ToFloat:
         return {**columns, "image": image.astype(np.float32) / np.float32(127.5) - np.float32(1)}
 
 
+@dataclass(frozen=True)
+class LowResolution:
+    """Adds `hint [B, H / factor, W / factor, C] float32` in [-1, 1], the means of the image's
+    squares, for models that are told a small image; after what changes it, before `to_float`."""
+
+    factor: int
+
+    def __call__(self, columns: Columns, draws: Draws) -> Columns:
+        image = augment.stacked_uint8(columns, "low_resolution")
+        b, h, w, c = image.shape
+        f = self.factor
+        if f < 1 or h % f or w % f:
+            raise ValueError(f"low_resolution: factor={f} does not divide images of {h} x {w}")
+        small = image.reshape(b, h // f, f, w // f, f, c).mean((2, 4), dtype=np.float32)
+        return {**columns, "hint": small / np.float32(127.5) - np.float32(1)}
+
+
 TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "center_crop": resize.CenterCrop,
     "center_crop_resize": resize.CenterCropResize,
     "edm_augment": EDMAugment,
+    "low_resolution": LowResolution,
     "random_affine": augment.RandomAffine,
     "random_crop": resize.RandomCrop,
     "random_flip": augment.RandomFlip,

@@ -199,3 +199,19 @@ def test_the_short_side_is_resized_and_the_centre_kept(shape, expected):
     np.testing.assert_array_equal(resize_short(square, 20), square)
     with pytest.raises(ValueError, match="smaller than size=21"):
         center_crop(square, 21)
+
+
+def test_a_low_resolution_hint_is_the_mean_of_squares():
+    """And twice as many halvings are one of the square."""
+    image = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), np.uint8)
+    hint = lambda factor: low_resolution(factor, image)  # noqa: E731
+    np.testing.assert_allclose(hint(1), image / 127.5 - 1, atol=1e-6)
+    assert hint(4).shape == (3, 2, 3, 3) and hint(4).dtype == np.float32
+    np.testing.assert_allclose(hint(2).reshape(3, 2, 2, 3, 2, 3).mean((2, 4)), hint(4), atol=1e-5)
+    with pytest.raises(ValueError, match="factor=5 does not divide images of 8 x 12"):
+        hint(5)
+
+
+def low_resolution(factor, image):
+    (transform,) = make_transforms([dict(type="low_resolution", factor=factor)])
+    return transform({"image": image}, Draws.at(0, np.arange(len(image))))["hint"]
