@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import jax
 
 from diffjax.evals.released_features import inception_features
-from experiments.benchmarks.fid_shapes import FID_SHAPES, peak_mib, pictures
+from experiments.benchmarks.fid_shapes import FID_SHAPES, pictures
 from experiments.benchmarks.inception_weights import random_inception
 from experiments.benchmarks.interleave import serve
 
@@ -20,7 +19,7 @@ def build(shape_name: str, dtype: str, names: list[str]):
     shape = FID_SHAPES[shape_name]
     weights = jax.device_put(random_inception())
     extract, images = inception_features(weights, batch_size=shape.batch), pictures(shape)
-    facts: dict[str, Any] = {
+    facts = {
         "parameters": sum(p.size for p in jax.tree.leaves(weights["params"])),
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
@@ -29,7 +28,6 @@ def build(shape_name: str, dtype: str, names: list[str]):
     def features():
         for start in range(0, shape.images, shape.batch):
             extract.pixels(images[start : start + shape.batch])  # type: ignore[arg-type]
-        facts["peak_mib"] = peak_mib()
 
     operations = {"features": features}
     return facts, {name: operations[name] for name in names}

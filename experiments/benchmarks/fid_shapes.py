@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 from typing import Any, NamedTuple
 
 import jax
@@ -32,11 +31,6 @@ def pictures(shape: FidShape) -> np.ndarray:
     """`[images, 32, 32, 3] uint8`."""
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (shape.images, 32, 32, 3)).astype(np.uint8)
-
-
-def peak_mib() -> float:
-    """The most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def forward_macs() -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from experiments.benchmarks.fid_shapes import FID_SHAPES, peak_mib, pictures
+from experiments.benchmarks.fid_shapes import FID_SHAPES, pictures
 from experiments.benchmarks.inception_weights import random_inception
 from experiments.benchmarks.interleave import serve
 
@@ -51,7 +51,6 @@ def build(shape_name: str, threads: int, layout: str, dtype: str, names: list[st
             x = images[start : start + shape.batch].to(device).float() / 255
             with torch.no_grad():
                 model(x.contiguous(memory_format=memory))[0].squeeze(3).squeeze(2).cpu().numpy()
-        facts["peak_mib"] = peak_mib()
 
     return facts, {name: {"features": features}[name] for name in names}
 

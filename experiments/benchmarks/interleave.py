@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -21,9 +22,18 @@ from typing import IO, Any
 Operation = Callable[[], None]
 
 
-def serve(build: Callable[[], tuple[dict[str, Any], dict[str, Operation]]]) -> None:
+def resident() -> int:
+    """The most bytes that this process has had in the machine's memory, libraries included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def serve(
+    build: Callable[[], tuple[dict[str, Any], dict[str, Operation]]],
+    peak: Callable[[], int] = resident,
+) -> None:
     """The worker's side: `build` gives facts to report and the operations, each blocking.
 
+    `peak` gives the bytes that it took to build and run each operation, reported as `peak_bytes`.
     Standard output belongs to the protocol; whatever the libraries print goes to stderr.
     """
     out, sys.stdout = sys.stdout, sys.stderr
@@ -31,7 +41,7 @@ def serve(build: Callable[[], tuple[dict[str, Any], dict[str, Operation]]]) -> N
     for operation in operations.values():
         operation()
         operation()
-    _send(out, {"ready": facts})
+    _send(out, {"ready": {**facts, "peak_bytes": peak()}})
     for line in sys.stdin:
         operation = operations[json.loads(line)["run"]]
         start = time.perf_counter()

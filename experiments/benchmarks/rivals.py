@@ -29,7 +29,8 @@ class Benchmark:
       module: `<module>_ours` and `<module>_torch` are the workers' modules; their arguments are
         shape, dtype, operations and shape, threads, layout, dtype, operations.
       layouts: memory layouts that the peer is tried in.
-      passes: operation -> forward passes that it costs, a backward pass being two.
+      passes: operation -> forward passes of the network that it costs, a backward pass being two;
+        0 where it is another network that is timed.
     """
 
     module: str
@@ -67,8 +68,9 @@ def run(
     operations: Sequence[str],
     macs: Callable[[], float],
 ) -> None:
-    """Times `operations` of `shape` and prints milliseconds, ratios to the best peer, images per
-    second and, on a GPU, utilisation; `macs` are one image's multiply-accumulates forwards."""
+    """Times `operations` of `shape` and prints milliseconds, ratios to the best peer, peak memory,
+    images per second and, on a GPU, utilisation; `macs` are one row's multiply-accumulates
+    forwards."""
     gpu, dtype, names = _GPU.value, _DTYPE.value, ",".join(operations)
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
     if not gpu:
@@ -90,13 +92,16 @@ def run(
             worker.close()
     if rivals:
         print(table(seconds, OURS))
-    for worker in workers:
-        if "peak_mib" in worker.facts:
-            print(f"{worker.name}: peak memory {worker.facts['peak_mib']:,.0f} MiB")
+    peaks = (f"{w.name} {w.facts['peak_bytes'] / 2**20:,.0f}" for w in workers)
+    print(f"peak memory, MiB: {', '.join(peaks)}")
     for operation in operations:
         step = statistics.median(seconds[OURS, operation])
         flops = 2 * benchmark.passes[operation] * macs() * batch / step
-        line = f"{operation}: {batch / step:,.0f} images/s, {flops / 1e9:,.1f} GFLOP/s"
+        line = f"{operation}: {batch / step:,.4g} images/s"
+        if not flops:
+            print(line)
+            continue
+        line += f", {flops / 1e9:,.1f} GFLOP/s"
         if ours.facts["backend"] == "gpu":
             line += f", utilisation {flops / (_PEAK.value * 1e12):.1%}"
         print(line)

@@ -84,6 +84,14 @@ class Pair:
         return (np.asarray(drawn) + 1) / 2
 
 
+def cases(names, quick):
+    """Every version with every scheduler; all but the quick ones are heavy."""
+    pairs = [(version, name) for version in ("sd1", "sd2") for name in names]
+    marks = {pair: () if pair in quick else pytest.mark.heavy for pair in pairs}
+    params = [pytest.param(*pair, marks=marks[pair]) for pair in pairs]
+    return pytest.mark.parametrize("pair, name", params, indirect=["pair"], scope="module")
+
+
 def torch_of(a):
     return torch.tensor(np.asarray(a).transpose(0, 3, 1, 2))
 
@@ -100,7 +108,7 @@ def image():
     return rng.uniform(-1, 1, (2, SIZE, SIZE, 3)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=["sd1", "sd2"])
+@pytest.fixture(scope="module")
 def pair(request, tmp_path_factory):
     root = tmp_path_factory.mktemp("pipelines") / "text"
     return Pair(diffusers.StableDiffusionPipeline, request.param, root)
@@ -111,21 +119,23 @@ def close(a, b):
     assert np.abs(a - b).max() < 1e-3
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
+@cases(SCHEDULERS, [("sd1", "PNDMScheduler"), ("sd2", "DDIMScheduler")])
 def test_text_to_image(pair, name, noise):
     model, variables, recipe = pair.scheduled(name)
     a = pair.draw(text2image, model, variables, recipe, noise)
     close(a, pair.images(noise, latents=torch_of(noise)))
 
 
-def test_v_prediction_with_rescaled_guidance(pair, noise):
-    model, variables, recipe = pair.scheduled("DDIMScheduler", prediction_type="v_prediction")
+@cases(["DDIMScheduler"], [])
+def test_v_prediction_with_rescaled_guidance(pair, name, noise):
+    model, variables, recipe = pair.scheduled(name, prediction_type="v_prediction")
     a = pair.draw(text2image, model, variables, recipe, noise, guided={"rescale": 0.7})
     close(a, pair.images(noise, latents=torch_of(noise), guidance_rescale=0.7))
 
 
-def test_an_exported_folder_draws_the_same(pair, noise, tmp_path):
-    pair.scheduled("DDIMScheduler")
+@cases(["DDIMScheduler"], [("sd2", "DDIMScheduler")])
+def test_an_exported_folder_draws_the_same(pair, name, noise, tmp_path):
+    pair.scheduled(name)
     before = pair.images(noise, latents=torch_of(noise))
     save_stable_diffusion(tmp_path, pair.loaded)
     again = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path)
@@ -150,7 +160,7 @@ def shared(noise, monkeypatch):
 
 
 # PNDM's first step is not begun half-way: theirs repeats a time that it then no longer has.
-@pytest.mark.parametrize("name", [n for n in SCHEDULERS if n != "PNDMScheduler"])
+@cases([n for n in SCHEDULERS if n != "PNDMScheduler"], [("sd1", "DPMSolverMultistepScheduler")])
 def test_image_to_image(pair, name, noise, image, shared):
     model, variables, recipe = pair.scheduled(name)
     a = pair.draw(image2image, model, variables, recipe, noise, image, strength=0.65)
@@ -171,7 +181,10 @@ def inpainter(request, tmp_path_factory):
     return Pair(kind, "sd1", root, in_channels=request.param)
 
 
-@pytest.mark.parametrize("name", ["DDIMScheduler", "EulerDiscreteScheduler"])
+HEAVY_EULER = pytest.param("EulerDiscreteScheduler", marks=pytest.mark.heavy)
+
+
+@pytest.mark.parametrize("name", ["DDIMScheduler", HEAVY_EULER])
 def test_inpainting(inpainter, name, noise, image, shared):
     """By masking theirs starts at strength 1 from noise around the mask too, ours never does."""
     nine = inpainter.theirs.unet.config.in_channels == 9
