@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import jax
 
@@ -20,7 +19,7 @@ def build(shape_name: str, dtype: str, names: list[str]):
     shape = FID_SHAPES[shape_name]
     weights = jax.device_put(random_inception())
     extract, images = inception_features(weights, batch_size=shape.batch), pictures(shape)
-    facts: dict[str, Any] = {
+    facts = {
         "parameters": sum(p.size for p in jax.tree.leaves(weights["params"])),
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
