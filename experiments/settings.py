@@ -121,7 +121,7 @@ def apply_override(config: ConfigDict, override: str) -> None:
             if not value.is_integer():
                 raise ValueError(f"--config.{path}={text!r}: expected a whole number like {old}")
             value = int(value)
-    if isinstance(old, str) and not isinstance(value, str):
+    if isinstance(old, str) and value is not None and not isinstance(value, str):
         value = text
     with config.unlocked(), section.ignore_type():
         section[key] = value

@@ -49,8 +49,17 @@ def small(command: str) -> list[str]:
             rest += ["--config.model.channels=8", "--config.model.norm_groups=4"]
         elif "ddpm/digits.py" in command:
             rest += list(TINY_UNET)
+        elif "configs/autoencoder/" in command:
+            rest += [f"--config.evals.{name}.num_images=60" for name in ("test", "unseen")]
+        elif "configs/latent/" in command:
+            # It rests on the small runs above, not on runs of the config files as they are.
+            rest += [f"--config.{name}.config=None" for name in ("codec", "text", "judge")]
+            kinds = ("one", "two", "unseen", "unseen_two")
+            rest += [f"--config.evals.{kind}.num_prompts=16" for kind in kinds]
         elif "configs/clip/" in rest[3]:
             rest += ["--config.evals.probe.limit=100", "--config.evals.probe.iterations=3"]
+    elif "text_guidance" in command:
+        rest += ["--set=num_prompts=16"]
     elif "experiments.sweep" in rest:
         rest += ["--set=num_samples=20"]
     elif "experiments.evaluate" in rest:

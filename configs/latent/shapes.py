@@ -21,7 +21,7 @@ CODEC = dict(run="runs/codec_shapes", config="configs/autoencoder/shapes.py", em
 NETWORKS = {
     "unet": dict(
         type="unet",
-        channels=48,
+        channels=32,
         channel_mult=(1, 2),
         blocks=1,
         attention_levels=(1,),
@@ -57,7 +57,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             cache_latents=True,
         ),
         codec=CODEC,
-        text=CLIP | dict(skip=1),
+        text=CLIP,
         model=choose(arg, NETWORKS, "unet"),
         task=dict(
             type="diffusion",
@@ -68,9 +68,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             num_classes=0,
             caption_drop=0.1,
         ),
-        optim=dict(type="adam", lr=1e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
-        ema=dict(slow=dict(half_life=20_000, ramp=0.1)),
-        train=dict(steps=3000, batch_size=128, checkpoint_every=500, log_every=50),
+        optim=dict(type="adam", lr=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
+        ema=dict(slow=dict(half_life=8_000, ramp=0.1)),
+        train=dict(steps=3000, batch_size=64, checkpoint_every=500, log_every=50),
         judge=CLIP,
         evals=dict(
             prompts=dict(type="samples", prompts=PROMPTS, columns=8, pred_kw=SAMPLING, ema="slow",
