@@ -92,7 +92,8 @@ def load_codec(reference: Mapping[str, Any]) -> Codec:
     _, state, frozen = assembly.trained()
     held = state.variables(frozen, choices.ema)
     variables = jax.tree.map(to_host, assembly.task.codec_variables(held))  # type: ignore[attr-defined]
-    return _codec(network.clone(**_scale(assembly, network, variables)), variables)
+    scale: dict[str, Any] = _scale(assembly, network, variables)
+    return _codec(network.clone(**scale), variables)
 
 
 def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:
@@ -132,7 +133,7 @@ def _vae_folder(name: str) -> Path:
 
 def _scale(
     assembly: Assembly, network: Autoencoder, variables: Mapping[str, Any]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """`scale` and `shift`, from the run's record or measured into it."""
     file, weights = assembly.workdir / SCALES, fingerprint(variables)
     known = json.loads(file.read_text()) if file.exists() else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,9 @@ NORMS = ("batch", "group", "none")
 _kernel = nn.initializers.normal(stddev=0.02)
 
 
-def _about_one(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-    return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
+def _about_one(key: Array, shape: Any, dtype: Any = None, out_sharding: Any = None) -> Array:
+    del out_sharding
+    return 1.0 + 0.02 * jax.random.normal(key, shape, dtype or jnp.float32)
 
 
 class PatchDiscriminator(nn.Module):
