@@ -23,9 +23,9 @@ from diffjax.interop.hub import fetch_parts, locate
 from diffjax.models import build_model
 from diffjax.models.autoencoder import Autoencoder, Posterior
 from diffjax.train.writer import replace_file
-from experiments.assemble import Assembly
+from experiments.assemble import Assembly, open_run
 from experiments.features import make_features
-from experiments.prerequisites import open_finished
+from experiments.prerequisites import finished_run, is_finished
 
 SCALES = "latent_scale.json"
 IMAGES, BATCH = 2048, 64
@@ -84,16 +84,16 @@ def load_codec(reference: Mapping[str, Any]) -> Codec:
     if choices.model is not None:
         part = load_autoencoder(_vae_folder(choices.model))
         return _codec(build_model(**part.section), part.variables)
-    assembly = open_finished("codec", Path(str(choices.run)), choices.config, make_features)
+    assembly = _run(choices)
     network: Any = getattr(assembly.task, "network", None)
-    if type(network) is not Autoencoder:
+    if not isinstance(network, Autoencoder):
         kind = assembly.config["task"].get("type")
         raise ValueError(f"{assembly.workdir} is a run of task {kind!r}; a codec is 'autoencoder'")
     _, state, frozen = assembly.trained()
     held = state.variables(frozen, choices.ema)
     variables = jax.tree.map(to_host, assembly.task.codec_variables(held))  # type: ignore[attr-defined]
-    scaled = network.clone(**_scale(assembly, network, variables))  # type: ignore[arg-type]
-    return _codec(scaled, variables)
+    scale: dict[str, Any] = _scale(assembly, network, variables)
+    return _codec(network.clone(**scale), variables)
 
 
 def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:
@@ -103,6 +103,24 @@ def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:
         if f.name not in ("parent", "name", "remat")
     }
     return Codec(network, variables, f"{fingerprint(variables)}-{short_hash(settings)}")
+
+
+def _run(choices: CodecChoices) -> Assembly:
+    workdir = Path(str(choices.run))
+    if choices.config is not None:
+        return finished_run(choices.config, (), workdir, make_features)
+    if not (workdir / "config.json").exists():
+        raise ValueError(
+            f"codec.run={choices.run} holds no run: train it, or name the config file that it is "
+            "to be trained from in codec.config"
+        )
+    assembly = open_run(workdir)
+    if not is_finished(assembly):
+        raise ValueError(
+            f"codec.run={choices.run} is not finished: go on with it, or name its config file in "
+            "codec.config"
+        )
+    return assembly
 
 
 def _vae_folder(name: str) -> Path:
@@ -115,7 +133,7 @@ def _vae_folder(name: str) -> Path:
 
 def _scale(
     assembly: Assembly, network: Autoencoder, variables: Mapping[str, Any]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """`scale` and `shift`, from the run's record or measured into it."""
     file, weights = assembly.workdir / SCALES, fingerprint(variables)
     known = json.loads(file.read_text()) if file.exists() else {}

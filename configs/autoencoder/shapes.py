@@ -5,6 +5,10 @@
 The argument chooses the bottleneck, `kl` or `vq`; `kl_adversarial` and `vq_adversarial` compare
 images in the layers of the classifier of configs/classifier/shapes.py too, and train against a
 patch discriminator from half way on. That classifier is trained first in any case, for the rFID.
+
+Two CPU cores: six minutes (twelve of CPU time). Expected of `kl` on held-out scenes: 38.7 dB, SSIM
+0.98, and the oracle reads all factors off 99 % of the reconstructions (97 % of scenes whose pair of
+shape and colour training never showed). The other arguments have not been measured.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from configs.common import choose, make
 STEPS = 5000
 CLASSIFIER = dict(config="configs/classifier/shapes.py")
 VQ = dict(bottleneck="vq", codes=512, code_norm=True, code_decay=0.99)
+EXPECTED = {"test/factors_kept": (0.97, 1.0), "test/psnr": (37.0, 41.0)}
 # Argument -> bottleneck, and whether there is an adversary.
 VARIANTS = {
     "kl": (dict(bottleneck="kl"), False),
@@ -76,4 +81,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
             test=quality | dict(split="test"),
             unseen=quality | dict(split="compositions"),
         ),
+        expected=EXPECTED if bottleneck["bottleneck"] == "kl" and not adversarial else {},
     )

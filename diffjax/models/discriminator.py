@@ -21,7 +21,7 @@ _kernel = nn.initializers.normal(stddev=0.02)
 
 def _about_one(key: Array, shape: Any, dtype: Any = None, out_sharding: Any = None) -> Array:
     del out_sharding
-    return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
+    return 1.0 + 0.02 * jax.random.normal(key, shape, dtype or jnp.float32)
 
 
 class PatchDiscriminator(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,7 +117,7 @@ def make_optimizer(choice: Optimizer, steps: int) -> optax.GradientTransformatio
     """
     if not choice.parts:
         return _single(choice, steps)
-    made: dict[Any, optax.GradientTransformation] = {
+    made: dict[Hashable, Any] = {
         name: _single(choice.part(name), steps) for name in ("", *choice.parts)
     }
 
