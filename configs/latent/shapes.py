@@ -4,7 +4,7 @@
 
 What is missing is trained first: the autoencoder (configs/autoencoder/shapes.py) and CLIP
 (configs/clip/shapes.py), whose text tower reads the prompts. Diffusion then works in the latents of
-the one (8 x 8 x 4, kept as array_record) and hears the other, both frozen.
+the one (8 x 8 x 16, kept as array_record) and hears the other, both frozen.
 
 The argument chooses the network, `unet` or `dit`. Wanted on prompts of one object whose pair of
 shape and colour training shows: at least 90 % drawn with that shape and colour, by the oracle.
@@ -21,7 +21,7 @@ CODEC = dict(run="runs/codec_shapes", config="configs/autoencoder/shapes.py", em
 NETWORKS = {
     "unet": dict(
         type="unet",
-        channels=48,
+        channels=32,
         channel_mult=(1, 2),
         blocks=1,
         attention_levels=(1,),
@@ -68,13 +68,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
             num_classes=0,
             caption_drop=0.1,
         ),
-        optim=dict(type="adam", lr=1e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
-        ema=dict(slow=dict(half_life=20_000, ramp=0.1)),
-        train=dict(steps=3000, batch_size=128, checkpoint_every=500, log_every=50),
+        optim=dict(type="adam", lr=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
+        ema=dict(slow=dict(half_life=10_000, ramp=0.1)),
+        train=dict(steps=5000, batch_size=64, checkpoint_every=500, log_every=50),
         judge=CLIP,
         evals=dict(
             prompts=dict(type="samples", prompts=PROMPTS, columns=8, pred_kw=SAMPLING, ema="slow",
-                         every=500),
+                         every=1000),
             one=drawn | dict(where=ONE),
             two=drawn | dict(where=TWO),
             unseen=drawn | dict(split="compositions", where=ONE),
