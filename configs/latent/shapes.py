@@ -4,7 +4,7 @@
 
 What is missing is trained first: the autoencoder (configs/autoencoder/shapes.py) and CLIP
 (configs/clip/shapes.py), whose text tower reads the prompts. Diffusion then works in the latents of
-the one (8 x 8 x 4, kept as array_record) and hears the other, both frozen.
+the one (8 x 8 x 16, kept as array_record) and hears the other, both frozen.
 
 The argument chooses the network, `unet` or `dit`. Wanted on prompts of one object whose pair of
 shape and colour training shows: at least 90 % drawn with that shape and colour, by the oracle.
