@@ -65,12 +65,14 @@ def _hush() -> None:
     """Keeps others from telling at length what is told in one line.
 
     Orbax logs, with its traceback, each error that it also raises, from several threads, and
-    asyncio its tasks; a TensorStore write that fails calls back into an event loop that is gone.
+    asyncio its tasks and the futures beside the one whose error was raised; a TensorStore write
+    that fails calls back into an event loop that is gone.
     """
 
     def told_elsewhere(record: stdlib_logging.LogRecord) -> bool:
         told = f"{record.pathname} {record.getMessage()}"
-        return not (record.levelno >= stdlib_logging.ERROR and "orbax" in told)
+        others = "orbax" in told or "exception was never retrieved" in told
+        return not (record.levelno >= stdlib_logging.ERROR and others)
 
     def unraisable(args: Any) -> None:
         if "Event loop is closed" not in str(args.exc_value):

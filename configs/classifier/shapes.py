@@ -5,7 +5,8 @@ extractor, and the perceptual tower, of runs on `shapes`.
         --workdir=runs/classifier_shapes
 
 Two CPU cores: under two minutes. Of a scene of two objects nothing says which is the first, so a
-perfect classifier is right in three of four held-out scenes; this one was in 15 % (chance: 2 %).
+perfect classifier is right in three of four held-out scenes. Wanted: 68 %; measured: 14.5 % (chance:
+2 %), so what rests on its features says little yet.
 """
 
 from __future__ import annotations
@@ -33,5 +34,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         train=dict(steps=600, batch_size=64, checkpoint_every=600, log_every=100),
         evals=dict(test=dict(type="classification", split="test")),
-        expected={"test/accuracy": (0.1, 0.8)},
+        expected={"test/accuracy": (0.68, 0.8)},
     )

@@ -153,6 +153,7 @@ def cifar_archive(path, count=4):
     return names, images, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.heavy
 def test_cifar_archive(tmp_path):
     archive, data = tmp_path / "cifar-10-binary.tar.gz", tmp_path / "data"
     names, images, sha = cifar_archive(archive)

@@ -98,6 +98,7 @@ def test_a_file_of_statistics_stands_for_its_images(processes, whole, folder, op
     assert done.stdout.startswith("fid              0  [")
 
 
+@pytest.mark.heavy
 def test_what_is_kept_is_not_computed_again(processes, whole, folder, options, tmp_path):
     """Kept by content: a copy of the folder finds it, and so do weights in another place."""
     place = Path(options[1].partition("=")[2])

@@ -62,6 +62,7 @@ def config(tmp_path_factory):
     return path
 
 
+@pytest.mark.heavy
 def test_a_released_model_is_drawn_from_scored_and_recorded(processes, folder, config, tmp_path):
     workdir = tmp_path / "evaluated"
     command = (f"--model={folder}", f"--config={config}", f"--workdir={workdir}", "--set=steps=3")

@@ -83,6 +83,7 @@ def test_prompts_and_negative_prompts_are_heard(case):
         assert np.abs(after - before).max() > 1e-3
 
 
+@pytest.mark.heavy
 def test_guidance_of_one_hears_no_negative_prompt(case):
     model, variables = case
     _, told = inputs()
@@ -91,6 +92,7 @@ def test_guidance_of_one_hears_no_negative_prompt(case):
     np.testing.assert_array_equal(fn(variables, **told), after)
 
 
+@pytest.mark.heavy
 def test_strength_nought_gives_the_image_back(case):
     model, variables = case
     image, _ = inputs()

@@ -17,6 +17,7 @@ SHAPES = {
     "pointwise": (6, 4, 1, 1),
     "line": (6, 4, 1),
     "patch": (6, 4, 2, 2),
+    "channels": (1, 6, 1, 1),
     "fused_pointwise": (24, 8, 1, 1),
     "fused_line": (24, 8, 1),
     "fused_vector": (24,),

@@ -42,6 +42,7 @@ def test_diffusion_sees_scaled_and_shifted_latents(case):
     np.testing.assert_allclose(seen, (z - 0.25) * 0.5, atol=1e-6)
 
 
+@pytest.mark.heavy
 def test_half_precision_and_rematerialisation_change_nothing_but_digits(case):
     model, variables, x = case
     z = model.apply(variables, x, method="to_latents")

@@ -57,7 +57,7 @@ def test_distance_and_gradient_are_those_of_torch(tmp_path):
     torch.save(heads, tmp_path / "heads.pth")
     params = load_lpips(tmp_path / "vgg.pth", tmp_path / "heads.pth")
     random = np.random.default_rng(0)
-    x, y = random.uniform(-1, 1, (2, 2, 16, 32, 3)).astype(np.float32)
+    x, y = random.uniform(-1, 1, (2, 2, 32, 32, 3)).astype(np.float32)
     a, b = (torch.tensor(v.transpose(0, 3, 1, 2)) for v in (x, y))
     b.requires_grad_(True)
     theirs = twin(a, b)

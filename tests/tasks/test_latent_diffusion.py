@@ -161,6 +161,7 @@ def estimate(task, held, given, scale, negative=None):
     return np.asarray(denoise(z, level).x)
 
 
+@pytest.mark.heavy
 def test_guidance_nought_draws_as_the_null_condition_does(case):
     """And a negative condition stands in for the null."""
     task, held = case
@@ -195,6 +196,7 @@ def test_a_caption_is_dropped_to_the_empty_one_at_the_rate_asked_for():
     assert abs(blank.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / n)
 
 
+@pytest.mark.heavy
 def test_an_image_that_is_never_dropped_stays_on_both_sides_of_guidance():
     """Super-resolution by guided text: the small image is no part of what is guided."""
     task = replace(by_all(hint_drop=0.0, num_classes=0, label_drop=0.0), network=build_model(

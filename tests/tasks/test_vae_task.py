@@ -78,6 +78,7 @@ def test_free_bits_take_the_place_of_the_kl(section):
     assert task.whole_batch == ("free_over" not in section)
 
 
+@pytest.mark.heavy
 def test_one_importance_weight_has_the_mean_of_the_bound():
     """log w = log p(x | z) + log p(z) - log q(z | x); its mean over noise is the ELBO, and the
     mean over one sample is its own bound."""

@@ -79,6 +79,7 @@ def test_everything_at_once_is_near_the_plain_step(tmp_path, network):
     assert not np.allclose(*(jax.tree.leaves(mixed.ema[n])[0] for n in ("slow", "fast")), atol=0)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("network", [DIT, pytest.param(UNET, marks=pytest.mark.heavy)])
 def test_rematerialisation_changes_no_gradient(network):
     batch = {k: jnp.asarray(v) for k, v in Batches(4, (8, 8, 1)).batch(0).items()}
