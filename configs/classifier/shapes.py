@@ -5,8 +5,8 @@ extractor, and the perceptual tower, of runs on `shapes`.
         --workdir=runs/classifier_shapes
 
 Two CPU cores: under two minutes. Of a scene of two objects nothing says which is the first, so a
-perfect classifier is right in three of four held-out scenes. Wanted: 68 %; measured: 14.5 % (chance:
-2 %), so what rests on its features says little yet.
+perfect classifier is right in three of four held-out scenes. Wanted: 68 %; measured: 14.5 %
+(chance: 2 %), so what rests on its features says little yet.
 """
 
 from __future__ import annotations
