@@ -19,6 +19,7 @@ from diffjax.evals.fidelity import Fidelity, Measured
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import extend, fingerprint, protocol
 from diffjax.evals.samples import caption
+from diffjax.metrics.alignment import clip_score
 from diffjax.metrics.classification import share
 from diffjax.metrics.frechet import moments
 from diffjax.tasks.base import Variables
@@ -117,19 +118,15 @@ class Prompts:
         judge, extract = self.context.judge, self.context.features
         if judge is not None:
             texts = judge.texts(self._texts * len(self.seeds))
-            # Hessel et al. 2021, eq. 1, with the factor 100 that text-to-image papers print.
-            each = 100 * np.maximum((judge.images(images) * texts).sum(axis=1), 0)
-            std = float(each.std() / np.sqrt(len(each)))
-            yield Scalar("clip_score", float(each.mean()), std, extend(how, judge=judge.name))
+            fits = clip_score(judge.images(images), texts)
+            yield Scalar("clip_score", fits.mean, fits.std, extend(how, judge=judge.name))
         if extract is not None:
             real = self.context.chosen("train", self.where)["image"]
             reference = moments(extract(real, real=True).features)
             got: Measured = Fidelity(self.groups).frechet(
                 extract(images).features, np.zeros(len(images), int), reference
             )
-            against = protocol(extractor=extract.name, features=extract.fingerprint,
-                               quantise=extract.quantise, resize=extract.resize,
-                               reference=fingerprint({"image": real}))  # fmt: skip
+            against = protocol(**extract.protocol, reference=fingerprint({"image": real}))
             yield Scalar("frechet", got.value, got.std, extend({**how, **against}))
 
     def _picture(self, variables: Variables) -> Picture:
