@@ -184,6 +184,7 @@ def test_cifar_faults(tmp_path):
         cifar.builder("cifar10", tmp_path / "none.tar.gz", tmp_path, sha)
 
 
+@pytest.mark.heavy
 def test_folder_to_array_record(class_folder, tmp_path):
     data = tmp_path / "data"
     command = ("-m", "experiments.prepare_data", "--source=folder", f"--path={class_folder}")

@@ -59,6 +59,7 @@ def test_a_run_begins_where_another_ended(clip_run, starting, tmp_path, ema):
     same(state.ema["slow"], state.params)
 
 
+@pytest.mark.heavy
 def test_a_locked_tower_is_the_same_when_trained_resumed_and_opened(clip_run, starting, tmp_path):
     config, workdir = starting(run=str(clip_run)), tmp_path / "lit"
     image = weights(clip_run)["image"]

@@ -18,6 +18,9 @@ from diffjax.generate.text2image import text2image
 from diffjax.keys import per_row
 from diffjax.models import build_model
 
+# A program for every drawing; tests/experiments/test_sample.py draws by default.
+pytestmark = pytest.mark.heavy
+
 B, L, SIZE = 3, 5, 16
 RECIPE = make_recipe("ddim", steps=4, guidance=3.0)
 
@@ -83,7 +86,6 @@ def test_prompts_and_negative_prompts_are_heard(case):
         assert np.abs(after - before).max() > 1e-3
 
 
-@pytest.mark.heavy
 def test_guidance_of_one_hears_no_negative_prompt(case):
     model, variables = case
     _, told = inputs()
@@ -92,7 +94,6 @@ def test_guidance_of_one_hears_no_negative_prompt(case):
     np.testing.assert_array_equal(fn(variables, **told), after)
 
 
-@pytest.mark.heavy
 def test_strength_nought_gives_the_image_back(case):
     model, variables = case
     image, _ = inputs()

@@ -19,7 +19,7 @@ def codec(**changes):
     return model, jax.jit(model.init)(jax.random.key(0), x), x
 
 
-@pytest.fixture(scope="module", params=["kl", "vq"])
+@pytest.fixture(scope="module", params=["kl", pytest.param("vq", marks=pytest.mark.heavy)])
 def case(request):
     return codec(bottleneck=request.param, codes=12, scale=0.5, shift=0.25)
 

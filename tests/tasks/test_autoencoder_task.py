@@ -86,7 +86,8 @@ def by_definition(task, held):
     return {**jax.grad(total)(params), "discriminator": jax.grad(own)(theirs)}, weights[1], loss
 
 
-@pytest.mark.parametrize("perceptual", [False, pytest.param(True, marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("perceptual", [False, True])
 def test_the_loss_is_its_definition(perceptual):
     task = make(perceptual=perceptual)
     held = variables(task)

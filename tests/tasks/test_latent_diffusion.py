@@ -225,6 +225,7 @@ def in_latents(cached):
     return make_task(section, model, shape, CLASSES, {"latents": Latents(CODEC, cached)})
 
 
+@pytest.mark.heavy
 def test_kept_moments_give_the_losses_of_the_images():
     fly, kept = in_latents(False), in_latents(True)
     held = variables(fly)
