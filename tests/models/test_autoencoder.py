@@ -53,6 +53,7 @@ def test_half_precision_and_rematerialisation_change_nothing_but_digits(case):
         np.testing.assert_allclose(after, before, atol=tolerance)
 
 
+@pytest.mark.heavy
 def test_every_parameter_learns(case):
     model, variables, x = case
     # Closing layers start at zero, behind which nothing learns yet.

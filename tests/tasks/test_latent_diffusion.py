@@ -207,6 +207,7 @@ def test_an_image_that_is_never_dropped_stays_on_both_sides_of_guidance():
     np.testing.assert_allclose(estimate(task, held, given, 0.0), told, atol=1e-4)
 
 
+@pytest.mark.heavy
 def test_with_a_codec_that_does_nothing_it_is_pixel_diffusion():
     pixels, latents = by_text(), by_text(towers={"latents": Latents(Identity())})
     held = variables(pixels)
