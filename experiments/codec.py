@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,9 @@ from diffjax.interop.hub import fetch_parts, locate
 from diffjax.models import build_model
 from diffjax.models.autoencoder import Autoencoder, Posterior
 from diffjax.train.writer import replace_file
-from experiments.assemble import Assembly, open_run
+from experiments.assemble import Assembly
 from experiments.features import make_features
-from experiments.prerequisites import finished_run, is_finished
+from experiments.prerequisites import Reference
 
 SCALES = "latent_scale.json"
 IMAGES, BATCH = 2048, 64
@@ -45,28 +45,17 @@ class Codec:
 
 
 @dataclass(frozen=True)
-class CodecChoices:
-    """Which codec: the run of an autoencoder, or a released model.
+class CodecChoices(Reference):
+    """Config section `codec`: the run of an autoencoder (see `Reference`), or a released model.
 
     Attributes:
-      run: a workdir; an unfinished run is trained on.
-      config: of `run`: the config file that a missing run is trained from.
-      ema: of `run`: which average of the weights; None for the weights themselves.
       model: a folder of diffusers', of a pipeline or of its `vae` alone, or a pipeline's name on
         the hub.
     """
 
-    run: str | None = None
-    config: str | None = None
-    ema: str | None = None
     model: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.run is None) == (self.model is None):
-            raise ValueError("a codec needs one of run (a workdir) and model (released weights)")
-        for name in ("config", "ema"):
-            if self.model is not None and getattr(self, name) is not None:
-                raise ValueError(f"codec.{name} is not read with codec.model")
+    section: ClassVar[str] = "codec"
+    released: ClassVar[tuple[str, ...]] = ("model",)
 
 
 def load_codec(reference: Mapping[str, Any]) -> Codec:
@@ -84,7 +73,7 @@ def load_codec(reference: Mapping[str, Any]) -> Codec:
     if choices.model is not None:
         part = load_autoencoder(_vae_folder(choices.model))
         return _codec(build_model(**part.section), part.variables)
-    assembly = _run(choices)
+    assembly = choices.open(make_features)
     network: Any = getattr(assembly.task, "network", None)
     if not isinstance(network, Autoencoder):
         kind = assembly.config["task"].get("type")
@@ -103,24 +92,6 @@ def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:
         if f.name not in ("parent", "name", "remat")
     }
     return Codec(network, variables, f"{fingerprint(variables)}-{short_hash(settings)}")
-
-
-def _run(choices: CodecChoices) -> Assembly:
-    workdir = Path(str(choices.run))
-    if choices.config is not None:
-        return finished_run(choices.config, (), workdir, make_features)
-    if not (workdir / "config.json").exists():
-        raise ValueError(
-            f"codec.run={choices.run} holds no run: train it, or name the config file that it is "
-            "to be trained from in codec.config"
-        )
-    assembly = open_run(workdir)
-    if not is_finished(assembly):
-        raise ValueError(
-            f"codec.run={choices.run} is not finished: go on with it, or name its config file in "
-            "codec.config"
-        )
-    return assembly
 
 
 def _vae_folder(name: str) -> Path:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,32 +13,21 @@ from diffjax.evals.features import FeatureExtractor, to_uint8
 from experiments.assemble import Assembly
 from experiments.encoders import Encoders, encoders_of_run, released_encoders
 from experiments.features import make_features
-from experiments.prerequisites import open_finished
+from experiments.prerequisites import Reference
 
 
 @dataclass(frozen=True)
-class JudgeChoices:
-    """Config section `judge`: a CLIP; evaluators that compare features take its image tower where
-    the config has no `features`.
+class JudgeChoices(Reference):
+    """Config section `judge`: a CLIP, of a run (see `Reference`) or released; evaluators that
+    compare features take its image tower where the config has no `features`.
 
     Attributes:
-      run: workdir of a CLIP of ours.
-      config: of `run`: the config file that a missing run is trained from.
-      ema: of `run`: which average of the weights; None for the weights themselves.
-      clip: a released CLIP instead, see `interop.clip.load_clip`.
+      clip: a released CLIP, see `interop.clip.load_clip`.
     """
 
-    run: str | None = None
-    config: str | None = None
-    ema: str | None = None
     clip: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.run is None) == (self.clip is None):
-            raise ValueError("judge needs one of run (a workdir) and clip (released weights)")
-        for name in ("config", "ema"):
-            if self.run is None and getattr(self, name) is not None:
-                raise ValueError(f"judge.{name} is not read with judge.clip")
+    section: ClassVar[str] = "judge"
+    released: ClassVar[tuple[str, ...]] = ("clip",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +67,7 @@ def make_judge(section: Mapping[str, Any] | None) -> ClipJudge | None:
     choices: JudgeChoices = construct(JudgeChoices, "judge", section)
     if choices.clip is not None:
         return ClipJudge(released_encoders(choices.clip, None, None))
-    assembly = open_finished("judge", Path(str(choices.run)), choices.config)
-    return ClipJudge(encoders_of_run(assembly, None, choices.ema))
+    return ClipJudge(encoders_of_run(choices.open(), None, choices.ema))
 
 
 def make_judges(assembly: Assembly) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 from absl import logging
@@ -43,32 +45,58 @@ def finished_run(
     return assembly
 
 
-def open_finished(
-    section: str,
-    workdir: Path,
-    config: str | None,
-    features: Callable[[Assembly], FeatureExtractor | None] = lambda assembly: None,
-) -> Assembly:
-    """The finished run in `workdir` that a config's `section` names, trained from the file `config`
-    first where that is given.
+@dataclass(frozen=True)
+class Reference:
+    """A config section that names another network: that of a run of ours, or a released one.
 
-    Raises:
-      ValueError: no run, or an unfinished one, and no `config`.
+    Attributes:
+      run: a workdir.
+      config: of `run`: the config file that a missing or unfinished run is trained from.
+      ema: of `run`: which average of the weights; None for the weights themselves.
+      section: its name.
+      released: the fields that name released weights instead.
     """
-    if config is not None:
-        return finished_run(config, (), workdir, features)
-    if not (workdir / "config.json").exists():
-        raise ValueError(
-            f"{section}.run={workdir} holds no run: train it, or name the config file that it is "
-            f"to be trained from in {section}.config"
-        )
-    assembly = open_run(workdir)
-    if not is_finished(assembly):
-        raise ValueError(
-            f"{section}.run={workdir} is not finished: go on with it, or name its config file in "
-            f"{section}.config"
-        )
-    return assembly
+
+    run: str | None = None
+    config: str | None = None
+    ema: str | None = None
+    section: ClassVar[str]
+    released: ClassVar[tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        options = ("run", *self.released)
+        if sum(getattr(self, name) is not None for name in options) != 1:
+            others = " and ".join(self.released)
+            raise ValueError(
+                f"{self.section} needs one of run (a workdir) and {others} (released weights)"
+            )
+        for name in ("config", "ema"):
+            if self.run is None and getattr(self, name) is not None:
+                raise ValueError(f"{self.section}.{name} is not read without {self.section}.run")
+
+    def open(
+        self, features: Callable[[Assembly], FeatureExtractor | None] = lambda assembly: None
+    ) -> Assembly:
+        """The finished run, trained first where `config` is given and it is not.
+
+        Raises:
+          ValueError: no run, or an unfinished one, and no `config`.
+        """
+        workdir = Path(str(self.run))
+        if self.config is not None:
+            return finished_run(self.config, (), workdir, features)
+        if not (workdir / "config.json").exists():
+            raise ValueError(
+                f"{self.section}.run={workdir} holds no run: train it, or name the config file "
+                f"that it is to be trained from in {self.section}.config"
+            )
+        assembly = open_run(workdir)
+        if not is_finished(assembly):
+            raise ValueError(
+                f"{self.section}.run={workdir} is not finished: go on with it, or name its config "
+                f"file in {self.section}.config"
+            )
+        return assembly
 
 
 def is_finished(assembly: Assembly) -> bool:

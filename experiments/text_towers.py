@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -23,7 +23,7 @@ from diffjax.interop.text_tower import load_text
 from diffjax.models import build_model
 from diffjax.tasks.conditions import ByText
 from experiments.encoders import TOKENIZER_FILES, released_encoders
-from experiments.prerequisites import open_finished
+from experiments.prerequisites import Reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,31 +42,21 @@ class TextTower:
 
 
 @dataclass(frozen=True)
-class TextChoices:
-    """Config section `text`: which tower reads the captions.
+class TextChoices(Reference):
+    """Config section `text`: which tower reads the captions, that of a run (see `Reference`) or a
+    released one.
 
     Attributes:
-      run: workdir of a CLIP of ours.
-      config: of `run`: the config file that a missing run is trained from.
-      ema: of `run`: which average of the weights; None for the weights themselves.
       clip: a released CLIP, see `interop.clip.load_clip`.
       model: a Stable Diffusion, of whose folder the tower and the tokenizer are read.
       skip: blocks left out at the end of the tower.
     """
 
-    run: str | None = None
-    config: str | None = None
-    ema: str | None = None
     clip: str | None = None
     model: str | None = None
     skip: int = 0
-
-    def __post_init__(self) -> None:
-        if sum(x is not None for x in (self.run, self.clip, self.model)) != 1:
-            raise ValueError("text needs one of run (a workdir), clip and model (released weights)")
-        for name in ("config", "ema"):
-            if self.run is None and getattr(self, name) is not None:
-                raise ValueError(f"text.{name} is not read without text.run")
+    section: ClassVar[str] = "text"
+    released: ClassVar[tuple[str, ...]] = ("clip", "model")
 
 
 def load_text_tower(reference: Mapping[str, Any]) -> TextTower:
@@ -111,7 +101,7 @@ def text_tower(
 
 
 def _of_run(choices: TextChoices) -> tuple[nn.Module, Mapping[str, Any], Tokenizer]:
-    assembly = open_finished("text", Path(str(choices.run)), choices.config)
+    assembly = choices.open()
     tower = getattr(getattr(assembly.task, "network", None), "text", None)
     if tower is None or assembly.tokenizer is None:
         kind = assembly.config["task"].get("type")
