@@ -14,7 +14,7 @@ import numpy as np
 
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.tokenizer_files import load_tokenizer
-from diffjax.diffusion.recipes import Recipe, make_recipe
+from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over
 from diffjax.evals.batches import map_batches
 from diffjax.generate.image2image import image2image
 from diffjax.generate.inpaint import inpaint
@@ -29,7 +29,7 @@ from experiments.released import stable_diffusion
 
 FILES = (".safetensors", ".ckpt")
 # What a user's choice of another sampler keeps of a model's own recipe.
-_GRID = ("steps", "spacing", "offset", "final", "guidance")
+_KEPT = ("steps", "spacing", "offset", "final", "guidance")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +52,7 @@ class Painter:
     def make_recipe(self, **options: Any) -> Recipe:
         """The recipe with a user's options, those that are None left out."""
         given = {k: v for k, v in options.items() if v is not None}
-        own = dict(self.recipe)
-        if given.get("sampler", own.get("sampler")) != own.get("sampler"):
-            own = {k: v for k, v in own.items() if k in _GRID}
-        recipe = make_recipe(**{**own, **given})
+        recipe = make_recipe(**recipe_over(self.recipe, given, _KEPT))
         if recipe.guidance.clip:
             raise ValueError("clip=True bounds pixels to [-1, 1]; latents have no such bounds")
         return recipe

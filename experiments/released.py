@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from diffjax.choices import build
-from diffjax.compiler import compiler_options
 from diffjax.diffusion.predictions import PREDICTIONS
+from diffjax.diffusion.recipes import recipe_over
 from diffjax.diffusion.schedules import SCHEDULES
 from diffjax.generate.latent_model import LatentModel
 from diffjax.generate.latent_model import Variables as LatentVariables
@@ -30,7 +29,10 @@ from diffjax.models import build_model
 from diffjax.tasks import make_task
 from diffjax.tasks.base import Variables
 from diffjax.tasks.diffusion import DiffusionTask
+from diffjax.tasks.latents import Latents
 
+# What another sampler keeps of a model's own recipe.
+_KEPT = ("steps", "clip")
 # Releases that a file does not tell from others by itself, beside `openai_unet.PUBLISHED`.
 DIT, EDM = "dit", "edm"
 
@@ -55,11 +57,10 @@ class Released:
 
     Attributes:
       task: its diffusion, of pixels or of a codec's latents.
-      variables: for the predict functions; `frozen["codec"]` are the codec's.
+      variables: for the predict functions.
       recipe: how it is drawn from where the caller says nothing else: its scheduler's or its
         paper's options of `make_recipe`, steps among them.
       sections: `model` and `task` of a config that says the same.
-      codec: an `Autoencoder`, from whose latents images are decoded; None for pixels.
       class_names: one per class, or empty.
     """
 
@@ -67,7 +68,6 @@ class Released:
     variables: Variables
     recipe: Mapping[str, Any]
     sections: Mapping[str, Any]
-    codec: Any = None
     class_names: tuple[str, ...] = ()
 
     @property
@@ -78,17 +78,11 @@ class Released:
     @property
     def image_shape(self) -> tuple[int, ...]:
         """(H, W, C) of what it draws."""
-        height, width, channels = self.task.image_shape
-        if self.codec is None:
-            return height, width, channels
-        return height * self.codec.factor, width * self.codec.factor, self.codec.image_channels
+        return self.task.image_shape
 
     def full(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
         """`recipe` over the model's own; what is one sampler's alone does not reach another."""
-        own = dict(self.recipe)
-        if recipe.get("sampler", own["sampler"]) != own["sampler"]:
-            own = {k: v for k, v in own.items() if k in ("steps", "clip")}
-        return {**own, **recipe}
+        return recipe_over(self.recipe, recipe, _KEPT)
 
     def nfe(self, **recipe: Any) -> dict[str, Any]:
         """The protocol of a recipe, see `DiffusionTask.nfe`."""
@@ -99,21 +93,10 @@ class Released:
         return self.task.noise_levels(which, **self.full(recipe))
 
     def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
-        """The task's, drawing by the model's own recipe; of latents `sample` alone, in images."""
+        """The task's, drawing by the model's own recipe."""
         fns = self.task.predict_fns()
-        if self.codec is not None:
-            return {"sample": partial(_sample_images, self, fns["sample"])}
         drawn = {name: partial(_by_recipe, self, fns[name]) for name in ("sample", "trajectory")}
         return {**fns, **drawn}
-
-    @cached_property
-    def decode(self) -> Callable[[Any, Any], Any]:
-        """`(codec's variables, latents [B, h, w, C]) -> images [B, H, W, 3] in [-1, 1]`."""
-
-        def images(variables: Any, z: Any) -> Any:
-            return jnp.clip(self.codec.apply(variables, z, method="from_latents"), -1.0, 1.0)
-
-        return jax.jit(images, compiler_options=compiler_options())
 
 
 def _by_recipe(
@@ -127,12 +110,6 @@ def _by_recipe(
     **recipe: Any,
 ) -> Any:
     return fn(variables, seed, index, label, negative, **model.full(recipe))
-
-
-def _sample_images(model: Released, fn: Callable[..., Any], variables: Variables, *args: Any,
-                   **recipe: Any) -> Any:  # fmt: skip
-    z = _by_recipe(model, fn, variables, *args, **recipe)
-    return model.decode(variables.frozen["codec"], z)
 
 
 def open_released(
@@ -209,16 +186,20 @@ def from_pipeline(pipeline: Pipeline) -> Released:
         "label_drop": 0.1 if classes and null else 0.0,
         "learned_variance": out == 2 * channels,
     }
+    towers, frozen = {}, {}
+    if codec is not None:
+        autoencoder: Any = build_model(**codec.section)
+        size = tuple(side * autoencoder.factor for side in size)
+        channels = autoencoder.image_channels
+        towers, frozen = {"latents": Latents(autoencoder)}, {"codec": codec.variables}
     network = build_model(**part.section)
-    made: Any = make_task(task, network, (*size, channels), classes)
-    frozen = {} if codec is None else {"codec": codec.variables}
+    made: Any = make_task(task, network, (*size, channels), classes, towers)
     return Released(
         task=made,
         # Put there once: every batch would take them along.
         variables=jax.device_put(Variables(part.variables["params"], {}, frozen)),
         recipe={**pipeline.sampling.recipe, "steps": pipeline.steps},
         sections={"model": part.section, "task": task},
-        codec=None if codec is None else build_model(**codec.section),
         class_names=pipeline.class_names,
     )
 

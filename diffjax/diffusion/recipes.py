@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -100,3 +100,13 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     grid = {k: options.get(k, defaults[k]) for k in _GRID}
     guidance = Guidance(**{_GUIDANCE[k]: options[k] for k in _GUIDANCE if k in options})
     return Recipe(sampler, grid, {k: options[k] for k in own if k in options}, guidance)
+
+
+def recipe_over(
+    own: Mapping[str, Any], given: Mapping[str, Any], kept: Collection[str]
+) -> dict[str, Any]:
+    """Options of `make_recipe`: those `given` over a model's `own`, of which another sampler than
+    the model's takes over those `kept` alone."""
+    if given.get("sampler", own.get("sampler")) != own.get("sampler"):
+        own = {name: value for name, value in own.items() if name in kept}
+    return {**own, **given}

@@ -77,7 +77,7 @@ def latents(tmp_path_factory):
 def start(model, seed, count):
     """The noise that samples 0, 1, ... of a seed start from."""
     keys = per_row(stream(jax.random.key(seed), "sample"), np.arange(count))
-    return np.asarray(prior(1.0, keys, model.task.image_shape))
+    return np.asarray(prior(1.0, keys, model.task.shape))
 
 
 def images(model, label=None, **recipe):
