@@ -26,7 +26,7 @@ from diffjax.nn.embeddings import (
 )
 from diffjax.nn.initialisers import INITS, Init
 from diffjax.nn.linear import Dense
-from diffjax.nn.normalisation import GroupNorm
+from diffjax.nn.normalisation import GroupNorm, LayerNorm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.resampling import BOX, downsample, upsample
 from diffjax.nn.resnet import BlockStyle
@@ -63,6 +63,8 @@ class UNet(nn.Module):
       augment_dim: width of the vector `extra [B, n]` added to the time features (EDM: 9).
       cross_attention: attending blocks also attend to `tokens [B, S, E]`, which transformer
         blocks must be given.
+      pool_tokens: a projection of the tokens' mean is also added to what every block is told
+        (Saharia et al. 2022, Imagen, section 2.5); without tokens nothing is.
       init_style: a key of `INITS`.
       dtype: of the arithmetic; parameters, statistics and the output are float32.
       remat: recompute blocks in the backward pass to save memory.
@@ -100,6 +102,7 @@ class UNet(nn.Module):
     label_to: str = "embedding"
     augment_dim: int = 0
     cross_attention: bool = False
+    pool_tokens: bool = False
     init_style: str = "ddpm"
     dtype: DTypeLike = "float32"
     remat: bool = False
@@ -120,6 +123,8 @@ class UNet(nn.Module):
         family, style = self._choices()
         self._check(x, tokens)
         embedding = self._embedding(family, noise_input, label, extra, x.shape[0])
+        if self.pool_tokens and tokens is not None:
+            embedding = embedding + self._pooled(family, tokens, token_mask, embedding.shape[-1])
         told = (embedding, tokens, token_mask, train)
         x = constrain_batch(x.astype(self.dtype))
         h, skips = self._encode(x, style, told)
@@ -195,6 +200,15 @@ class UNet(nn.Module):
             table = LabelTable(n, embedding.shape[-1], family, self.null_class, name="label")
             embedding = embedding + table(label, batch)
         return embedding
+
+    def _pooled(self, family: Init, tokens: Array, mask: Array | None, width: int) -> Array:
+        """The tokens as one vector `[B, width] float32`."""
+        seen = jnp.ones(tokens.shape[:2]) if mask is None else mask.astype(jnp.float32)
+        total = jnp.einsum("bs,bse->be", seen, tokens.astype(jnp.float32))
+        mean = total / jnp.maximum(seen.sum(1, keepdims=True), 1.0)
+        mean = LayerNorm(1e-5, name="pooled_norm")(mean)
+        kinds = {"kernel_init": family.kernel, "bias_init": family.bias}
+        return Dense(width, name="pooled", **kinds)(mean)
 
     def _block(
         self, style: BlockStyle, h: Array, features: int, name: str, attention: bool, **kwargs
