@@ -1,26 +1,45 @@
-"""A study: a sweep, and the evaluator that measures each of its cells."""
+"""A study: a sweep, the evaluator that measures each of its cells, and what it claims."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from diffjax.choices import unknown
+from diffjax.choices import build, unknown
 from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.context import EvalContext
 from diffjax.evals.protocol import fingerprint, short_hash
 from diffjax.tasks.base import Variables
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
+from experiments.claims import Claim
+from experiments.features import FEATURES, make_features
 from experiments.grid import Cell, Sweep
 from experiments.judge import make_judges
+from experiments.prerequisites import finished_run
+from experiments.released import open_released
 from experiments.settings import ROOT, check_workdir, load_config
 
 EVAL, CONFIG = "eval.", "config."
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a study of released weights needs beside `Sweep.run`, the model.
+
+    Attributes:
+      features: section `features`; the user gives its `weights`.
+      release, codec: of a model that is a file, see `open_released`.
+    """
+
+    features: Mapping[str, Any]
+    release: str | None = None
+    codec: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,11 +50,17 @@ class Study:
     evaluator: section of `make_evaluator`; the axes go into its `pred_kw`, the seed into
       its `seeds`, or its `seed` where it takes one.
     ema: which average of the weights is measured; None for the weights themselves.
+    config: of a trained workdir: the config that a missing one is trained from.
+    release: where `run` is a released model instead.
+    claims: what the sweep's `Table` must show.
     """
 
     sweep: Sweep
     evaluator: Mapping[str, Any] = field(default_factory=lambda: {"type": "generation"})
     ema: str | None = None
+    config: str | None = None
+    release: Release | None = None
+    claims: Sequence[Claim] = ()
 
     def __post_init__(self) -> None:
         for axis, values in self.sweep.axes.items():
@@ -48,12 +73,14 @@ class Study:
 
 
 def load_study(path: str) -> Study:
-    """The study of a folder's `study.py`, or of a file: its `get_study()`.
+    """The study of a folder's `study.py`, or of a file: its `get_study()`, or its `get_study(form)`
+    of `folder:form`.
 
     Raises:
-      ValueError: there is no such study.
+      ValueError: there is no such study, or it has no such form.
     """
-    candidates = [Path(path), ROOT / path]
+    name, _, form = path.partition(":")
+    candidates = [Path(name), ROOT / name]
     files = [c / "study.py" if c.is_dir() else c for c in candidates]
     file = next((f for f in files if f.is_file()), None)
     if file is None:
@@ -62,12 +89,36 @@ def load_study(path: str) -> Study:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_study()
+    if form and not inspect.signature(module.get_study).parameters:
+        raise ValueError(f"--study={path}: {name} has one form: leave :{form} out")
+    return module.get_study(form) if form else module.get_study()
 
 
 def with_run(study: Study, run: str | None) -> Study:
-    """The study of another trained run."""
+    """The study of another trained run, or of another released model."""
     return study if run is None else replace(study, sweep=replace(study.sweep, run=run))
+
+
+def with_release(study: Study, **given: Any) -> Study:
+    """The study with `weights` of its feature network, `release` and `codec` as given.
+
+    Raises:
+      ValueError: one is given to a study of a trained run, or the weights are missing.
+    """
+    given = {k: v for k, v in given.items() if v is not None}
+    release = study.release
+    if release is None:
+        if given:
+            raise ValueError(f"--{next(iter(given))} is not read by a study of a trained run")
+        return study
+    if "weights" in given:
+        release = replace(release, features={**release.features, "weights": given.pop("weights")})
+    if "weights" not in release.features:
+        raise ValueError(
+            "this study measures released weights in FID's features: give --weights, InceptionV3 "
+            "as a file, a folder or a name on the hub"
+        )
+    return replace(study, release=replace(release, **given))
 
 
 class Cells:
@@ -82,6 +133,8 @@ class Cells:
             for value in values
             for key in getattr(value, "settings", {axis: None})
         )
+        if self._trains and study.release is not None:
+            raise ValueError("released weights are not trained: sweep eval. axes alone")
 
     @property
     def base(self) -> str:
@@ -90,8 +143,9 @@ class Cells:
             shared: Any = load_config(self.study.sweep.run).to_dict()
         else:
             context, variables = self._loaded({}, 0)
-            del context
             shared = fingerprint(variables)
+            if self.study.release is not None:
+                shared = [shared, context.extractor().protocol]
         return short_hash([json.loads(json.dumps(shared)), dict(self.study.evaluator)])
 
     def run(self, cell: Cell) -> Iterator[Any]:
@@ -108,19 +162,48 @@ class Cells:
     def _loaded(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:
         key = short_hash([dict(changes), seed if self._trains else None])
         if key not in self._open:
-            assembly = self._assembly(changes, seed, key)
-            _, state, frozen = assembly.trained()
-            context = assembly.context(**make_judges(assembly))
             # One run is held at a time: a sweep over configs may be long.
-            self._open = {key: (context, state.variables(frozen, self.study.ema))}
+            self._open = {key: self._released() or self._trained(changes, seed, key)}
         return self._open[key]
 
+    def _trained(
+        self, changes: Mapping[str, Any], seed: int, key: str
+    ) -> tuple[EvalContext, Variables]:
+        assembly = self._assembly(changes, seed, key)
+        _, state, frozen = assembly.trained()
+        context = assembly.context(**make_judges(assembly))
+        return context, state.variables(frozen, self.study.ema)
+
+    def _released(self) -> tuple[EvalContext, Variables] | None:
+        release = self.study.release
+        if release is None:
+            return None
+        model = open_released(self.study.sweep.run, release.release, release.codec)
+        features = build(FEATURES, "features", {"type": "inception", **release.features})
+        context = EvalContext(
+            predict_fns=model.predict_fns(),
+            train={},
+            test={},
+            features=features.load(self.workdir),
+            class_names=[str(k) for k in range(model.num_classes)],
+            conditional=bool(model.num_classes),
+            nfe=model.nfe,
+            noise_levels=model.noise_levels,
+        )
+        return context, model.variables
+
     def _assembly(self, changes: Mapping[str, Any], seed: int, key: str) -> Assembly:
+        run, config = self.study.sweep.run, self.study.config
         if not self._trains:
-            return open_run(Path(self.study.sweep.run))
+            missing = config is not None and not (Path(run) / "config.json").exists()
+            return (
+                finished_run(config, (), Path(run), make_features)
+                if missing
+                else open_run(Path(run))
+            )
         overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
-        config = load_config(self.study.sweep.run, [*overrides, f"seed={seed}"])
-        assembly = Assembly(config, self.workdir / "runs" / key)
+        chosen = load_config(run, [*overrides, f"seed={seed}"])
+        assembly = Assembly(chosen, self.workdir / "runs" / key)
         check_workdir(assembly.config, assembly.workdir)
         train(assembly.run)
         return assembly
