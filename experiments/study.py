@@ -7,12 +7,14 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from diffjax.choices import build, unknown
 from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.context import EvalContext
+from diffjax.evals.features import FeatureExtractor
 from diffjax.evals.protocol import fingerprint, short_hash
 from diffjax.tasks.base import Variables
 from diffjax.train.loop import train
@@ -21,25 +23,11 @@ from experiments.claims import Claim
 from experiments.features import FEATURES, make_features
 from experiments.grid import Cell, Sweep
 from experiments.judge import make_judges
-from experiments.prerequisites import finished_run
+from experiments.prerequisites import open_finished
 from experiments.released import open_released
 from experiments.settings import ROOT, check_workdir, load_config
 
 EVAL, CONFIG = "eval.", "config."
-
-
-@dataclass(frozen=True)
-class Release:
-    """What a study of released weights needs beside `Sweep.run`, the model.
-
-    Attributes:
-      features: section `features`; the user gives its `weights`.
-      release, codec: of a model that is a file, see `open_released`.
-    """
-
-    features: Mapping[str, Any]
-    release: str | None = None
-    codec: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +39,9 @@ class Study:
       its `seeds`, or its `seed` where it takes one.
     ema: which average of the weights is measured; None for the weights themselves.
     config: of a trained workdir: the config that a missing one is trained from.
-    release: where `run` is a released model instead.
+    features: section `features` of FID's network, in place of the run's own; the user gives its
+      `weights`. Then `run` may also be a released model, which needs no data here.
+    release, codec: of a released model that is a file, see `open_released`.
     claims: what the sweep's `Table` must show.
     """
 
@@ -59,7 +49,9 @@ class Study:
     evaluator: Mapping[str, Any] = field(default_factory=lambda: {"type": "generation"})
     ema: str | None = None
     config: str | None = None
-    release: Release | None = None
+    features: Mapping[str, Any] | None = None
+    release: str | None = None
+    codec: str | None = None
     claims: Sequence[Claim] = ()
 
     def __post_init__(self) -> None:
@@ -99,26 +91,31 @@ def with_run(study: Study, run: str | None) -> Study:
     return study if run is None else replace(study, sweep=replace(study.sweep, run=run))
 
 
-def with_release(study: Study, **given: Any) -> Study:
-    """The study with `weights` of its feature network, `release` and `codec` as given.
+def with_weights(study: Study, **given: Any) -> Study:
+    """The study with `weights` of FID's network, `release` and `codec` as given.
 
     Raises:
-      ValueError: one is given to a study of a trained run, or the weights are missing.
+      ValueError: one is given to a study that does not read it, or the weights are missing.
     """
     given = {k: v for k, v in given.items() if v is not None}
-    release = study.release
-    if release is None:
-        if given:
-            raise ValueError(f"--{next(iter(given))} is not read by a study of a trained run")
+    if study.features is None:
+        for name in given:
+            raise ValueError(
+                f"--{name} is read by studies in FID's features alone, not by this one"
+            )
         return study
-    if "weights" in given:
-        release = replace(release, features={**release.features, "weights": given.pop("weights")})
-    if "weights" not in release.features:
+    if study.evaluator.get("type") == "fid" and "reference" not in study.evaluator:
         raise ValueError(
-            "this study measures released weights in FID's features: give --weights, InceptionV3 "
-            "as a file, a folder or a name on the hub"
+            "this study compares with a file of statistics: give --set=reference=FILE.npz, see its "
+            "README"
         )
-    return replace(study, release=replace(release, **given))
+    weights = given.pop("weights", study.features.get("weights"))
+    if weights is None:
+        raise ValueError(
+            "this study compares in FID's features: give --weights, InceptionV3 as a file, a "
+            "folder or a name on the hub"
+        )
+    return replace(study, features={**study.features, "weights": weights}, **given)
 
 
 class Cells:
@@ -133,8 +130,6 @@ class Cells:
             for value in values
             for key in getattr(value, "settings", {axis: None})
         )
-        if self._trains and study.release is not None:
-            raise ValueError("released weights are not trained: sweep eval. axes alone")
 
     @property
     def base(self) -> str:
@@ -144,7 +139,7 @@ class Cells:
         else:
             context, variables = self._loaded({}, 0)
             shared = fingerprint(variables)
-            if self.study.release is not None:
+            if self.study.features is not None:
                 shared = [shared, context.extractor().protocol]
         return short_hash([json.loads(json.dumps(shared)), dict(self.study.evaluator)])
 
@@ -171,20 +166,28 @@ class Cells:
     ) -> tuple[EvalContext, Variables]:
         assembly = self._assembly(changes, seed, key)
         _, state, frozen = assembly.trained()
-        context = assembly.context(**make_judges(assembly))
-        return context, state.variables(frozen, self.study.ema)
+        judges = make_judges(assembly) if self._fid is None else {"features": self._fid}
+        return assembly.context(**judges), state.variables(frozen, self.study.ema)
+
+    @cached_property
+    def _fid(self) -> FeatureExtractor | None:
+        """The network of the study's own `features`."""
+        section = self.study.features
+        if section is None:
+            return None
+        return build(FEATURES, "features", {"type": "inception", **section}).load(self.workdir)
 
     def _released(self) -> tuple[EvalContext, Variables] | None:
-        release = self.study.release
-        if release is None:
+        """A released model, where the run is none of ours."""
+        study, run = self.study, Path(self.study.sweep.run)
+        if study.features is None or self._trains or (run / "checkpoints").is_dir():
             return None
-        model = open_released(self.study.sweep.run, release.release, release.codec)
-        features = build(FEATURES, "features", {"type": "inception", **release.features})
+        model = open_released(study.sweep.run, study.release, study.codec)
         context = EvalContext(
             predict_fns=model.predict_fns(),
             train={},
             test={},
-            features=features.load(self.workdir),
+            features=self._fid,
             class_names=[str(k) for k in range(model.num_classes)],
             conditional=bool(model.num_classes),
             nfe=model.nfe,
@@ -195,12 +198,10 @@ class Cells:
     def _assembly(self, changes: Mapping[str, Any], seed: int, key: str) -> Assembly:
         run, config = self.study.sweep.run, self.study.config
         if not self._trains:
-            missing = config is not None and not (Path(run) / "config.json").exists()
-            return (
-                finished_run(config, (), Path(run), make_features)
-                if missing
-                else open_run(Path(run))
-            )
+            if config is None:
+                return open_run(Path(run))
+            there = (Path(run) / "config.json").exists()
+            return open_finished("study", Path(run), None if there else config, make_features)
         overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
         chosen = load_config(run, [*overrides, f"seed={seed}"])
         assembly = Assembly(chosen, self.workdir / "runs" / key)

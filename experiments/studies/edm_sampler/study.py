@@ -1,0 +1,87 @@
+"""EDM's sampler, taken apart: solver, discretisation, clock, rho and churn (see README.md)."""
+
+from __future__ import annotations
+
+from diffjax.choices import pick
+from experiments.claims import Claim
+from experiments.grid import AxisPlot, Choice, Sweep
+from experiments.published import Published
+from experiments.study import Study
+
+
+def _ode(label: str, order: int, spacing: str, clock: str, **more: float) -> Choice:
+    settings = {"sampler": "ode", "order": order, "spacing": spacing, "clock": clock, **more}
+    return Choice(label, {f"eval.{k}": v for k, v in settings.items()})
+
+
+def _churned(label: str, churn: float, low: float, high: float, noise: float) -> Choice:
+    """Algorithm 2 with a row of table 5."""
+    settings = {"sampler": "heun", "spacing": "karras", "churn": churn, "churn_min": low,
+                "churn_max": high, "churn_noise": noise}  # fmt: skip
+    return Choice(label, {f"eval.{k}": v for k, v in settings.items()})
+
+
+OURS = "Heun, EDM"
+# From the solvers of Song et al. 2021b to EDM's, a choice at a time (section 3, figure 2).
+SAMPLERS = (
+    _ode("Euler, VP steps, VP clock", 1, "vp", "vp"),
+    _ode("Euler, VE steps, VE clock", 1, "log_snr", "ve"),
+    _ode("Euler, EDM", 1, "karras", "linear"),
+    _ode("Heun, VP steps, VP clock", 2, "vp", "vp"),
+    _ode("Heun, EDM steps, VP clock", 2, "karras", "vp"),
+    _ode("Heun, EDM steps, VE clock", 2, "karras", "ve"),
+    _ode(OURS, 2, "karras", "linear"),
+    _ode("Heun, EDM, rho 1", 2, "karras", "linear", rho=1.0),
+    _ode("Heun, EDM, rho 3", 2, "karras", "linear", rho=3.0),
+    _churned("Heun, EDM, churn", 30.0, 0.01, 1.0, 1.007),
+)
+CLAIMS: tuple[Claim, ...] = ()
+
+
+def _published(metric: str) -> tuple[Published, ...]:
+    """The paper's FID by steps is a plot; the one number of it in a table is its last row."""
+    source = "Karras et al. 2022, table 2, configuration F, VP, unconditional: 35 evaluations"
+    at = ("sampler", "eval.steps")
+    return (Published("CIFAR-10", source, metric, at, {(OURS, 18): 1.97}),)
+
+
+def _sweep(name: str, run: str, metrics: tuple[str, ...], steps: tuple[int, ...]) -> Sweep:
+    return Sweep(
+        name=name,
+        run=run,
+        axes={"sampler": SAMPLERS, "eval.steps": steps},
+        seeds=(0, 1, 2),
+        metrics=metrics,
+        baseline={"sampler": OURS},
+        plots=(AxisPlot(metrics[0], "eval.steps", "sampler"),),
+        published=_published(metrics[0]),
+    )
+
+
+def _digits() -> Study:
+    sweep = _sweep(
+        "edm_sampler",
+        "runs/edm_digits",
+        ("frechet", "precision", "recall", "agreement"),
+        (5, 9, 18),
+    )
+    evaluator = {"type": "generation", "num_samples": 400, "groups": 0}
+    return Study(sweep, evaluator, ema="slow", config="configs/edm/digits.py", claims=CLAIMS)
+
+
+def _cifar10() -> Study:
+    # The paper's protocol: the least of three draws of 50,000; the table has their mean.
+    sweep = _sweep(
+        "edm_sampler_cifar10", "edm-cifar10-32x32-uncond-vp.safetensors", ("fid",),
+        (9, 18, 35, 128, 512),
+    )  # fmt: skip
+    evaluator = {"type": "fid", "metrics": ("fid",), "num_samples": 50_000}
+    features = {"protocol": "tensorflow", "quantise": "edm"}
+    return Study(sweep, evaluator, ema="paper", features=features, release="edm")
+
+
+FORMS = {"digits": _digits, "cifar10": _cifar10}
+
+
+def get_study(form: str | None = None) -> Study:
+    return FORMS[pick("form of this study", form or "digits", FORMS)]()
