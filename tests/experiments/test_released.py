@@ -4,15 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from flax.traverse_util import unflatten_dict
 
-from diffjax.interop.parts import Part
 from diffjax.interop.pipelines import Pipeline, save_pipeline
-from diffjax.interop.scheduler import Sampling
-from diffjax.interop.unet_2d import unet_2d_shapes
 from experiments.released import from_pipeline, open_released
 from experiments.released_run import ReleasedRun
 from experiments.settings import load_config
+from tests.experiments.pipelines import pipeline
 
 CONFIG = """
 from configs.ddpm import digits
@@ -32,20 +29,6 @@ def get_config(arg=None):
     config.features.overrides = ("train.steps=4", "train.log_every=2", "train.batch_size=16")
     return config
 """
-
-
-def pipeline(**changes) -> Pipeline:
-    """A U-Net of digits' size with random weights, drawn from by DDIM."""
-    section = {"type": "unet", "channels": 8, "out_channels": 1, "channel_mult": (1, 2),
-               "blocks": 1, "attention_levels": (1,), "norm_groups": 4, **changes}  # fmt: skip
-    draw = np.random.default_rng(0).standard_normal
-    shapes = unet_2d_shapes(section, 1)
-    flat = {path: 0.1 * draw(s.shape, np.float32) for path, s in shapes.items()}
-    params = unflatten_dict(flat, sep="/")
-    recipe = {"sampler": "ddim", "spacing": "leading", "offset": 0, "final": "clean", "clip": True}
-    schedule = {"type": "linear", "steps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
-    sampling = Sampling(schedule, {"type": "eps"}, recipe)
-    return Pipeline(Part(section, {"params": params}, {"sample_size": 8}), sampling, 50)
 
 
 @pytest.fixture(scope="module")

@@ -101,6 +101,7 @@ def _imagenet(size: int, published: tuple[Published, ...]) -> Study:
     )
     evaluator = {
         "type": "fid",
+        "metrics": ("fid", "inception_score"),
         "num_samples": 50_000,
         "pred_kw": {"sampler": "ddpm", "steps": 256, "clip": True},
     }
