@@ -25,7 +25,7 @@ from experiments.published import Published
 class Choice:
     """A named value of an axis that sets several keys at once: `Choice("DDIM", {...})`."""
 
-    label: str
+    label: str | int | float
     settings: Mapping[str, Any]
 
 

@@ -166,7 +166,8 @@ class Cells:
     ) -> tuple[EvalContext, Variables]:
         assembly = self._assembly(changes, seed, key)
         _, state, frozen = assembly.trained()
-        judges = make_judges(assembly) if self._fid is None else {"features": self._fid}
+        judges: dict[str, Any] = {"features": self._fid}
+        judges = make_judges(assembly) if self._fid is None else judges
         return assembly.context(**judges), state.variables(frozen, self.study.ema)
 
     @cached_property

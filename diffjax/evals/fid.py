@@ -93,6 +93,7 @@ class FID:
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:10]
         if held.moments is not None and not self._keeps("b"):
             return Side(file.name, digest, held.moments, held.spatial)
+        assert held.images is not None  # statistics or images: the file holds one of them
         source = ArraySource(held.images, name=file.name, fingerprint=digest)
         seen = measure(file.name, source, self.context.extractor(), self._keeps("b"))
         if held.moments is None:

@@ -49,7 +49,7 @@ def _digits() -> Study:
         "type": "generation",
         "num_samples": 400,
         "groups": 0,
-        "pred_kw": {"sampler": "ddpm", "steps": 25, "clip": True},
+        "pred_kw": {"sampler": "ddim", "steps": 10, "clip": True},
     }
     config = "configs/ddpm/digits_dit.py"
     return Study(sweep, evaluator, ema="slow", config=config, claims=CLAIMS)

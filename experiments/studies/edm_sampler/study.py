@@ -63,7 +63,7 @@ def _digits() -> Study:
         "edm_sampler",
         "runs/edm_digits",
         ("frechet", "precision", "recall", "agreement"),
-        (5, 9, 18),
+        (5, 9),
     )
     evaluator = {"type": "generation", "num_samples": 400, "groups": 0}
     return Study(sweep, evaluator, ema="slow", config="configs/edm/digits.py", claims=CLAIMS)

@@ -48,7 +48,7 @@ EVALUATOR: Mapping[str, Any] = {
     "type": "generation",
     "num_samples": 400,
     "groups": 0,
-    "pred_kw": {"sampler": "ddim", "steps": 20},
+    "pred_kw": {"sampler": "ddim", "steps": 10},
 }
 
 
