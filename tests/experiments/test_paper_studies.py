@@ -28,7 +28,7 @@ from tests.experiments.pipelines import pipeline
 FORMS = {
     "sampler_steps": ("digits", "cifar10", "celeba64"),
     "guidance_scale": ("digits", "p_uncond", "imagenet64", "imagenet128"),
-    "edm_sampler": ("digits", "cifar10"),
+    "edm_sampler": ("digits", "rho", "cifar10"),
     "dit_guidance": ("digits", "imagenet256"),
 }
 STUDIES = [f"experiments/studies/{n}:{form}" for n, forms in FORMS.items() for form in forms]
