@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+# Reads a number off results; None where they are not there yet.
+Value = Callable[[Any], float | None]
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Claim:
     """
 
     label: str
-    value: Callable[[Any], float | None]
+    value: Value
     low: float
     high: float
     note: str
@@ -60,3 +63,23 @@ def _shown(claim: Claim, results: Any) -> str:
 
 def _band(claim: Claim) -> str:
     return f"[{claim.low:g}, {claim.high:g}]"
+
+
+def ratio(metric: str, over: Mapping[str, Any], under: Mapping[str, Any]) -> Value:
+    """Of a sweep's `Table`: the mean of `metric` in the row `over`, divided by that in `under`."""
+
+    def value(table: Any) -> float | None:
+        a, b = (table.value(metric, **row) for row in (over, under))
+        return None if a is None or b is None else a / b
+
+    return value
+
+
+def difference(metric: str, row: Mapping[str, Any], less: Mapping[str, Any]) -> Value:
+    """The mean of `metric` in `row` minus that in `less`."""
+
+    def value(table: Any) -> float | None:
+        a, b = (table.value(metric, **at) for at in (row, less))
+        return None if a is None or b is None else a - b
+
+    return value

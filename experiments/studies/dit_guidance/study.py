@@ -70,8 +70,14 @@ def _imagenet256() -> Study:
         "metrics": ("fid", "sfid", "inception_score", "precision_recall"),
         "num_samples": 50_000,
         "batch_size": 50,
-        # Three of the four channels of the latents are guided, as in the authors' code.
-        "pred_kw": {"steps": 250, "guidance_channels": 3},
+        # As in the authors' code: three of the four channels of the latents are guided.
+        "pred_kw": {
+            "sampler": "ddpm",
+            "steps": 250,
+            "variance": "learned",
+            "spacing": "linspace",
+            "guidance_channels": 3,
+        },
     }
     features = {"protocol": "tensorflow", "quantise": "edm"}
     return Study(sweep, evaluator, ema="paper", features=features)

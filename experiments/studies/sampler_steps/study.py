@@ -7,7 +7,6 @@ from experiments.claims import Claim
 from experiments.grid import AxisPlot, Choice, Sweep
 from experiments.published import table_of
 from experiments.study import Study
-from experiments.sweep_table import Table
 
 STEPS = (10, 20, 50, 100, 1000)
 # Song et al. 2021a, table 1; fixedlarge is its sigma-hat.
@@ -35,22 +34,6 @@ def etas(clip: bool) -> tuple[Choice, ...]:
     ]
     large = {"eval.sampler": "ddpm", "eval.variance": "large", "eval.clip": True}
     return (*rows, Choice("fixedlarge", large))
-
-
-def _ratio(row: str, to: str, steps: int):
-    def value(table: Table) -> float | None:
-        a, b = (table.value("frechet", eta=eta, steps=steps) for eta in (row, to))
-        return None if a is None or b is None else a / b
-
-    return value
-
-
-def _fall(row: str, first: int, last: int):
-    def value(table: Table) -> float | None:
-        a, b = (table.value("frechet", eta=row, steps=steps) for steps in (first, last))
-        return None if a is None or b is None else a / b
-
-    return value
 
 
 CLAIMS: tuple[Claim, ...] = ()
