@@ -43,7 +43,7 @@ def _digits() -> Study:
     sweep = Sweep(
         name="sampler_steps",
         run="runs/digits",
-        axes={"eta": etas(clip=True), "eval.steps": (2, 3, 5, 10)},
+        axes={"eta": etas(clip=True), "eval.steps": (3, 5, 10)},
         seeds=(0, 1, 2),
         metrics=("frechet", "precision", "recall", "agreement"),
         baseline={"eta": "0.0"},
@@ -57,7 +57,7 @@ def _digits() -> Study:
         "type": "generation",
         "num_samples": 400,
         "groups": 0,
-        "pred_kw": {"guidance": 1.0, "spacing": "trailing"},
+        "pred_kw": {"guidance": 1.0, "spacing": "linspace"},
     }
     return Study(sweep, evaluator, ema="slow", config="configs/ddpm/digits.py", claims=CLAIMS)
 
