@@ -111,6 +111,9 @@ class Sweep:
             "metrics": list(self.metrics),
             "baseline": plain(self.baseline),
             "plots": [{"kind": type(plot).__name__, **asdict(plot)} for plot in self.plots],
+            "varied": sorted(
+                {short(key) for values in self.axes.items() for key in _keys(*values)}
+            ),
             "published": [plain(p.describe()) for p in self.published],
         }
 
@@ -277,6 +280,11 @@ def _axes_of(plot: AxisPlot | TradeOff) -> list[str]:
     trade = isinstance(plot, TradeOff)
     named = (plot.along, plot.lines) if trade else (plot.x, plot.lines, plot.panels)
     return [axis for axis in named if axis is not None]
+
+
+def _keys(axis: str, values: Sequence[Any]) -> list[str]:
+    """All that an axis sets."""
+    return [k for v in values for k in (v.settings if isinstance(v, Choice) else (axis,))]
 
 
 def _label(value: Any) -> Any:

@@ -38,7 +38,8 @@ def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """What the template of a sweep shows, for its own page or inside a run's report."""
     table = read_table(workdir)
     done = len(table.sweep["cells"]) - table.missing - len(table.failed)
-    axes_named = {short(axis) for axis in table.axes} | {"nfe", "seed"}
+    axes_named = {short(axis) for axis in table.axes} | {"nfe", "seed", "seeds", "hash"}
+    axes_named |= set(table.sweep.get("varied", []))
     leaves = dict(table.differing)
     return {
         "name": table.sweep["name"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from diffjax.choices import pick
-from experiments.claims import Claim
 from experiments.grid import AxisPlot, Sweep, TradeOff
 from experiments.published import Published
 from experiments.study import Study
@@ -18,7 +17,6 @@ TABLE2 = {
     "recall": (0.67, 0.62, 0.57),
 }
 AXIS = "eval.guidance"
-CLAIMS: tuple[Claim, ...] = ()
 
 
 def _published(names: dict[str, str]) -> tuple[Published, ...]:
@@ -52,7 +50,7 @@ def _digits() -> Study:
         "pred_kw": {"sampler": "ddim", "steps": 10, "clip": True},
     }
     config = "configs/ddpm/digits_dit.py"
-    return Study(sweep, evaluator, ema="slow", config=config, claims=CLAIMS)
+    return Study(sweep, evaluator, ema="slow", config=config)
 
 
 def _imagenet256() -> Study:

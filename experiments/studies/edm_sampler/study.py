@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from diffjax.choices import pick
-from experiments.claims import Claim
 from experiments.grid import AxisPlot, Choice, Sweep
 from experiments.published import Published
 from experiments.study import Study
@@ -35,7 +34,6 @@ SAMPLERS = (
     _ode("Heun, EDM, rho 1", 2, "karras", "linear", rho=1.0),
     _churned("Heun, EDM, churn", 30.0, 0.01, 1.0, 1.007),
 )
-CLAIMS: tuple[Claim, ...] = ()
 
 
 def _published(metric: str) -> tuple[Published, ...]:
@@ -66,7 +64,7 @@ def _digits() -> Study:
         (5, 9),
     )
     evaluator = {"type": "generation", "num_samples": 400, "groups": 0}
-    return Study(sweep, evaluator, ema="slow", config="configs/edm/digits.py", claims=CLAIMS)
+    return Study(sweep, evaluator, ema="slow", config="configs/edm/digits.py")
 
 
 def _cifar10() -> Study:
@@ -92,7 +90,7 @@ def _rho() -> Study:
         published=(),
     )
     pred_kw = {"sampler": "heun", "spacing": "karras"}
-    return replace(study, sweep=sweep, evaluator={**study.evaluator, "pred_kw": pred_kw}, claims=())
+    return replace(study, sweep=sweep, evaluator={**study.evaluator, "pred_kw": pred_kw})
 
 
 FORMS = {"digits": _digits, "rho": _rho, "cifar10": _cifar10}

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffjax.choices import pick
-from experiments.claims import Claim
 from experiments.grid import AxisPlot, Sweep, TradeOff
 from experiments.published import Published
 from experiments.study import Study
@@ -23,7 +22,6 @@ IMAGENET128 = (
     (7.27, 4.53, 3.03, 2.43, 2.98, 7.86, 15.93, 21.53),
     (82.5, 106.1, 132.5, 158.5, 208.0, 298.0, 377.0, 421.0),
 )
-CLAIMS: tuple[Claim, ...] = ()
 
 
 def _published(name: str, what: str, rows: tuple, frechet: str) -> tuple[Published, ...]:
@@ -68,7 +66,7 @@ def _digits() -> Study:
         ),
         published=_both("frechet"),
     )
-    return Study(sweep, EVALUATOR, ema="slow", config="configs/ddpm/digits.py", claims=CLAIMS)
+    return Study(sweep, EVALUATOR, ema="slow", config="configs/ddpm/digits.py")
 
 
 def _p_uncond() -> Study:
