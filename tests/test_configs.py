@@ -49,6 +49,7 @@ LARGE = (
     "configs/autoencoder/imagenet256.py",
     "configs/ddpm/lsun256.py",
     "configs/ddim/celeba64.py",
+    "configs/released/cifar10.py",
 )
 DEFAULT_SHAPE = (8, 8, 1)  # of the embedded digits
 SHAPES = {"shapes": (32, 32, 3)}

@@ -223,6 +223,7 @@ def test_a_released_model_is_a_run_of_a_study(monkeypatch, tmp_path):
                "pred_kw={'steps': 2}")  # fmt: skip
     study = with_run(changed(study, list(options)), str(tmp_path / "model"))
     study = with_weights(study, weights="given")
+    study = replace(study, sweep=replace(study.sweep, axes={"eval.guidance": (1.0, 1.5)}))
     outcome = run_sweep(study, tmp_path / "swept")
     assert not outcome.failed
     table = read_table(tmp_path / "swept")
