@@ -18,13 +18,11 @@ from diffjax.data.schema import Source
 from diffjax.data.sources import make_source
 from diffjax.evals.features import Extracted, FeatureExtractor
 from diffjax.evals.processes import gather
-from diffjax.evals.protocol import differences, short_hash
-from diffjax.evals.reference import Reference, read_reference, write_reference
+from diffjax.evals.protocol import short_hash
+from diffjax.evals.reference import Reference, check_protocol, read_reference, write_reference
 from diffjax.evals.sides import Side, measure
 
 EMBEDDED = ("digits", "shapes")
-# Of a protocol, what decides whether two sets of moments may be compared.
-SAME = ("resize", "scale", "width", "features", "dequantise")
 
 
 class Given(NamedTuple):
@@ -123,12 +121,7 @@ def side_of(
 def _stated(given: Given, how: Mapping[str, Any]) -> Side:
     reference = given.reference
     assert reference is not None
-    if reference.protocol is not None and how:
-        theirs = {k: reference.protocol.get(k) for k in SAME}
-        differ = differences(theirs, {k: how.get(k) for k in SAME})
-        if differ:
-            said = ", ".join(f"{k} {a!r} there, {b!r} here" for k, (a, b) in differ.items())
-            raise ValueError(f"{given.name} was measured under another protocol: {said}")
+    check_protocol(given.name, reference, how)
     return Side(given.name, given.content, reference.moments, reference.spatial)
 
 

@@ -136,6 +136,9 @@ def line_plot(
             _errorbar(ax, n, line, x)
         if band is not None:
             _band(ax, band)
+        if values_as_ticks and y_range is None and _far_apart([y for li in lines for y in li.y]):
+            ax.set_yscale("log")
+            _plain_log(ax)
         if values_as_ticks or not numeric:
             _value_ticks(ax, place, numeric)
         else:
@@ -175,6 +178,11 @@ def trade_off(
         if len(places) > 1:
             _legend(ax, *{where for where, _ in places if where is not ax})
         return _svg(figure, f"{ylabel} against {xlabel}")
+
+
+def _far_apart(values: Sequence[float]) -> bool:
+    """Whether the least of positive values would lie on the axis under the largest."""
+    return len(values) > 0 and min(values) > 0 and max(values) > 30 * min(values)
 
 
 def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.train.writer import encode_png, plain, replace_file
+from experiments.published import Published
 
 
 @dataclass(frozen=True)
 class Choice:
     """A named value of an axis that sets several keys at once: `Choice("DDIM", {...})`."""
 
-    label: str
+    label: str | int | float
     settings: Mapping[str, Any]
 
 
@@ -66,6 +67,7 @@ class Sweep:
         these values; giving every axis compares all cells with one.
       plots: see `AxisPlot` and `TradeOff`. Axes that a plot does not name stay at the baseline's
         value, or at their first.
+      published: papers' numbers on these axes.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Sweep:
     metrics: tuple[str, ...] = ()
     baseline: Mapping[str, Any] = field(default_factory=dict)
     plots: tuple[AxisPlot | TradeOff, ...] = ()
+    published: tuple[Published, ...] = ()
 
     def __post_init__(self):
         if not self.axes or not self.seeds:
@@ -90,15 +93,13 @@ class Sweep:
                     f"sweep {self.name}: baseline {axis}={value!r} is no cell of it; "
                     + (f"choose from {labels}" if labels else f"axes are {list(self.axes)}")
                 )
-        for plot in self.plots:
-            trade = isinstance(plot, TradeOff)
-            named = (plot.along, plot.lines) if trade else (plot.x, plot.lines, plot.panels)
-            for axis in named:
-                if axis is not None and axis not in self.axes:
-                    raise ValueError(
-                        f"sweep {self.name}: a plot names the axis {axis}; "
-                        f"axes are {list(self.axes)}"
-                    )
+        named = {axis: "a plot" for plot in self.plots for axis in _axes_of(plot)}
+        named |= {axis: f"published {p.name}" for p in self.published for axis in p.axes}
+        for axis, who in named.items():
+            if axis not in self.axes:
+                raise ValueError(
+                    f"sweep {self.name}: {who} names the axis {axis}; axes are {list(self.axes)}"
+                )
 
     def describe(self) -> dict[str, Any]:
         """The sweep as JSON holds it."""
@@ -110,6 +111,10 @@ class Sweep:
             "metrics": list(self.metrics),
             "baseline": plain(self.baseline),
             "plots": [{"kind": type(plot).__name__, **asdict(plot)} for plot in self.plots],
+            "varied": sorted(
+                {short(key) for values in self.axes.items() for key in _keys(*values)}
+            ),
+            "published": [plain(p.describe()) for p in self.published],
         }
 
 
@@ -269,6 +274,17 @@ def _one_line(result: Mapping[str, Any]) -> str:
         return f"FAILED {result['error']}"
     values = [f"{name} {r['value']:.4g}" for name, r in result["values"].items()]
     return "  ".join([*values, f"({result['seconds']:.1f} s)"])
+
+
+def _axes_of(plot: AxisPlot | TradeOff) -> list[str]:
+    trade = isinstance(plot, TradeOff)
+    named = (plot.along, plot.lines) if trade else (plot.x, plot.lines, plot.panels)
+    return [axis for axis in named if axis is not None]
+
+
+def _keys(axis: str, values: Sequence[Any]) -> list[str]:
+    """All that an axis sets."""
+    return [k for v in values for k in (v.settings if isinstance(v, Choice) else (axis,))]
 
 
 def _label(value: Any) -> Any:

@@ -1,23 +1,30 @@
-"""A study: a sweep, and the evaluator that measures each of its cells."""
+"""A study: a sweep, the evaluator that measures each of its cells, and what it claims."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from diffjax.choices import unknown
+from diffjax.choices import build, unknown
 from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.context import EvalContext
+from diffjax.evals.features import FeatureExtractor
 from diffjax.evals.protocol import fingerprint, short_hash
 from diffjax.tasks.base import Variables
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
+from experiments.claims import Claim
+from experiments.features import FEATURES, make_features
 from experiments.grid import Cell, Sweep
 from experiments.judge import make_judges
+from experiments.prerequisites import open_finished
+from experiments.released import open_released
 from experiments.settings import ROOT, check_workdir, load_config
 
 EVAL, CONFIG = "eval.", "config."
@@ -31,11 +38,21 @@ class Study:
     evaluator: section of `make_evaluator`; the axes go into its `pred_kw`, the seed into
       its `seeds`, or its `seed` where it takes one.
     ema: which average of the weights is measured; None for the weights themselves.
+    config: of a trained workdir: the config that a missing one is trained from.
+    features: section `features` of FID's network, in place of the run's own; the user gives its
+      `weights`. Then `run` may also be a released model, which needs no data here.
+    release, codec: of a released model that is a file, see `open_released`.
+    claims: what the sweep's `Table` must show.
     """
 
     sweep: Sweep
     evaluator: Mapping[str, Any] = field(default_factory=lambda: {"type": "generation"})
     ema: str | None = None
+    config: str | None = None
+    features: Mapping[str, Any] | None = None
+    release: str | None = None
+    codec: str | None = None
+    claims: Sequence[Claim] = ()
 
     def __post_init__(self) -> None:
         for axis, values in self.sweep.axes.items():
@@ -48,12 +65,14 @@ class Study:
 
 
 def load_study(path: str) -> Study:
-    """The study of a folder's `study.py`, or of a file: its `get_study()`.
+    """The study of a folder's `study.py`, or of a file: its `get_study()`, or its `get_study(form)`
+    of `folder:form`.
 
     Raises:
-      ValueError: there is no such study.
+      ValueError: there is no such study, or it has no such form.
     """
-    candidates = [Path(path), ROOT / path]
+    name, _, form = path.partition(":")
+    candidates = [Path(name), ROOT / name]
     files = [c / "study.py" if c.is_dir() else c for c in candidates]
     file = next((f for f in files if f.is_file()), None)
     if file is None:
@@ -62,12 +81,41 @@ def load_study(path: str) -> Study:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_study()
+    if form and not inspect.signature(module.get_study).parameters:
+        raise ValueError(f"--study={path}: {name} has one form: leave :{form} out")
+    return module.get_study(form) if form else module.get_study()
 
 
 def with_run(study: Study, run: str | None) -> Study:
-    """The study of another trained run."""
+    """The study of another trained run, or of another released model."""
     return study if run is None else replace(study, sweep=replace(study.sweep, run=run))
+
+
+def with_weights(study: Study, **given: Any) -> Study:
+    """The study with `weights` of FID's network, `release` and `codec` as given.
+
+    Raises:
+      ValueError: one is given to a study that does not read it, or the weights are missing.
+    """
+    given = {k: v for k, v in given.items() if v is not None}
+    if study.features is None:
+        for name in given:
+            raise ValueError(
+                f"--{name} is read by studies in FID's features alone, not by this one"
+            )
+        return study
+    if study.evaluator.get("type") == "fid" and "reference" not in study.evaluator:
+        raise ValueError(
+            "this study compares with a file of statistics: give --set=reference=FILE.npz, see its "
+            "README"
+        )
+    weights = given.pop("weights", study.features.get("weights"))
+    if weights is None:
+        raise ValueError(
+            "this study compares in FID's features: give --weights, InceptionV3 as a file, a "
+            "folder or a name on the hub"
+        )
+    return replace(study, features={**study.features, "weights": weights}, **given)
 
 
 class Cells:
@@ -90,8 +138,9 @@ class Cells:
             shared: Any = load_config(self.study.sweep.run).to_dict()
         else:
             context, variables = self._loaded({}, 0)
-            del context
             shared = fingerprint(variables)
+            if self.study.features is not None:
+                shared = [shared, context.extractor().protocol]
         return short_hash([json.loads(json.dumps(shared)), dict(self.study.evaluator)])
 
     def run(self, cell: Cell) -> Iterator[Any]:
@@ -108,19 +157,55 @@ class Cells:
     def _loaded(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:
         key = short_hash([dict(changes), seed if self._trains else None])
         if key not in self._open:
-            assembly = self._assembly(changes, seed, key)
-            _, state, frozen = assembly.trained()
-            context = assembly.context(**make_judges(assembly))
             # One run is held at a time: a sweep over configs may be long.
-            self._open = {key: (context, state.variables(frozen, self.study.ema))}
+            self._open = {key: self._released() or self._trained(changes, seed, key)}
         return self._open[key]
 
+    def _trained(
+        self, changes: Mapping[str, Any], seed: int, key: str
+    ) -> tuple[EvalContext, Variables]:
+        assembly = self._assembly(changes, seed, key)
+        _, state, frozen = assembly.trained()
+        judges: dict[str, Any] = {"features": self._fid}
+        judges = make_judges(assembly) if self._fid is None else judges
+        return assembly.context(**judges), state.variables(frozen, self.study.ema)
+
+    @cached_property
+    def _fid(self) -> FeatureExtractor | None:
+        """The network of the study's own `features`."""
+        section = self.study.features
+        if section is None:
+            return None
+        return build(FEATURES, "features", {"type": "inception", **section}).load(self.workdir)
+
+    def _released(self) -> tuple[EvalContext, Variables] | None:
+        """A released model, where the run is none of ours."""
+        study, run = self.study, Path(self.study.sweep.run)
+        if study.features is None or self._trains or (run / "checkpoints").is_dir():
+            return None
+        model = open_released(study.sweep.run, study.release, study.codec)
+        context = EvalContext(
+            predict_fns=model.predict_fns(),
+            train={},
+            test={},
+            features=self._fid,
+            class_names=[str(k) for k in range(model.num_classes)],
+            conditional=bool(model.num_classes),
+            nfe=model.nfe,
+            noise_levels=model.noise_levels,
+        )
+        return context, model.variables
+
     def _assembly(self, changes: Mapping[str, Any], seed: int, key: str) -> Assembly:
+        run, config = self.study.sweep.run, self.study.config
         if not self._trains:
-            return open_run(Path(self.study.sweep.run))
+            if config is None:
+                return open_run(Path(run))
+            there = (Path(run) / "config.json").exists()
+            return open_finished("study", Path(run), None if there else config, make_features)
         overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
-        config = load_config(self.study.sweep.run, [*overrides, f"seed={seed}"])
-        assembly = Assembly(config, self.workdir / "runs" / key)
+        chosen = load_config(run, [*overrides, f"seed={seed}"])
+        assembly = Assembly(chosen, self.workdir / "runs" / key)
         check_workdir(assembly.config, assembly.workdir)
         train(assembly.run)
         return assembly

@@ -1,4 +1,9 @@
-"""Run an ablation: `python -m experiments.sweep --study=experiments/studies/sampler_steps`.
+"""Run an ablation: `python -m experiments.sweep --study=experiments/studies/sampler_steps`; or a
+paper's table with the weights that were released:
+
+    python -m experiments.sweep --study=experiments/studies/sampler_steps:cifar10 \\
+        --weights=pt_inception-2015-12-05-6726825d.pth --set=reference=cifar10_train.npz \\
+        --workdir=runs/ddim_table1
 
 Every cell is a file, so a sweep that was killed goes on where it stopped; tables, plots and
 `report.html` are written at the end.
@@ -16,16 +21,21 @@ from experiments import environment
 from experiments.cli import run_main
 from experiments.grid import Outcome, make_cells, run_grid, save_sweep
 from experiments.settings import assignments
-from experiments.study import Cells, Study, load_study, with_run
-from experiments.sweep_report import write_sweep_report
+from experiments.study import Cells, Study, load_study, with_run, with_weights
+from experiments.sweep_report import write_claims, write_sweep_report
 
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string("study", None, "Folder of a study, or its file.", required=True)
-    flags.DEFINE_string("run", None, "Trained run to measure, instead of the study's own.")
+    flags.DEFINE_string("study", None, "Folder of a study, FOLDER:FORM or its file.", required=True)
+    flags.DEFINE_string("run", None, "Trained run, or released model, instead of the study's own.")
+    flags.DEFINE_string("weights", None, "FID's InceptionV3, of a study that compares in it.")
+    flags.DEFINE_string(
+        "release", None, "Of a released model that is a file: dit, edm, adm_64, ..."
+    )
+    flags.DEFINE_string("codec", None, "Of a DiT's file: folder of its autoencoder.")
     flags.DEFINE_string("workdir", None, "Folder of the sweep; <run>/sweeps/<name> by default.")
     flags.DEFINE_multi_string("set", [], "Option of the evaluator, name=value.")
 
@@ -41,12 +51,20 @@ def run_sweep(study: Study, workdir: Path, command: str = "") -> Outcome:
     cells = make_cells(study.sweep, runner.base)
     save_sweep(study.sweep, cells, workdir, command)
     outcome = run_grid(cells, runner.run, workdir, lambda line: print(line, flush=True))
+    for line in write_claims(workdir, study.claims):
+        print(line)
     write_sweep_report(workdir)
     return outcome
 
 
 def main() -> None:
     study = changed(with_run(load_study(FLAGS.study), FLAGS.run), FLAGS.set)
+    given = {name: FLAGS[name].value for name in ("weights", "release", "codec")}
+    study = with_weights(study, **given)
+    if study.features is not None and not FLAGS.workdir:
+        raise ValueError(
+            "this study may measure a released model, no folder of runs: give --workdir"
+        )
     default = Path(study.sweep.run) / "sweeps" / study.sweep.name
     workdir = Path(FLAGS.workdir) if FLAGS.workdir else default
     outcome = run_sweep(study, workdir, environment.command_line("experiments.sweep"))

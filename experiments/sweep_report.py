@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 from diffjax.train.progress import duration
 from diffjax.train.writer import replace_file
 from experiments import figures, page
+from experiments.claims import Claim, cards, lines
 from experiments.grid import short
 from experiments.intervals import Summary
+from experiments.published import beside
+from experiments.records import read_json
 from experiments.sweep_table import Row, Table, number, read_table, to_csv, to_markdown
 
 _MOST_PICTURES = 64  # in one report; the others stay in cells/
@@ -34,7 +38,8 @@ def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """What the template of a sweep shows, for its own page or inside a run's report."""
     table = read_table(workdir)
     done = len(table.sweep["cells"]) - table.missing - len(table.failed)
-    axes_named = {short(axis) for axis in table.axes} | {"nfe", "seed"}
+    axes_named = {short(axis) for axis in table.axes} | {"nfe", "seed", "seeds", "hash"}
+    axes_named |= set(table.sweep.get("varied", []))
     leaves = dict(table.differing)
     return {
         "name": table.sweep["name"],
@@ -50,7 +55,9 @@ def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
         "time": duration(table.seconds),
         "table": table,
         "cells_of": [_row(table, row) for row in table.rows],
-        "plots": [plot for spec in table.sweep["plots"] for plot in _plot(table, spec)],
+        "plots": [plot for spec in table.sweep["plots"] for plot in _plots(table, spec)],
+        "claims": _claims(Path(workdir)),
+        "published": [p for metric in table.metrics for p in table.published(metric)],
         "expected_keys": [key for key in leaves if key in axes_named],
         "odd_keys": {key: values for key, values in leaves.items() if key not in axes_named},
         "pictures": _pictures(Path(workdir), table),
@@ -67,10 +74,38 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
         span = max(means) - min(means) if means else 0
         fill = (summary.mean - min(means)) / span if summary and span else 0
         metrics.append(
-            {"summary": summary, "difference": row.differences[metric], "fill": round(100 * fill)}
+            {
+                "summary": summary,
+                "difference": row.differences[metric],
+                "fill": round(100 * fill),
+                "published": [beside(p, row.assignment) for p in table.published(metric)],
+            }
         )
     labels = [row.assignment[axis] for axis in table.axes]
     return {"labels": labels, "metrics": metrics, "is_baseline": row.is_baseline}
+
+
+def write_claims(workdir: str | os.PathLike[str], claims: Sequence[Claim]) -> list[str]:
+    """Leaves `claims.json`, what the study claims and whether it is so, for the page; returns its
+    lines for a terminal."""
+    table = read_table(workdir)
+    data = json.dumps(cards(claims, table), indent=1) + "\n"
+    replace_file(Path(workdir) / "claims.json", data.encode())
+    return lines(claims, table)
+
+
+def _claims(workdir: Path) -> list[dict[str, Any]]:
+    file = workdir / "claims.json"
+    return read_json(file) if file.exists() else []
+
+
+def _plots(table: Table, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Ours, then the same plot of each paper that has its numbers."""
+    found = _plot(table, spec)
+    for name in dict.fromkeys(p["name"] for p in table.sweep.get("published", [])):
+        for plot in _plot(table.as_published(name), spec) if found else []:
+            found.append({**plot, "title": f"{plot['title']}: as published, {name}"})
+    return found
 
 
 def _plot(table: Table, spec: Mapping[str, Any]) -> list[dict[str, Any]]:

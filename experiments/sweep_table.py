@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from experiments.grid import read_cell, short
 from experiments.intervals import Difference, Summary, paired, summarise
+from experiments.published import beside, values_of
 from experiments.records import read_json
 
 
@@ -48,6 +50,42 @@ class Table:
     def find(self, assignment: Mapping[str, Any]) -> Row | None:
         wanted = key_of(assignment)
         return next((row for row in self.rows if key_of(row.assignment) == wanted), None)
+
+    def value(self, metric: str, **where: Any) -> float | None:
+        """The mean of a metric in the row at `where`, axes by the last part of their names; None
+        where it has not been measured.
+
+        Raises:
+          ValueError: no such row.
+        """
+        row = self.find({axis: where.get(short(axis)) for axis in self.axes})
+        if row is None or len(where) != len(self.axes):
+            raise ValueError(f"{self.sweep['name']}: no row at {where}")
+        summary = row.summaries.get(metric)
+        return None if summary is None else summary.mean
+
+    def published(self, metric: str) -> list[Mapping[str, Any]]:
+        """What papers say of a metric."""
+        return [p for p in self.sweep.get("published", []) if p["metric"] == metric]
+
+    def as_published(self, name: str) -> Table:
+        """The table that stands in the paper: all of its numbers of one name, without errors."""
+        mine = [p for p in self.sweep.get("published", []) if p["name"] == name]
+        axes = {
+            axis: list(
+                dict.fromkeys(v for p in mine if axis in p["axes"] for v in values_of(p, axis))
+            )
+            or list(values)[:1]
+            for axis, values in self.sweep["axes"].items()
+        }
+        metrics = [p["metric"] for p in mine]
+        rows = []
+        for values in itertools.product(*axes.values()):
+            at = dict(zip(axes, values, strict=True))
+            found = {p["metric"]: beside(p, at) for p in mine}
+            said = {m: None if v is None else summarise({0: v}) for m, v in found.items()}
+            rows.append(Row(at, said, {}, (), False))
+        return replace(self, sweep={**self.sweep, "axes": axes}, metrics=metrics, rows=rows)
 
 
 def key_of(assignment: Mapping[str, Any]) -> str:
@@ -161,6 +199,7 @@ def to_markdown(table: Table) -> str:
     head = [short(axis) for axis in table.axes]
     for metric in table.metrics:
         head += [metric, f"Δ {metric}"] if compared else [metric]
+        head += [f"{metric}, {p['name']}" for p in table.published(metric)]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in table.rows:
         cells = [str(row.assignment[axis]) for axis in table.axes]
@@ -169,10 +208,16 @@ def to_markdown(table: Table) -> str:
             if compared:
                 difference = row.differences[metric]
                 cells.append("baseline" if row.is_baseline else with_error(difference))
+            cells += [number(beside(p, row.assignment)) for p in table.published(metric)]
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     seeds = len(table.sweep["seeds"])
     lines += ["", f"Mean ± half width of the 95 % interval over {seeds} seed(s)."]
+    lines += [f"{p['metric']}, {p['name']}: as published, {p['source']}." for p in _shown(table)]
     return "\n".join(lines) + "\n"
+
+
+def _shown(table: Table) -> list[Mapping[str, Any]]:
+    return [p for metric in table.metrics for p in table.published(metric)]
 
 
 _SUMMARY = ("n", "mean", "se", "low", "high")
@@ -187,11 +232,13 @@ def to_csv(table: Table) -> str:
     for metric in table.metrics:
         head += [f"{metric}:{part}" for part in _SUMMARY]
         head += [f"{metric}:difference_{part}" for part in _DIFFERENCE]
+        head += [f"{metric}:published:{p['name']}" for p in table.published(metric)]
     writer.writerow(head)
     for row in table.rows:
         line = [row.assignment[axis] for axis in table.axes]
         for metric in table.metrics:
             line += [getattr(row.summaries[metric], part, None) for part in _SUMMARY]
             line += [getattr(row.differences[metric], part, None) for part in _DIFFERENCE]
+            line += [beside(p, row.assignment) for p in table.published(metric)]
         writer.writerow(line)
     return out.getvalue()

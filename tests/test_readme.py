@@ -47,7 +47,7 @@ def small(command: str) -> list[str]:
             rest += ["--config.evals.generation.num_samples=40"]
         elif "folder.py" in command:
             rest += ["--config.model.channels=8", "--config.model.norm_groups=4"]
-        elif "ddpm/digits.py" in command:
+        elif re.search(r"configs/(ddpm|edm)/digits\.py", command):
             rest += list(TINY_UNET)
         elif "configs/autoencoder/" in command:
             rest += [f"--config.evals.{name}.num_images=60" for name in ("test", "unseen")]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffjax.diffusion.clocks import VP
 from diffjax.diffusion.levels import CLEAN, Level, take
 from diffjax.diffusion.schedules import Schedule
 
@@ -76,19 +77,27 @@ SPACINGS: dict[str, Callable[[Schedule, int], np.ndarray]] = {
 
 
 def _karras(r_max: float, r_min: float, n: int, rho: float = 7.0) -> np.ndarray:
-    """Karras et al. 2022, eq. 5, in `r = sigma / alpha`, rho = 7."""
+    """Karras et al. 2022, eq. 5, in `r = sigma / alpha`."""
     ramp = np.linspace(0, 1, n)
     return (r_max ** (1 / rho) + ramp * (r_min ** (1 / rho) - r_max ** (1 / rho))) ** rho
 
 
 def _log_snr(r_max: float, r_min: float, n: int) -> np.ndarray:
-    """Even in log SNR (Lu et al. 2022)."""
+    """Even in log SNR (Lu et al. 2022); Karras et al. 2022 call it VE's."""
     return np.exp(np.linspace(np.log(r_max), np.log(r_min), n))
 
 
-RATIO_SPACINGS: dict[str, Callable[[float, float, int], np.ndarray]] = {
+def _vp(r_max: float, r_min: float, n: int) -> np.ndarray:
+    """Even in the time of Song et al. 2021b's variance-preserving equation between the same ends
+    (Karras et al. 2022, table 1)."""
+    clock = VP(r_max, r_min)
+    return clock.ratio(np.linspace(1.0, clock.epsilon, n))
+
+
+RATIO_SPACINGS: dict[str, Callable[..., np.ndarray]] = {
     "karras": _karras,
     "log_snr": _log_snr,
+    "vp": _vp,
 }
 
 
@@ -102,13 +111,17 @@ def level_at_ratio(schedule: Schedule, ratio: np.ndarray) -> Level:
     return Level(t, 1 / norm, ratio / norm)
 
 
-def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> Level:
+def visited(
+    schedule: Schedule, steps: int, spacing: str, offset: int = 0, rho: float | None = None
+) -> Level:
     """The levels at which a one-evaluation sampler calls the network, `[steps]`, noise falling.
 
     Raises:
       ValueError: unknown spacing, more steps than the table holds, a spacing in log SNR on a
-        schedule whose end holds no signal.
+        schedule whose end holds no signal, rho of another spacing than karras.
     """
+    if rho is not None and (spacing != "karras" or rho <= 0):
+        raise ValueError(f"rho={rho} with spacing={spacing!r}: it is karras's, and above 0")
     if steps < 1:
         raise ValueError(f"steps={steps}: a sampler needs at least one step")
     if schedule.discrete and steps > schedule.t_max + 1:
@@ -131,7 +144,8 @@ def visited(schedule: Schedule, steps: int, spacing: str, offset: int = 0) -> Le
             "use trailing or linspace"
         )
     r_max, r_min = ends.ratio
-    return level_at_ratio(schedule, RATIO_SPACINGS[spacing](r_max, r_min, steps))
+    options = {} if rho is None else {"rho": rho}
+    return level_at_ratio(schedule, RATIO_SPACINGS[spacing](r_max, r_min, steps, **options))
 
 
 def make_grid(
@@ -140,19 +154,21 @@ def make_grid(
     spacing: str = "trailing",
     offset: int = 0,
     final: str = "clean",
+    rho: float | None = None,
 ) -> Grid:
     """The grid of a sampler from noise to data.
 
     Args:
       schedule: the noise schedule.
       steps: number of levels visited.
-      spacing: leading, trailing, linspace, quadratic, leading_open, linspace_open, karras or
-        log_snr.
+      spacing: leading, trailing, linspace, quadratic, leading_open, linspace_open, karras,
+        log_snr or vp.
       offset: added to a table's integer times (Stable Diffusion's steps_offset = 1).
       final: where the last step lands: "clean" (alpha = 1, sigma = 0), or "first", the
         schedule's least level (set_alpha_to_one = False of Stable Diffusion).
+      rho: of karras, 7 where it is not given: the larger, the more of the steps at little noise.
     """
-    t = visited(schedule, steps, spacing, offset)
+    t = visited(schedule, steps, spacing, offset, rho)
     if final not in ("clean", "first"):
         raise ValueError(f"final={final!r} is unknown; known: clean, first")
     end = CLEAN if final == "clean" else schedule.level(np.float64(schedule.t_min))

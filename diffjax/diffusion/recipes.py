@@ -81,8 +81,8 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     sampler's own.
 
     Args:
-      sampler: ddpm, ddim, euler, heun, dpmpp_2m, plms or pndm.
-      **options: steps, spacing, offset, final; guidance, guidance_low, guidance_high,
+      sampler: ddpm, ddim, euler, heun, ode, dpmpp_2m, plms or pndm.
+      **options: steps, spacing, offset, final, rho; guidance, guidance_low, guidance_high,
         guidance_channels, rescale, threshold, clip; and what the sampler takes (eta of ddim,
         variance of ddpm, ...).
 
@@ -92,12 +92,13 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     if sampler not in SAMPLERS:
         raise unknown("sampler", sampler, SAMPLERS)
     own = [p for p in inspect.signature(SAMPLERS[sampler]).parameters if p != "grid"]
-    known = [*_GRID, *_GUIDANCE, *own]
+    known = [*_GRID, "rho", *_GUIDANCE, *own]
     for name in options:
         if name not in known:
             raise unknown(f"option of sampler {sampler!r}:", name, known)
     defaults = {"steps": 50, "spacing": "trailing", "offset": 0, "final": "clean"}
     grid = {k: options.get(k, defaults[k]) for k in _GRID}
+    grid |= {"rho": options["rho"]} if "rho" in options else {}
     guidance = Guidance(**{_GUIDANCE[k]: options[k] for k in _GUIDANCE if k in options})
     return Recipe(sampler, grid, {k: options[k] for k in own if k in options}, guidance)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from diffjax.diffusion.grids import Grid, level_at_ratio
 from diffjax.diffusion.levels import Level, take
+from diffjax.diffusion.ode import ode
 from diffjax.diffusion.pseudo_numerical import plms, pndm
 from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
 
@@ -141,6 +142,7 @@ SAMPLERS: dict[str, Callable[..., Rows]] = {
     "ddim": ddim,
     "euler": euler,
     "heun": heun,
+    "ode": ode,
     "dpmpp_2m": dpmpp_2m,
     "plms": plms,
     "pndm": pndm,

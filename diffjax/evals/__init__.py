@@ -10,6 +10,7 @@ from diffjax.evals.base import Evaluator
 from diffjax.evals.classification import Classification
 from diffjax.evals.context import EvalContext
 from diffjax.evals.factors import Arithmetic, Questions
+from diffjax.evals.fid import FID
 from diffjax.evals.generation import Generation
 from diffjax.evals.latents import Latents
 from diffjax.evals.likelihood import Likelihood
@@ -24,6 +25,7 @@ from diffjax.evals.zero_shot import ZeroShot
 EVALUATORS: dict[str, Any] = {
     "arithmetic": Arithmetic,
     "classification": Classification,
+    "fid": FID,
     "generation": Generation,
     "latents": Latents,
     "likelihood": Likelihood,

@@ -27,14 +27,15 @@ def draw(
     asked: np.ndarray | Mapping[str, np.ndarray],
     batch_size: int,
     sharding: jax.sharding.Sharding | None = None,
+    start: int = 0,
 ) -> np.ndarray:
-    """Samples 0 .. N - 1 of `seed`, `[N, H, W, C] float32 in [-1, 1]`, of what is `asked`: classes
-    `label [N]`, or a mapping of fields `[N, ...]`."""
+    """Samples `start` .. `start` + N - 1 of `seed`, `[N, H, W, C] float32 in [-1, 1]`, of what is
+    `asked`: classes `label [N]`, or a mapping of fields `[N, ...]`."""
     arrays = asked if isinstance(asked, Mapping) else {"label": asked}
 
     def one(batch: dict[str, Any]) -> Any:
         wanted = {k: batch[k] for k in arrays} if isinstance(asked, Mapping) else batch["label"]
-        return sampler(variables, np.int32(seed), batch["index"], wanted)
+        return sampler(variables, np.int32(seed), batch["index"] + np.int32(start), wanted)
 
     images = map_batches(one, arrays, batch_size, sharding)
     bad = int((~np.isfinite(images).reshape(len(images), -1).all(axis=1)).sum())

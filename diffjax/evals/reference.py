@@ -15,9 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.evals.protocol import differences
 from diffjax.metrics.frechet import Moments
 
 SUFFIX = "_s"  # of the spatial features' keys
+# Of a protocol, what decides whether two sets of moments may be compared.
+SAME = ("resize", "scale", "width", "features", "dequantise")
 
 
 class Reference(NamedTuple):
@@ -62,6 +65,21 @@ def read_reference(file: str | Path) -> Reference:
     count = int(held["count"]) if "count" in held else 0
     pooled, spatial = (_moments(file, held, suffix, count) for suffix in ("", SUFFIX))
     return Reference(pooled, spatial, images, protocol)
+
+
+def check_protocol(name: str, reference: Reference, how: Mapping[str, Any]) -> None:
+    """Refuses statistics called `name` that say they were measured otherwise than `how`.
+
+    Raises:
+      ValueError: what differs.
+    """
+    if reference.protocol is None or not how:
+        return
+    theirs = {k: reference.protocol.get(k) for k in SAME}
+    differ = differences(theirs, {k: how.get(k) for k in SAME})
+    if differ:
+        said = ", ".join(f"{k} {a!r} there, {b!r} here" for k, (a, b) in differ.items())
+        raise ValueError(f"{name} was measured under another protocol: {said}")
 
 
 _KEYS = ("mu", "sigma", "mu_s", "sigma_s", "count", "protocol", "arr_0")

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
+from PIL import Image
 
-from diffjax.interop.parts import Part
+from diffjax.interop.inception import inception_shapes, save_inception
 from diffjax.interop.pipelines import Pipeline, save_pipeline
-from diffjax.interop.scheduler import Sampling
-from diffjax.interop.unet_2d import unet_2d_shapes
 from experiments.released import from_pipeline, open_released
 from experiments.released_run import ReleasedRun
 from experiments.settings import load_config
+from tests.experiments.pipelines import pipeline
 
 CONFIG = """
 from configs.ddpm import digits
@@ -32,20 +32,6 @@ def get_config(arg=None):
     config.features.overrides = ("train.steps=4", "train.log_every=2", "train.batch_size=16")
     return config
 """
-
-
-def pipeline(**changes) -> Pipeline:
-    """A U-Net of digits' size with random weights, drawn from by DDIM."""
-    section = {"type": "unet", "channels": 8, "out_channels": 1, "channel_mult": (1, 2),
-               "blocks": 1, "attention_levels": (1,), "norm_groups": 4, **changes}  # fmt: skip
-    draw = np.random.default_rng(0).standard_normal
-    shapes = unet_2d_shapes(section, 1)
-    flat = {path: 0.1 * draw(s.shape, np.float32) for path, s in shapes.items()}
-    params = unflatten_dict(flat, sep="/")
-    recipe = {"sampler": "ddim", "spacing": "leading", "offset": 0, "final": "clean", "clip": True}
-    schedule = {"type": "linear", "steps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
-    sampling = Sampling(schedule, {"type": "eps"}, recipe)
-    return Pipeline(Part(section, {"params": params}, {"sample_size": 8}), sampling, 50)
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +142,57 @@ def test_networks_that_are_shown_another_image_are_refused():
     with pytest.raises(ValueError, match="sample_size"):
         from_pipeline(Pipeline(found.network._replace(section={**found.network.section,
                       "out_channels": 1}, facts={}), found.sampling, 50))  # fmt: skip
+
+
+CIFAR = """
+from configs.released import cifar10
+
+
+def get_config(arg=None):
+    config = cifar10.get_config()
+    config.data.train = dict(type="folder", path="@/train", size=32)
+    config.data.test = dict(type="folder", path="@/test", size=32)
+    config.evals.generation.update(num_samples=12, batch_size=6)
+    config.train.batch_size = 4
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory):
+    """FID's network with random weights, as a file."""
+    rng = np.random.default_rng(0)
+    flat = {
+        path: np.ones(s.shape, np.float32)
+        if path.endswith(("scale", "var"))
+        else rng.normal(0, np.prod(s.shape[:-1]) ** -0.5, s.shape).astype(np.float32)
+        for path, s in inception_shapes().items()
+    }
+    file = tmp_path_factory.mktemp("inception") / "inception.safetensors"
+    save_inception(file, unflatten_dict(flat, sep="/"))
+    return file
+
+
+@pytest.mark.heavy
+def test_the_cifar10_path_from_weights_to_numbers(inception, processes, tmp_path):
+    """A folder of a released model and a file of FID's network, both random: one command."""
+    save_pipeline(tmp_path / "model", pipeline(32, 3))
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for i in range(12):
+            pixels = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / f"{i}.png")
+    (tmp_path / "small.py").write_text(CIFAR.replace("@", str(tmp_path)))
+    outcome = processes.run(
+        f"--model={tmp_path / 'model'}", f"--config={tmp_path / 'small.py'}", "--set=steps=2",
+        f"--workdir={tmp_path / 'run'}", f"--config.features.weights={inception}",
+        main="evaluate",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.stderr
+    lines = (tmp_path / "run" / "evals.jsonl").read_text().splitlines()
+    found = {line["name"]: line for line in map(json.loads, lines)}
+    assert {"frechet", "frechet_spatial", "inception_score", "precision", "recall"} <= set(found)
+    how = found["frechet"]["protocol"]
+    assert (how["resize"], how["width"], how["num_samples"]) == ("tensorflow 299", 2048, 12)
+    assert all(np.isfinite(line["value"]) for line in found.values())

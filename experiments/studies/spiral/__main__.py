@@ -14,8 +14,9 @@ from absl import flags
 
 from diffjax.train.writer import replace_file
 from experiments import page
+from experiments.claims import cards, lines
 from experiments.cli import overrides, run_main
-from experiments.studies.spiral.claims import CLAIMS, cards
+from experiments.studies.spiral.claims import CLAIMS
 from experiments.studies.spiral.measures import Walks, measure
 from experiments.studies.spiral.pictures import CAPTIONS, draw_all
 from experiments.studies.spiral.training import train_spiral
@@ -34,18 +35,14 @@ def main() -> None:
         "spiral.html",
         workdir / "report.html",
         title="Diffusion in two dimensions",
-        cards=cards(results),
+        cards=cards(CLAIMS, results),
         figures=[
             {"picture": page.picture(file, 1400), "caption": CAPTIONS[name]}
             for name, file in files.items()
         ],
         tables=results,
     )
-    for claim in CLAIMS:
-        mark = "ok " if claim.holds(results) else "NOT"
-        print(
-            f"{mark} {claim.label}: {claim.value(results):.3g} in [{claim.low:g}, {claim.high:g}]"
-        )
+    print("\n".join(lines(CLAIMS, results)))
     print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")
 
 

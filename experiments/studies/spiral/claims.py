@@ -2,31 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-Results = Mapping[str, Mapping[str, Mapping[str, float]]]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """Attributes:
-    label: in words.
-    value: reads the number off the results of `measures.measure`.
-    low, high: the band.
-    note: what the number is.
-    """
-
-    label: str
-    value: Callable[[Results], float]
-    low: float
-    high: float
-    note: str
-
-    def holds(self, results: Results) -> bool:
-        return self.low <= self.value(results) <= self.high
-
+from experiments.claims import Claim
 
 CLAIMS = (
     Claim(
@@ -107,18 +83,3 @@ CLAIMS = (
         "share of 20 segments of the arm that hold samples at scale 8",
     ),
 )
-
-
-def cards(results: Results) -> list[dict[str, Any]]:
-    """The claims as the report shows them."""
-    return [
-        {
-            "group": "",
-            "label": claim.label,
-            "value": f"{claim.value(results):.3g}",
-            "error": f"in [{claim.low:g}, {claim.high:g}]",
-            "state": "met" if claim.holds(results) else "unmet",
-            "note": claim.note,
-        }
-        for claim in CLAIMS
-    ]
