@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from diffjax.choices import build, unknown
 from diffjax.evals import EVALUATORS, make_evaluator
@@ -23,11 +23,19 @@ from experiments.claims import Claim
 from experiments.features import FEATURES, make_features
 from experiments.grid import Cell, Sweep
 from experiments.judge import make_judges
-from experiments.prerequisites import open_finished
+from experiments.prerequisites import Reference
 from experiments.released import open_released
 from experiments.settings import ROOT, check_workdir, load_config
 
 EVAL, CONFIG = "eval.", "config."
+
+
+@dataclass(frozen=True)
+class Measured(Reference):
+    """The run that a study measures."""
+
+    section: ClassVar[str] = "study"
+    released: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -202,7 +210,7 @@ class Cells:
             if config is None:
                 return open_run(Path(run))
             there = (Path(run) / "config.json").exists()
-            return open_finished("study", Path(run), None if there else config, make_features)
+            return Measured(run, None if there else config).open(make_features)
         overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
         chosen = load_config(run, [*overrides, f"seed={seed}"])
         assembly = Assembly(chosen, self.workdir / "runs" / key)

@@ -241,11 +241,11 @@ def test_a_released_model_is_a_run_of_a_study(monkeypatch, tmp_path):
 def test_a_study_without_a_run_trains_its_config_once(monkeypatch, tmp_path):
     opened = []
 
-    def finished(section, workdir, config, features):
-        opened.append((section, workdir, config))
+    def finished(reference, features):
+        opened.append((reference.run, reference.config))
         raise FileNotFoundError
 
-    monkeypatch.setattr(study_module, "open_finished", finished)
+    monkeypatch.setattr(study_module.Measured, "open", finished)
     sweep = Sweep(name="s", run=str(tmp_path / "run"), axes={"eval.steps": (7,)})
     cells = study_module.Cells(Study(sweep, config="configs/ddpm/digits.py"), tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -254,5 +254,5 @@ def test_a_study_without_a_run_trains_its_config_once(monkeypatch, tmp_path):
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError):
         _ = cells.base
-    workdir = tmp_path / "run"
-    assert opened == [("study", workdir, "configs/ddpm/digits.py"), ("study", workdir, None)]
+    run = str(tmp_path / "run")
+    assert opened == [(run, "configs/ddpm/digits.py"), (run, None)]
