@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
+from optax.contrib import MuonDimensionNumbers
 
 from diffjax.choices import construct, unknown
 
-OPTIMIZERS = ("adam", "adamw", "sgd", "lion")
+OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "muon")
 DECAYS = ("constant", "cosine", "linear", "rsqrt")
 
 
@@ -22,7 +24,9 @@ class Optimizer:
     """Choices of the optimizer.
 
     Attributes:
-      type: adam, adamw, sgd (with momentum b1) or lion.
+      type: adam, adamw, sgd (with momentum b1), lion or muon (of momentum b1 for kernels, each
+        orthogonalised as the matrix of what it reduces and what it gives, with updates as large
+        as Adam's; NAdam with b1 and b2 for all else; Liu et al. 2025, "Muon is scalable").
       lr: peak learning rate.
       decay: constant, cosine (to `final` at the last step), linear, or rsqrt after warm-up.
       warmup_steps: linear from 0.
@@ -61,7 +65,7 @@ class Optimizer:
         if self.weight_decay and self.type in ("adam", "sgd"):
             raise ValueError(
                 f"optim.weight_decay={self.weight_decay} is not read by optim.type={self.type!r}: "
-                "use adamw or lion"
+                "use adamw, lion or muon"
             )
 
     def part(self, name: str) -> Optimizer:
@@ -109,6 +113,19 @@ def decayed(params: Any) -> Any:
     )
 
 
+def orthogonalised(params: Any) -> Any:
+    """Which axes of each kernel make a matrix, None for what is none: the last is what it gives,
+    the one before and a convolution's window what it reduces; others count layers."""
+
+    def axes(kernel: bool, leaf: Any) -> MuonDimensionNumbers | None:
+        if not kernel or leaf.ndim < 2:
+            return None
+        window = (0, 1, 2) if leaf.ndim == 4 else (leaf.ndim - 2,)
+        return MuonDimensionNumbers(window, (leaf.ndim - 1,))
+
+    return jax.tree.map(axes, decayed(params), params)
+
+
 def make_optimizer(choice: Optimizer, steps: int) -> optax.GradientTransformation:
     """The optax transformation of a run of `steps` updates.
 
@@ -145,6 +162,17 @@ def _single(choice: Optimizer, steps: int) -> optax.GradientTransformation:
     elif choice.type == "lion":
         inner = optax.lion(
             rate, choice.b1, choice.b2, weight_decay=choice.weight_decay, mask=decayed
+        )
+    elif choice.type == "muon":
+        inner = optax.contrib.muon(
+            rate,
+            beta=choice.b1,
+            eps=choice.eps,
+            weight_decay=choice.weight_decay,
+            adam_b1=choice.b1,
+            adam_b2=choice.b2,
+            muon_weight_dimension_numbers=orthogonalised,
+            consistent_rms=0.2,
         )
     else:
         inner = optax.sgd(rate, momentum=choice.b1)

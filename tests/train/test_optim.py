@@ -95,6 +95,35 @@ def test_weight_decay_is_for_kernels_alone():
         np.testing.assert_array_equal(leaf, 1.0)
 
 
+def test_muon_moves_kernels_by_orthogonal_matrices_and_the_rest_as_nadam():
+    rng = np.random.default_rng(0)
+    shapes = {
+        "dense": {"kernel": (12, 5), "bias": (5,)},
+        "conv": {"kernel": (3, 3, 4, 6)},
+        "layers": {"kernel": (2, 8, 3), "bias": (2, 3)},
+    }
+    params = jax.tree.map(
+        lambda s: rng.standard_normal(s).astype(np.float32),
+        shapes,
+        is_leaf=lambda s: isinstance(s, tuple),
+    )
+    grads = jax.tree.map(lambda p: rng.standard_normal(p.shape).astype(np.float32), params)
+
+    def moved(tx):
+        return tx.update(grads, tx.init(params), params)[0]
+
+    muon = moved(make_optimizer(Optimizer(type="muon", lr=0.1), 10))
+    adam = moved(optax.nadam(0.1))
+    matrices = [muon["dense"]["kernel"], muon["conv"]["kernel"].reshape(36, 6),
+                *muon["layers"]["kernel"]]  # fmt: skip
+    for step in matrices:
+        # Five iterations bring singular values near 1; then the size is that of Adam's updates.
+        values = np.linalg.svd(np.asarray(step), compute_uv=False) / (0.1 * 0.2 * len(step) ** 0.5)
+        assert values.min() > 0.6 and values.max() < 1.3
+    for name in ("dense", "layers"):
+        np.testing.assert_allclose(muon[name]["bias"], adam[name]["bias"], rtol=1e-5)
+
+
 def test_clipping_holds_the_global_norm():
     optimizer = make_optimizer(Optimizer(type="sgd", lr=1.0, b1=0.0, clip_norm=0.5), 10)
     params = {"a": jnp.zeros(3), "b": jnp.zeros(4)}
