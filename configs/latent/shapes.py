@@ -21,7 +21,7 @@ CODEC = dict(run="runs/codec_shapes", config="configs/autoencoder/shapes.py", em
 NETWORKS = {
     "unet": dict(
         type="unet",
-        channels=32,
+        channels=48,
         channel_mult=(1, 2),
         blocks=1,
         attention_levels=(1,),
@@ -30,6 +30,8 @@ NETWORKS = {
         time_embed="cos",
         init_style="adm",
         cross_attention=True,
+        pool_tokens=True,
+        scale_shift=True,
     ),
     "dit": dict(type="dit", width=128, depth=6, heads=4, patch=2, cross_attention=True),
 }
@@ -64,17 +66,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
             schedule=dict(type="cosine"),
             prediction=dict(type="v"),
             weighting=dict(type="v_mse"),
-            times=dict(type="uniform", antithetic=True),
+            # The autoencoder bears noise of half the latents' size: lesser noise teaches little.
+            times=dict(type="logit_normal", mean=0.3, std=1.0),
             num_classes=0,
             caption_drop=0.1,
         ),
-        optim=dict(type="adam", lr=2e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
+        optim=dict(type="muon", lr=3e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
         ema=dict(slow=dict(half_life=8_000, ramp=0.1)),
         train=dict(steps=3000, batch_size=64, checkpoint_every=500, log_every=50),
         judge=CLIP,
         evals=dict(
             prompts=dict(type="samples", prompts=PROMPTS, columns=8, pred_kw=SAMPLING, ema="slow",
-                         every=500),
+                         every=1000),
             one=drawn | dict(where=ONE),
             two=drawn | dict(where=TWO),
             unseen=drawn | dict(split="compositions", where=ONE),
