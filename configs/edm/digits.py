@@ -9,6 +9,8 @@ held-out digits'.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs.common import no_argument
@@ -30,7 +32,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         label_drop=0.1,
         levels=17,
     )
-    for section in config.evals.values():
+    evals: Any = config.evals
+    for section in evals.values():
         section.pred_kw = HEUN
     config.expected = {
         "generation/agreement": (0.95, 1.0),
