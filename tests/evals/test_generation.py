@@ -133,8 +133,10 @@ def test_errors_name_what_is_wrong(context):
         make(num_samples=19)
     with pytest.raises(ValueError, match=r"features=\.\.\."):
         make_evaluator("generation", dataclasses.replace(context, features=None))
-    with pytest.raises(ValueError, match=r"unknown evaluator 'fid'.*classification, generation"):
-        make_evaluator("fid", context)
+    with pytest.raises(
+        ValueError, match=r"unknown evaluator 'fit'; did you mean 'fid'.*fid, generation"
+    ):
+        make_evaluator("fit", context)
 
 
 def test_samples_that_are_not_finite_are_an_error(context, pool):

@@ -206,6 +206,7 @@ class Means:
         return FeatureExtractor(apply, {"gain": np.float32(2)}, "means", channels=1)
 
 
+@pytest.mark.heavy
 def test_a_released_model_is_a_run_of_a_study(monkeypatch, tmp_path):
     """Without data and without a config: its weights, FID's network and a file of statistics."""
     monkeypatch.setattr(study_module, "FEATURES", {"inception": Means})
