@@ -9,7 +9,7 @@ from experiments.study import Study, load_study
 from experiments.sweep import run_sweep
 from experiments.sweep_table import read_table
 
-STUDIES = ("sampler_steps", "edm_sampler", "guidance_scale")
+STUDIES = ("sampler_steps", "edm_sampler", "guidance_scale", "dit_guidance")
 
 
 def in_folder(study: Study, runs: Path, seed: int = 0) -> Study:
