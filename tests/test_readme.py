@@ -15,12 +15,14 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+# Blocks and the table's rows, in the order in which a user meets them.
 COMMANDS = list(
     dict.fromkeys(
         line.strip()
-        for block in re.findall(r"```bash\n(.*?)```", README, re.S)
-        + [f"{c}\n" for c in re.findall(r"^\| `(python -m [^`]*)`", README, re.M)]
-        for line in block.splitlines()
+        for block, row in re.findall(
+            r"^```bash\n(.*?)^```|^\| `(python -m [^`\n]*)`", README, re.S | re.M
+        )
+        for line in (block or row).splitlines()
         if line.strip()
     )
 )
