@@ -57,7 +57,7 @@ def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
         "cells_of": [_row(table, row) for row in table.rows],
         "plots": [plot for spec in table.sweep["plots"] for plot in _plots(table, spec)],
         "claims": _claims(Path(workdir)),
-        "published": [p for metric in table.metrics for p in table.published(metric)],
+        "published": table.shown,
         "expected_keys": [key for key in leaves if key in axes_named],
         "odd_keys": {key: values for key, values in leaves.items() if key not in axes_named},
         "pictures": _pictures(Path(workdir), table),

@@ -68,6 +68,11 @@ class Table:
         """What papers say of a metric."""
         return [p for p in self.sweep.get("published", []) if p["metric"] == metric]
 
+    @property
+    def shown(self) -> list[Mapping[str, Any]]:
+        """What papers say of the table's metrics, in its order."""
+        return [p for metric in self.metrics for p in self.published(metric)]
+
     def as_published(self, name: str) -> Table:
         """The table that stands in the paper: all of its numbers of one name, without errors."""
         mine = [p for p in self.sweep.get("published", []) if p["name"] == name]
@@ -212,12 +217,8 @@ def to_markdown(table: Table) -> str:
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     seeds = len(table.sweep["seeds"])
     lines += ["", f"Mean ± half width of the 95 % interval over {seeds} seed(s)."]
-    lines += [f"{p['metric']}, {p['name']}: as published, {p['source']}." for p in _shown(table)]
+    lines += [f"{p['metric']}, {p['name']}: as published, {p['source']}." for p in table.shown]
     return "\n".join(lines) + "\n"
-
-
-def _shown(table: Table) -> list[Mapping[str, Any]]:
-    return [p for metric in table.metrics for p in table.published(metric)]
 
 
 _SUMMARY = ("n", "mean", "se", "low", "high")

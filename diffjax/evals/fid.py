@@ -35,7 +35,7 @@ class FID:
     Attributes:
       reference: `.npz` of statistics, and of images where `metrics` compare image by image (mu and
         sigma of pytorch-fid, guided-diffusion or edm; `experiments.fid --save` writes one).
-      metrics: names in `evals.compare.METRICS` of Inception's kind; the first that are shown.
+      metrics: names in `evals.compare.METRICS` of Inception's kind.
       pred, pred_kw: predict function `sample(variables, seed, index, label, **pred_kw)`.
       num_samples: N.
       batch_size: samples drawn at a time (the samples do not depend on it).
@@ -58,7 +58,7 @@ class FID:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
+        assert self._bound
         construct(Settings, "evaluator 'fid': settings", self.settings)
         for name in self.metrics:
             if METRICS[pick("metric", name, METRICS)].extractor != "inception":
