@@ -1,7 +1,7 @@
 """Images of 32 pixels to FID's features: ours against pytorch-fid's network in PyTorch.
 
     python -m experiments.benchmarks.fid
-    python -m experiments.benchmarks.fid --shape=cifar32 --rounds=1   # 10,000 images each
+    python -m experiments.benchmarks.fid --shape=cifar32 --rounds=40   # 10,000 images each
     python -m experiments.benchmarks.fid --shape=gpu32 --gpu
 
 From 8-bit images to features in numpy, resized to 299 pixels on the way. Milliseconds per call of
