@@ -14,8 +14,8 @@ from diffjax.nn.convolution import Conv
 
 
 class FidShape(NamedTuple):
-    """`images` of 32 pixels in one timed call, `batch` at a time; many short calls interleave better
-    than few long ones, so 10,000 images on a CPU are forty rounds."""
+    """`images` of 32 pixels in one timed call, `batch` at a time. Many short calls interleave
+    better than few long ones: on a CPU 10,000 images are forty rounds."""
 
     images: int
     batch: int
