@@ -7,22 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import QUICK
 
-# Most of the suite's time is compiling. Unoptimised code computes the same, and what one test has
-# compiled the others, the workers and the runs they start read from a folder. Both are set before
-# JAX is imported, and inherited by workers.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 OWNER = CACHE not in os.environ
-if OWNER:
-    os.environ |= {
-        CACHE: tempfile.mkdtemp(prefix="diffjax_compiled_"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip(),
-    }
-
-import jax  # noqa: E402
 
 TINY = """
 from configs.common import make
@@ -48,6 +36,21 @@ def get_config(arg=None):
 """
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Most of the suite's time is compiling: what one test has compiled the others, the workers and
+    the runs they start read from a folder, and tests of seconds need no good code. Heavy ones
+    train for minutes: theirs is optimised. Set before JAX is imported, inherited by workers."""
+    if not OWNER:
+        return
+    os.environ |= {
+        CACHE: tempfile.mkdtemp(prefix="diffjax_compiled_"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    if config.option.markexpr != "heavy":
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+
+
 def pytest_unconfigure() -> None:
     """Removes the compiled programs when the session that made their folder ends."""
     if OWNER:
@@ -58,6 +61,8 @@ def pytest_unconfigure() -> None:
 def forget_compiled() -> Iterator[None]:
     """Drops a module's compiled programs: thousands of them slow every later trace."""
     yield
+    import jax
+
     jax.clear_caches()
 
 
