@@ -242,8 +242,11 @@ def test_remat_changes_nothing(image):
 
         return jax.jit(jax.grad(loss))(v["params"])
 
-    for a, b in zip(*map(jax.tree.leaves, (grads(False), grads(True))), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(a).max() + 1e-6))
+    plain, again = (jax.tree.leaves(grads(remat)) for remat in (False, True))
+    # What stands before a batch normalisation has biases of gradient zero: rounding alone.
+    rounding = 1e-6 * max(float(jnp.abs(a).max()) for a in plain)
+    for a, b in zip(plain, again, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * float(jnp.abs(a).max()) + rounding)
 
 
 def test_half_precision_is_near():
