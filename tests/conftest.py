@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 from processes import QUICK
 
+# What one test has compiled the others, the workers and the runs they start read from a folder, set
+# before JAX is imported and inherited by workers.
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 OWNER = CACHE not in os.environ
+if OWNER:
+    os.environ |= {
+        CACHE: tempfile.mkdtemp(prefix="diffjax_compiled_"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+import jax  # noqa: E402
 
 TINY = """
 from configs.common import make
@@ -37,17 +47,9 @@ def get_config(arg=None):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Most of the suite's time is compiling: what one test has compiled the others, the workers and
-    the runs they start read from a folder, and tests of seconds need no good code. Heavy ones
-    train for minutes: theirs is optimised. Set before JAX is imported, inherited by workers."""
-    if not OWNER:
-        return
-    os.environ |= {
-        CACHE: tempfile.mkdtemp(prefix="diffjax_compiled_"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    if config.option.markexpr != "heavy":
+    """Most of the suite's time is compiling, and tests of seconds need no good code; heavy ones
+    train for minutes, so theirs is optimised. Read when JAX first opens a device."""
+    if OWNER and config.option.markexpr != "heavy":
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
 
 
@@ -61,8 +63,6 @@ def pytest_unconfigure() -> None:
 def forget_compiled() -> Iterator[None]:
     """Drops a module's compiled programs: thousands of them slow every later trace."""
     yield
-    import jax
-
     jax.clear_caches()
 
 

@@ -58,7 +58,7 @@ class FID:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        assert self._bound
+        _ = self._bound  # What is wrong with the recipe is said before anything is trained.
         construct(Settings, "evaluator 'fid': settings", self.settings)
         for name in self.metrics:
             if METRICS[pick("metric", name, METRICS)].extractor != "inception":

@@ -51,43 +51,39 @@ EVALUATOR: Mapping[str, Any] = {
 }
 
 
-def _at(scale: float) -> dict[str, float]:
-    return {"guidance": scale}
-
-
 # Measured over seeds 0, 1 and 2 (README.md); a band holds each seed with room on both sides.
 CLAIMS = (
     Claim(
         "a little guidance costs nothing",
-        ratio("frechet", _at(1.1), _at(1.0)),
+        ratio("frechet", {"guidance": 1.1}, {"guidance": 1.0}),
         0.6,
         1.1,
         "Frechet distance at scale 1.1 over that at 1",
     ),
     Claim(
         "much of it does",
-        ratio("frechet", _at(2.0), _at(1.1)),
+        ratio("frechet", {"guidance": 2.0}, {"guidance": 1.1}),
         2.0,
         7.0,
         "Frechet distance at scale 2 over that at 1.1",
     ),
     Claim(
         "the Inception score rises",
-        difference("inception_score", _at(2.0), _at(1.0)),
+        difference("inception_score", {"guidance": 2.0}, {"guidance": 1.0}),
         0.2,
         0.7,
         "at scale 2 less that at 1, by the digits' classifier",
     ),
     Claim(
         "precision is bought",
-        difference("precision", _at(1.5), _at(1.0)),
+        difference("precision", {"guidance": 1.5}, {"guidance": 1.0}),
         0.04,
         0.2,
         "at scale 1.5 less that at 1",
     ),
     Claim(
         "and recall pays",
-        difference("recall", _at(3.0), _at(1.0)),
+        difference("recall", {"guidance": 3.0}, {"guidance": 1.0}),
         -0.75,
         -0.4,
         "at scale 3 less that at 1",
