@@ -2,7 +2,8 @@
 
 Esser et al. 2021 (VQGAN), Rombach et al. 2022, section 3.1. With f = 2^(levels - 1), the usual
 sizes are f4 `channel_mult=(1, 2, 4)`, f8 `(1, 2, 4, 4)` and f16 `(1, 1, 2, 2, 4)` with
-`attention_levels=(4,)`; Stable Diffusion has f8.
+`attention_levels=(4,)`; Stable Diffusion has f8. `patch` takes the outermost levels away, as
+ViT-VQGAN does (Yu et al. 2022, section 3.1): they are most of the arithmetic.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from diffjax.nn.blocks import Block
 from diffjax.nn.convolution import Conv
 from diffjax.nn.initialisers import INITS
 from diffjax.nn.normalisation import GroupNorm
+from diffjax.nn.patches import patchify, unpatchify
 from diffjax.nn.quantiser import Quantised, Quantiser
 from diffjax.nn.resampling import upsample
 from diffjax.nn.resnet import BlockStyle
@@ -105,6 +107,8 @@ class Autoencoder(nn.Module):
       attention_levels: levels that attend, beside the middle; single heads.
       latent_channels: C.
       image_channels: of the images, 3.
+      patch: side of the squares of pixels that the first and last convolutions see as one place;
+        f is so many times larger. 1 in every released model.
       bottleneck: "kl", a Gaussian posterior, or "vq", the nearest of `codes` code vectors.
       codes, code_norm, code_decay: of "vq", see `Quantiser`.
       scale, shift: diffusion sees `(z - shift) scale`; Rombach et al. 2022, appendix G, take
@@ -121,6 +125,7 @@ class Autoencoder(nn.Module):
     attention_levels: tuple[int, ...] = ()
     latent_channels: int = 4
     image_channels: int = 3
+    patch: int = 1
     bottleneck: Literal["kl", "vq"] = "kl"
     codes: int = 8192
     code_norm: bool = False
@@ -140,7 +145,8 @@ class Autoencoder(nn.Module):
         moments = self.latent_channels * (2 if gaussian else 1)
         levels = (self.channels, self.channel_mult, self.blocks, self.attention_levels)
         self.encoder = Stack(moments, "down", *levels, style, self.remat)
-        self.decoder = Stack(self.image_channels, "up", *levels, style, self.remat)
+        pixels = self.image_channels * self.patch**2
+        self.decoder = Stack(pixels, "up", *levels, style, self.remat)
         kinds = {"kernel": 1, "kernel_init": init.kernel, "bias_init": init.bias}
         self.quant = Conv(moments, **kinds)
         self.post_quant = Conv(self.latent_channels, **kinds)
@@ -150,7 +156,7 @@ class Autoencoder(nn.Module):
     @property
     def factor(self) -> int:
         """f: pixels per latent, along a side."""
-        return 2 ** (len(self.channel_mult) - 1)
+        return self.patch * 2 ** (len(self.channel_mult) - 1)
 
     def __call__(
         self, x: Array, noise: Array | None = None, train: bool = False
@@ -178,7 +184,8 @@ class Autoencoder(nn.Module):
                 f"autoencoder got images of shape {x.shape}; it needs [B, H, W, "
                 f"{self.image_channels}] with H and W divisible by {f}"
             )
-        moments = self.quant(self.encoder(x))
+        p, (b, h, w, _) = self.patch, x.shape
+        moments = self.quant(self.encoder(patchify(x, p).reshape(b, h // p, w // p, -1)))
         if self.bottleneck == "vq":
             return moments
         mean, log_variance = jnp.split(moments, 2, axis=-1)
@@ -191,7 +198,8 @@ class Autoencoder(nn.Module):
                 f"autoencoder got latents of shape {z.shape}; it needs [B, h, w, "
                 f"{self.latent_channels}]"
             )
-        return self.decoder(self.post_quant(z.astype(jnp.float32)))
+        y = self.decoder(self.post_quant(z.astype(jnp.float32)))
+        return unpatchify(y, *y.shape[1:3], self.patch)
 
     def to_latents(self, x: Array, noise: Array | None = None) -> Array:
         """What diffusion sees of images `x`: their mode or (given `noise`) a sample; under "vq"

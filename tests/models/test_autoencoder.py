@@ -42,6 +42,25 @@ def test_diffusion_sees_scaled_and_shifted_latents(case):
     np.testing.assert_allclose(seen, (z - 0.25) * 0.5, atol=1e-6)
 
 
+def test_a_patch_is_a_place_with_more_channels():
+    model, variables, x = codec(patch=2)
+    z = model.apply(variables, x, method="to_latents")
+    assert model.factor == 4 and z.shape == (2, 2, 3, 3)
+    places = x.reshape(2, 4, 2, 6, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(2, 4, 6, 12)
+    plain = model.clone(patch=1, image_channels=12)
+    np.testing.assert_allclose(plain.apply(variables, places, method="to_latents"), z, atol=1e-6)
+    ours = np.asarray(model.apply(variables, z, method="from_latents"))
+    theirs = np.asarray(plain.apply(variables, z, method="from_latents"))
+    # The pixel in row 2 i + a, column 2 j + b, is channel (a, b) of place (i, j).
+    assert ours.shape == x.shape
+    for a in range(2):
+        for b in range(2):
+            at = 3 * (2 * a + b)
+            np.testing.assert_allclose(ours[:, a::2, b::2], theirs[..., at : at + 3], atol=1e-6)
+    with pytest.raises(ValueError, match="divisible by 4"):
+        model.apply(variables, x[:, :6], method="encode")
+
+
 @pytest.mark.heavy
 def test_half_precision_and_rematerialisation_change_nothing_but_digits(case):
     model, variables, x = case

@@ -11,10 +11,10 @@ def get_study() -> Study:
     sweep = Sweep(
         name="text_guidance",
         run="runs/latent_shapes",
-        axes={guidance: (1.0, 1.5, 2.0, 3.0, 5.0, 8.0), "eval.steps": (5, 10, 20, 40)},
+        axes={guidance: (1.0, 1.5, 2.0, 3.0, 5.0), "eval.steps": (10, 25, 50)},
         seeds=(0, 1),
         metrics=("objects", "all", "shape", "colour", "size", "clip_score", "frechet"),
-        baseline={guidance: 3.0, "eval.steps": 20},
+        baseline={guidance: 2.0, "eval.steps": 50},
         plots=(
             TradeOff("objects", "frechet", guidance, right="clip_score"),
             AxisPlot("objects", guidance, lines="eval.steps"),
@@ -27,6 +27,6 @@ def get_study() -> Study:
         "where": {"num_objects": 1},
         "num_prompts": 196,
         "rows": 4,
-        "pred_kw": {"sampler": "dpmpp_2m"},
+        "pred_kw": {"sampler": "heun", "churn": 40.0},
     }
     return Study(sweep, evaluator, ema="slow")
