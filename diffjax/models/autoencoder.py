@@ -199,7 +199,7 @@ class Autoencoder(nn.Module):
                 f"{self.latent_channels}]"
             )
         y = self.decoder(self.post_quant(z.astype(jnp.float32)))
-        return unpatchify(y, *y.shape[1:3], self.patch)
+        return unpatchify(y, y.shape[1], y.shape[2], self.patch)
 
     def to_latents(self, x: Array, noise: Array | None = None) -> Array:
         """What diffusion sees of images `x`: their mode or (given `noise`) a sample; under "vq"
