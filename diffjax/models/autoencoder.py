@@ -1,9 +1,10 @@
 """Latent diffusion's autoencoder: one network, its bottleneck Gaussian or quantised.
 
-Esser et al. 2021 (VQGAN), Rombach et al. 2022, section 3.1. With f = 2^(levels - 1), the usual
-sizes are f4 `channel_mult=(1, 2, 4)`, f8 `(1, 2, 4, 4)` and f16 `(1, 1, 2, 2, 4)` with
-`attention_levels=(4,)`; Stable Diffusion has f8. `patch` takes the outermost levels away, as
-ViT-VQGAN does (Yu et al. 2022, section 3.1): they are most of the arithmetic.
+Esser et al. 2021 (VQGAN), Rombach et al. 2022, section 3.1. With f = patch 2^(levels - 1), the
+usual sizes are f4 `channel_mult=(1, 2, 4)`, f8 `(1, 2, 4, 4)` and f16 `(1, 1, 2, 2, 4)` with
+`attention_levels=(4,)`; Stable Diffusion has f8, all of patch 1. A larger `patch` takes the
+outermost levels away, as ViT-VQGAN does (Yu et al. 2022, section 3.1): they are most of the
+arithmetic.
 """
 
 from __future__ import annotations
