@@ -31,7 +31,7 @@ from diffjax.train.loop import Run, TrainChoices, build_state
 from diffjax.train.optim import Optimizer
 from diffjax.train.start import in_turn
 from diffjax.train.state import TrainState
-from experiments.data import DataChoices, Prefetching, trained_on
+from experiments.data import DataChoices, Prefetching, epoch_of, trained_on
 from experiments.evaluations import RunEvaluations, split_evals
 from experiments.frozen import load_frozen
 from experiments.perceptual import TOWER, make_perceptual
@@ -80,6 +80,7 @@ class Assembly:
                 self.config.get("seed", 0),
                 rows=sharding.local_rows(self.mesh, self.choices.batch_size),
                 cache=self.data.cache,  # type: ignore[arg-type]
+                epoch=epoch_of(self.data, self.source),
             ),
             self.data,
         )

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from diffjax.choices import construct
 from diffjax.data.loader import Loader
+from diffjax.data.oversampling import Oversample, epoch_indices
 from diffjax.data.schema import Source
 from diffjax.data.transforms import Transform
 from experiments.latents import cached_latents
@@ -28,6 +30,7 @@ class DataChoices:
       others: further splits for evaluators, by name.
       image_shape: (height, width, channels) that the networks are made for; other data are
         refused. None takes what the data have.
+      oversample: sections of `Oversample`: training records that an epoch shows more than once.
       transforms: of the training examples.
       eval_transforms: of evaluated examples.
       cache_latents: train on the codec's moments of the images, computed once (by
@@ -40,6 +43,7 @@ class DataChoices:
     test: Mapping[str, Any] | None = None
     others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     image_shape: tuple[int, ...] | None = None
+    oversample: tuple[Mapping[str, Any], ...] = ()
     transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
     eval_transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
     cache_latents: bool = False
@@ -63,6 +67,14 @@ def trained_on(
         raise ValueError("data.cache_latents=True without a codec section: add it, or set False")
     folder = data.train.get("data_dir")
     return cached_latents(source, pictures, codec, Path(folder).expanduser() if folder else None)
+
+
+def epoch_of(data: DataChoices, source: Source) -> np.ndarray | None:
+    """What an epoch goes through, by `data.oversample`; None for every record once."""
+    if not data.oversample:
+        return None
+    rules = [construct(Oversample, "data.oversample", section) for section in data.oversample]
+    return epoch_indices(source, rules)
 
 
 @dataclass(frozen=True)

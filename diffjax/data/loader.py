@@ -1,9 +1,10 @@
 """The loader: a function of (seed, step) that has no state but an integer.
 
 The global batch of step s is the examples at positions s B ... s B + B - 1 of an endless stream in
-which every epoch is another permutation of the source. A process loads the `rows` of it that its
-devices hold; order and augmentation are functions of the position, so neither the number of
-processes nor of workers changes the global batch.
+which every epoch is another permutation of the source, or of the records that it is given to go
+through. A process loads the `rows` of it that its devices hold; order and augmentation are
+functions of the position, so neither the number of processes nor of workers changes the global
+batch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from diffjax.data.arrays import cached, read
+from diffjax.data.arrays import cached, digest, read
 from diffjax.data.draws import Draws
 from diffjax.data.order import shuffled
 from diffjax.data.schema import Columns, DatasetInfo, Source
@@ -35,9 +36,11 @@ class Loader:
       seed: of the order and of the augmentation, any integer.
       rows: of the global batch that this process holds, by default all.
       cache: True, False or "auto".
+      epoch: `[M] int`, the indices of the source that an epoch goes through, some perhaps more
+        than once (`oversampling.epoch_indices`); by default every one once.
 
     Raises:
-      ValueError: a source that is smaller than one batch.
+      ValueError: an epoch that is smaller than one batch, or goes beyond the source.
     """
 
     def __init__(
@@ -48,10 +51,17 @@ class Loader:
         seed: int,
         rows: Sequence[int] | np.ndarray | None = None,
         cache: bool | Literal["auto"] = "auto",
+        epoch: np.ndarray | None = None,
     ):
-        if len(source) < batch_size or batch_size < 1:
+        if epoch is not None and epoch.size and not 0 <= epoch.min() <= epoch.max() < len(source):
             raise ValueError(
-                f"{source.info.name} ({source.info.split}) has {len(source)} examples, fewer than "
+                f"an epoch of indices {epoch.min()} to {epoch.max()} of {source.info.name}, which "
+                f"has {len(source)} examples"
+            )
+        size = len(source) if epoch is None else len(epoch)
+        if size < batch_size or batch_size < 1:
+            raise ValueError(
+                f"{source.info.name} ({source.info.split}) has {size} examples, fewer than "
                 f"one batch of {batch_size}; lower train.batch_size"
                 if batch_size > 0
                 else f"batch_size must be at least 1, not {batch_size}"
@@ -60,6 +70,7 @@ class Loader:
         self.transforms = tuple(transforms)
         self.batch_size = batch_size
         self.seed = seed
+        self.epoch = epoch
         self.rows = _checked_rows(np.arange(batch_size) if rows is None else rows, batch_size)
 
     @property
@@ -75,7 +86,11 @@ class Loader:
         """
         chosen = self.rows if rows is None else _checked_rows(rows, self.batch_size)
         positions = int(step) * self.batch_size + chosen
-        columns = read(self.source, shuffled(positions, len(self.source), self.seed))
+        if self.epoch is None:
+            indices = shuffled(positions, len(self.source), self.seed)
+        else:
+            indices = self.epoch[shuffled(positions, len(self.epoch), self.seed)]
+        columns = read(self.source, indices)
         return numeric(apply(self.transforms, columns, Draws.at(self.seed, positions)))
 
     def iterate(
@@ -94,11 +109,13 @@ class Loader:
 
     def fingerprint(self) -> dict[str, Any]:
         """Plain JSON that is equal for two loaders exactly if their global batches are."""
+        own = {} if self.epoch is None else {"epoch": digest({"epoch": self.epoch})}
         return {
             "source": self.info.fingerprint,
             "seed": self.seed,
             "batch_size": self.batch_size,
             "transforms": describe(self.transforms),
+            **own,
         }
 
     def batch_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
