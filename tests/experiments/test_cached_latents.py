@@ -15,6 +15,7 @@ from diffjax.models import build_model
 from diffjax.tasks.latents import Latents
 from experiments import frozen, latents
 from experiments.codec import Codec
+from experiments.data import DataChoices, epoch_of
 from experiments.latents import cached_latents
 from experiments.painter import painter_of_run
 from experiments.train import train_run
@@ -64,6 +65,18 @@ def test_a_batch_is_read_from_them(kept):
     with pytest.raises(ValueError, match="no size or channels to choose"):
         root, name = kept[0], source.info.name
         PreparedSource(name, "train", root, size=8)
+
+
+def test_latents_are_shown_as_often_as_their_pictures_fields_say(pictures, kept):
+    """The fields are the pictures' own: what is kept has the moments, the label and the caption."""
+    rule = {"where": {"num_objects": 1}, "times": 3}
+    epoch = epoch_of(DataChoices(train={}, oversample=(rule,)), pictures)
+    assert epoch is not None and 70 < len(epoch) < 210
+    batch = Loader(kept[1], (), len(epoch), 0, epoch=epoch).batch(0)
+    times = np.where(pictures.columns["num_objects"] == 1, 3, 1)
+    want = np.repeat(pictures.columns["label"], times)
+    assert sorted(batch["label"]) == sorted(want)
+    assert epoch_of(DataChoices(train={}), pictures) is None
 
 
 def test_they_are_computed_once_for_each_codec_and_data(pictures, kept, monkeypatch):
