@@ -14,7 +14,7 @@ def get_study() -> Study:
         axes={guidance: (1.0, 1.5, 2.0, 3.0, 5.0), "eval.steps": (10, 25, 50)},
         seeds=(0, 1),
         metrics=("objects", "all", "shape", "colour", "size", "clip_score", "frechet"),
-        baseline={guidance: 2.0, "eval.steps": 50},
+        baseline={guidance: 1.5, "eval.steps": 50},
         plots=(
             TradeOff("objects", "frechet", guidance, right="clip_score"),
             AxisPlot("objects", guidance, lines="eval.steps"),
