@@ -86,11 +86,9 @@ class Loader:
         """
         chosen = self.rows if rows is None else _checked_rows(rows, self.batch_size)
         positions = int(step) * self.batch_size + chosen
-        if self.epoch is None:
-            indices = shuffled(positions, len(self.source), self.seed)
-        else:
-            indices = self.epoch[shuffled(positions, len(self.epoch), self.seed)]
-        columns = read(self.source, indices)
+        size = len(self.source if self.epoch is None else self.epoch)
+        indices = shuffled(positions, size, self.seed)
+        columns = read(self.source, indices if self.epoch is None else self.epoch[indices])
         return numeric(apply(self.transforms, columns, Draws.at(self.seed, positions)))
 
     def iterate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,11 +38,12 @@ def epoch_indices(source: Source, rules: Sequence[Oversample]) -> np.ndarray:
       ValueError: a field that records do not have as a number, a rule that means no record, or
         rules that leave none.
     """
+    columns = _columns(source, {field for rule in rules for field in rule.where})
     times = np.ones(len(source), np.int64)
     for rule in rules:
         meant = np.ones(len(source), bool)
         for field, value in rule.where.items():
-            meant &= _column(source, field) == value
+            meant &= columns[field] == value
         if not meant.any():
             raise ValueError(f"oversample: no record of {source.info.name} has {dict(rule.where)}")
         times[meant] *= rule.times
@@ -51,12 +52,16 @@ def epoch_indices(source: Source, rules: Sequence[Oversample]) -> np.ndarray:
     return np.repeat(np.arange(len(source)), times)
 
 
-def _column(source: Source, field: str) -> np.ndarray:
-    """The numbers `[N]` of a field."""
-    first = source[0]
-    numbers = [k for k, v in first.items() if k != "caption" and np.ndim(v) == 0]
-    if field not in numbers:
-        raise unknown("field of oversample.where:", field, numbers)
+def _columns(source: Source, fields: Collection[str]) -> dict[str, np.ndarray]:
+    """The numbers `[N]` of each field, in one pass that keeps no image."""
+    numbers = [k for k, v in source[0].items() if k != "caption" and np.ndim(v) == 0]
+    for field in fields:
+        if field not in numbers:
+            raise unknown("field of oversample.where:", field, numbers)
     if isinstance(source, ArraySource):
-        return np.asarray(source.columns[field])
-    return np.array([source[i][field] for i in range(len(source))])
+        return {field: np.asarray(source.columns[field]) for field in fields}
+    rows = []
+    for i in range(len(source)):
+        record = source[i]
+        rows.append([record[field] for field in fields])
+    return dict(zip(fields, np.array(rows).T, strict=True))

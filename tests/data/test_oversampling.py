@@ -44,7 +44,9 @@ def test_records_meant_are_shown_so_many_times_and_others_once(source, kind):
     assert seen(epoch) == [3 if i % 3 == 1 else 1 for i in range(12)]
 
 
-def test_rules_multiply_and_fields_of_one_rule_are_all_wanted(source):
+@pytest.mark.parametrize("kind", [ArraySource, OneByOne])
+def test_rules_multiply_and_fields_of_one_rule_are_all_wanted(source, kind):
+    source = source if kind is ArraySource else OneByOne(source)
     rules = [Oversample({"kind": 1}, 3), Oversample({"large": 1}, 2)]
     both = epoch_indices(source, rules)
     assert seen(both) == [(3 if i % 3 == 1 else 1) * (2 if i % 2 else 1) for i in range(12)]
@@ -85,8 +87,8 @@ def test_the_fingerprint_tells_epochs_apart(source):
         (lambda: Oversample({}, 2), "names no field"),
         (lambda: Oversample({"kind": 1}, -1), "times=-1"),
         (lambda: Oversample({"kind": 1}, 1.5), "times=1.5"),
-        (lambda: Oversample({"kinds": 1}, 2), "kind"),
-        (lambda: Oversample({"image": 1}, 2), "image"),
+        (lambda: Oversample({"kinds": 1}, 2), "did you mean 'kind'"),
+        (lambda: Oversample({"image": 1}, 2), "options: kind, label, large"),
         (lambda: Oversample({"kind": 7}, 2), "no record"),
     ],
 )
