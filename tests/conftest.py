@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import QUICK
+import xla_flags
 
 # What one test has compiled the others, the workers and the runs they start read from a folder, set
 # before JAX is imported and inherited by workers.
@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Most of the suite's time is compiling, and tests of seconds need no good code; heavy ones
     train for minutes, so theirs is optimised. Read when JAX first opens a device."""
     if OWNER and config.option.markexpr != "heavy":
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {xla_flags.quick()}".strip()
 
 
 def pytest_unconfigure() -> None:

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from processes import QUICK, ROOT
+import xla_flags
+from processes import ROOT
 
 
 def on_eight_devices(program: str, argument: object, *folders: Path) -> dict:
@@ -14,7 +15,7 @@ def on_eight_devices(program: str, argument: object, *folders: Path) -> dict:
         [sys.executable, "-c", program, json.dumps(argument)],
         env={
             "PYTHONPATH": ":".join(map(str, (ROOT, *folders))),
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {QUICK}",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count=8 {xla_flags.quick()}",
             "JAX_PLATFORMS": "cpu",
             "PATH": "/usr/bin:/bin",
         },

@@ -18,11 +18,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-# Programs that run sixty times need no good code, and compile sooner without fusion emitters.
-QUICK = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_use_fusion_emitters=false"
-)
+import xla_flags
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -148,7 +145,7 @@ def _child(request: dict) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     count = f"--xla_force_host_platform_device_count={request['devices']}"
-    os.environ["XLA_FLAGS"] = f"{count} {QUICK}"
+    os.environ["XLA_FLAGS"] = f"{count} {xla_flags.quick()}"
     if request["file_size"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
     module = sys.modules[f"experiments.{request['main']}"]

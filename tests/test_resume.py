@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from processes import QUICK
+import xla_flags
 
 from experiments.assemble import open_run
 
@@ -133,7 +133,7 @@ def test_the_program_itself_is_resumed_as_the_server_of_runs_says(
     start = partial(
         subprocess.Popen,
         [sys.executable, "-m", "experiments.train", *command(workdir)],
-        env={**os.environ, "XLA_FLAGS": QUICK},  # as the server of runs sets them
+        env={**os.environ, "XLA_FLAGS": xla_flags.quick()},  # as the server of runs sets them
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from diffjax.compiler import compiler_options
+from diffjax.compiler import compiler_options, once_options
 from diffjax.tasks.base import Params, Task, Variables
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
@@ -128,14 +128,7 @@ def build_state(run: Run, replaced: bool = False) -> tuple[TrainState, Params, A
 
     key = jax.random.key(run.seed)
     places = sharding.shardings(jax.eval_shape(init, key), run.mesh)
-    options = None
-    if jax.default_backend() == "cpu":
-        # Initialisation runs once: compiling it well costs more than it could save.
-        options = {
-            "xla_backend_optimization_level": 0,
-            "xla_llvm_disable_expensive_passes": True,
-        }
-    state, frozen = jax.jit(init, out_shardings=places, compiler_options=options)(key)
+    state, frozen = jax.jit(init, out_shardings=places, compiler_options=once_options())(key)
     if run.start is not None and (frozen or not replaced):
         params, model_state, frozen = run.start(state.variables(frozen))
         averages = {name: jax.tree.map(_copy, params) for name in state.ema}
