@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 Operation = Callable[[], None]
 
@@ -97,8 +97,18 @@ class Worker:
             raise RuntimeError(f"benchmark worker {self.name!r} said {line!r}") from error
 
 
+class Timed(Protocol):
+    """Anything that can be timed: it has a name and runs operations by name."""
+
+    name: str
+
+    def run(self, operation: str) -> float:
+        """Seconds that one run of `operation` took."""
+        ...
+
+
 def interleave(
-    workers: Sequence[Worker], operations: Sequence[str], rounds: int, pause: float = 0.3
+    workers: Sequence[Timed], operations: Sequence[str], rounds: int, pause: float = 0.3
 ) -> dict[tuple[str, str], list[float]]:
     """Seconds per (worker, operation), one entry a round, every worker once a round.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from diffjax.compiler import compiler_options
+from diffjax.compiler import Options, compiler_options
 from diffjax.diffusion.grids import make_grid
 from diffjax.diffusion.predictions import Eps
 from diffjax.diffusion.samplers import ddim
@@ -20,8 +20,9 @@ from experiments.benchmarks.interleave import serve
 from experiments.benchmarks.shapes import SHAPES
 
 
-def build(shape_name: str, dtype: str, names: list[str]):
-    """(facts, operations) of the shape, those called `names`."""
+def build(shape_name: str, dtype: str, names: list[str], options: Options | None = None):
+    """(facts, operations) of the shape, those called `names`, compiled with `options`: by default
+    those that this machine runs fastest with."""
     shape = SHAPES[shape_name]
     model = build_model(**shape.model, dtype=dtype)
     x = jax.random.normal(
@@ -42,7 +43,7 @@ def build(shape_name: str, dtype: str, names: list[str]):
         updates, opt_state = optimizer.update(grads, opt_state)
         return optax.apply_updates(params, updates), opt_state, value
 
-    options = compiler_options()
+    options = compiler_options() if options is None else options
     forward = jax.jit(lambda p: network(p, x, t), compiler_options=options)
     step = jax.jit(step, donate_argnums=(0, 1), compiler_options=options)
     held: dict[str, Any] = {"state": (jax.tree.map(jnp.copy, params), optimizer.init(params))}
