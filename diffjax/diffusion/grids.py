@@ -27,6 +27,7 @@ class Grid(NamedTuple):
       std: standard deviation of the noise to start from; None: the schedule's own.
       stride: what diffusers' PNDM takes a step to cover whatever the next level is, in times; None:
         a step covers its pair.
+      planned: steps of the whole grid, where these are its last ones; None: these.
     """
 
     t: Level
@@ -34,6 +35,7 @@ class Grid(NamedTuple):
     schedule: Schedule
     std: float | None = None
     stride: int | None = None
+    planned: int | None = None
 
     @property
     def steps(self) -> int:
@@ -201,7 +203,8 @@ def inverse_grid(grid: Grid) -> Grid:
 def last_steps(grid: Grid, steps: int) -> Grid:
     """The last `steps` of a grid, to begin from a level on the way."""
     last = slice(grid.steps - steps, None)
-    return grid._replace(t=take(grid.t, last), s=take(grid.s, last), std=None)
+    planned = grid.planned or grid.steps
+    return grid._replace(t=take(grid.t, last), s=take(grid.s, last), std=None, planned=planned)
 
 
 def forward_grid(grid: Grid) -> Grid:

@@ -21,7 +21,7 @@ from diffjax.choices import pick
 from diffjax.diffusion.grids import RATIO_SPACINGS, Grid
 from diffjax.diffusion.levels import CLEAN, Level
 from diffjax.diffusion.schedules import Schedule
-from diffjax.diffusion.tables import Cosine
+from diffjax.diffusion.tables import Cosine, Table
 
 # alpha^2 of a last level without signal, where a rule divides by alpha.
 LEAST_SIGNAL = 2.0**-24
@@ -81,10 +81,11 @@ def _pseudo_numerical(schedule: Schedule, c: _Choice) -> Grid:
 
 
 def _ratios(schedule: Schedule, c: _Choice) -> np.ndarray:
-    """`sigma / alpha [T]` of the table, finite."""
-    level = schedule.level(np.arange(c.size, dtype=np.float64))
-    least = np.sqrt(1 / LEAST_SIGNAL - 1)
-    return np.where(level.alpha < 1e-8, least, level.ratio)
+    """`sigma / alpha [T]` of the table, that of the last level without signal put down."""
+    ratio = schedule.level(np.arange(c.size, dtype=np.float64)).ratio
+    if isinstance(schedule, Table) and schedule.zero_terminal_snr:
+        ratio[-1] = np.sqrt(1 / LEAST_SIGNAL - 1)
+    return ratio
 
 
 def _at_ratio(t: np.ndarray, ratio: np.ndarray) -> Level:

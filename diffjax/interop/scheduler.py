@@ -101,7 +101,7 @@ def sampling_of(
     if c["num_train_timesteps"] != 1000:
         schedule["rescaled"] = False  # diffusers' networks are told t itself
     prediction = pick(f"prediction_type of {where}:", c["prediction_type"], PREDICTIONS)
-    recipe = _recipe(name, c, where)
+    recipe = _recipe(name, c, "zero_terminal_snr" in schedule, where)
     return Sampling(schedule, {"type": PREDICTIONS[prediction]}, recipe, said, forced)
 
 
@@ -120,7 +120,9 @@ def recipe_of(sampling: Sampling, sampler: str) -> dict[str, Any]:
     if name == "PNDMScheduler":
         forced["skip_prk_steps"] = sampler == "plms"
     where = f"{FILE}, read for sampler={sampler!r}"
-    return {**_recipe(name, settings(name, said, forced, where), where), "sampler": sampler}
+    c = settings(name, said, forced, where)
+    zero = "zero_terminal_snr" in sampling.schedule
+    return {**_recipe(name, c, zero, where), "sampler": sampler}
 
 
 def own_recipe(
@@ -137,11 +139,18 @@ def own_recipe(
     return {**recipe_of(sampling, str(sampler)), **{k: own[k] for k in _BESIDE if k in own}}
 
 
-def _recipe(name: str, c: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The sampler, its grid and its own options, of a class's settings."""
+def _recipe(name: str, c: Mapping[str, Any], zero: bool, where: str) -> dict[str, Any]:
+    """The sampler, its grid and its own options, of a class's settings; `zero`: the last level of
+    the network's table holds no signal."""
     spacing = pick(
         f"timestep_spacing of {where}:", c["timestep_spacing"], ("leading", "trailing", "linspace")
     )
+    first = name in ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler") and spacing != "leading"
+    if zero and first and c["prediction_type"] == "epsilon":
+        raise ValueError(
+            f"{where}: rescale_betas_zero_snr with timestep_spacing={spacing!r} begins where "
+            "nothing of the image is left, and prediction_type='epsilon' says no image there"
+        )
     ends = pick(
         f"final_sigmas_type of {where}:", c.get("final_sigmas_type", "zero"), ("zero", "sigma_min")
     )
