@@ -20,6 +20,7 @@ from diffjax.generate.image2image import image2image
 from diffjax.generate.inpaint import inpaint
 from diffjax.generate.latent_model import LatentModel, Variables, draw_noise
 from diffjax.generate.text2image import text2image
+from diffjax.interop.scheduler import Sampling, own_recipe
 from diffjax.interop.stable_diffusion import load_stable_diffusion
 from diffjax.interop.stable_diffusion_original import load_original
 from diffjax.keys import per_row, stream
@@ -28,7 +29,7 @@ from experiments.assemble import Assembly
 from experiments.released import stable_diffusion
 
 FILES = (".safetensors", ".ckpt")
-# What a user's choice of another sampler keeps of a model's own recipe.
+# What a user's choice of another sampler keeps of a run's own recipe.
 _KEPT = ("steps", "spacing", "offset", "final", "guidance")
 
 
@@ -40,6 +41,7 @@ class Painter:
     recipe: what is drawn by unless a user says otherwise, options of `make_recipe`.
     size: (height, width) of the images that it was trained on.
     facts: where it comes from, for the metadata of pictures.
+    sampling: of a released model, what another sampler reads its recipe from.
     """
 
     model: LatentModel
@@ -48,11 +50,15 @@ class Painter:
     recipe: Mapping[str, Any]
     size: tuple[int, int]
     facts: Mapping[str, Any]
+    sampling: Sampling | None = None
 
     def make_recipe(self, **options: Any) -> Recipe:
         """The recipe with a user's options, those that are None left out."""
         given = {k: v for k, v in options.items() if v is not None}
-        recipe = make_recipe(**recipe_over(self.recipe, given, _KEPT))
+        own = self.recipe
+        if self.sampling is not None:
+            own = own_recipe(self.sampling, own, given.get("sampler"))
+        recipe = make_recipe(**recipe_over(own, given, _KEPT))
         if recipe.guidance.clip:
             raise ValueError("clip=True bounds pixels to [-1, 1]; latents have no such bounds")
         return recipe
@@ -142,7 +148,7 @@ def released_painter(name: str, tokenizer: str | None = None, clip_skip: int = 1
     words = load_tokenizer(tokenizer or str(held.tokenizer), empty="allow")
     side = int(held.unet.facts.get("sample_size", 64)) * model.vae.factor
     recipe = {**held.sampling.recipe, "guidance": 7.5}
-    return Painter(model, variables, words, recipe, (side, side), {"model": name})
+    return Painter(model, variables, words, recipe, (side, side), {"model": name}, held.sampling)
 
 
 def painter_of_run(assembly: Assembly, step: int | None, ema: str | None) -> Painter:

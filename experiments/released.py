@@ -23,7 +23,7 @@ from diffjax.interop.edm import edm_sampling, load_edm
 from diffjax.interop.openai_unet import load_openai_unet, openai_sampling
 from diffjax.interop.parts import Part, flat_params
 from diffjax.interop.pipelines import Pipeline, load_pipeline
-from diffjax.interop.scheduler import Sampling
+from diffjax.interop.scheduler import Sampling, own_recipe
 from diffjax.interop.stable_diffusion import StableDiffusion
 from diffjax.models import build_model
 from diffjax.tasks import make_task
@@ -31,7 +31,7 @@ from diffjax.tasks.base import Variables
 from diffjax.tasks.diffusion import DiffusionTask
 from diffjax.tasks.latents import Latents
 
-# What another sampler keeps of a model's own recipe.
+# What another sampler keeps of the recipe of a model that came without a scheduler.
 _KEPT = ("steps", "clip")
 # Releases that a file does not tell from others by itself, beside `openai_unet.PUBLISHED`.
 DIT, EDM = "dit", "edm"
@@ -62,6 +62,7 @@ class Released:
         paper's options of `make_recipe`, steps among them.
       sections: `model` and `task` of a config that says the same.
       class_names: one per class, or empty.
+      sampling: what another sampler reads its recipe from; None where no file says it.
     """
 
     task: DiffusionTask
@@ -69,6 +70,7 @@ class Released:
     recipe: Mapping[str, Any]
     sections: Mapping[str, Any]
     class_names: tuple[str, ...] = ()
+    sampling: Sampling | None = None
 
     @property
     def num_classes(self) -> int:
@@ -82,7 +84,10 @@ class Released:
 
     def full(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
         """`recipe` over the model's own; what is one sampler's alone does not reach another."""
-        return recipe_over(self.recipe, recipe, _KEPT)
+        own = self.recipe
+        if self.sampling is not None:
+            own = own_recipe(self.sampling, own, recipe.get("sampler"))
+        return recipe_over(own, recipe, _KEPT)
 
     def nfe(self, **recipe: Any) -> dict[str, Any]:
         """The protocol of a recipe, see `DiffusionTask.nfe`."""
@@ -201,6 +206,7 @@ def from_pipeline(pipeline: Pipeline) -> Released:
         recipe={**pipeline.sampling.recipe, "steps": pipeline.steps},
         sections={"model": part.section, "task": task},
         class_names=pipeline.class_names,
+        sampling=pipeline.sampling,
     )
 
 

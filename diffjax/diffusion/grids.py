@@ -1,5 +1,7 @@
 """Sampling grids: which levels a sampler visits. Separate from the training times.
 
+The rules here are our own; `scheduler_grids` has those of diffusers' schedulers.
+
 A grid holds pairs (t, s): step i goes from level t_i to level s_i. Usually s_i = t_{i+1} and the
 last s is the clean end; a reference implementation's own pairing can be written down as well.
 """
@@ -17,11 +19,23 @@ from diffjax.diffusion.schedules import Schedule
 
 
 class Grid(NamedTuple):
-    """`t`, `s`: stacked levels, `[N] float64` each, noise falling (rising when inverting)."""
+    """Pairs of levels, noise falling (rising when inverting).
+
+    Attributes:
+      t, s: stacked levels, `[N] float64` each.
+      schedule: that they are of.
+      std: standard deviation of the noise to start from; None: the schedule's own.
+      stride: what diffusers' PNDM takes a step to cover whatever the next level is, in times; None:
+        a step covers its pair.
+      planned: steps of the whole grid, where these are its last ones; None: these.
+    """
 
     t: Level
     s: Level
     schedule: Schedule
+    std: float | None = None
+    stride: int | None = None
+    planned: int | None = None
 
     @property
     def steps(self) -> int:
@@ -184,6 +198,13 @@ def inverse_grid(grid: Grid) -> Grid:
     order = np.arange(grid.steps)[::-1]
     up = take(grid.t, order)
     return Grid(take(up, slice(None, -1)), take(up, slice(1, None)), grid.schedule)
+
+
+def last_steps(grid: Grid, steps: int) -> Grid:
+    """The last `steps` of a grid, to begin from a level on the way."""
+    last = slice(grid.steps - steps, None)
+    planned = grid.planned or grid.steps
+    return grid._replace(t=take(grid.t, last), s=take(grid.s, last), std=None, planned=planned)
 
 
 def forward_grid(grid: Grid) -> Grid:

@@ -105,10 +105,26 @@ def plms(grid: Grid, extrapolate: str = "eps") -> Rows:
     a, b = rows.transfer(t, s)
     k = rows.add(t, a, {len(rows.at): b})
     if i + 1 < grid.steps:
-        # From the provisional z_s, put (eps_k + eps_k+1) / 2 in eps_k's place.
-        rows.add(take(grid.t, i + 1), 1.0, {k: -b / 2, k + 1: b / 2})
+        # From the provisional z_s back to z_t, and on with (eps_k + eps_k+1) / 2 in eps_k's place.
+        at = take(grid.t, i + 1)
+        above = t if grid.stride is None else grid.schedule.level(at.t + grid.stride)
+        again, mean = rows.transfer(above, s if grid.stride is None else at)
+        back = again / a
+        rows.add(at, back, {k: mean / 2 - back * b, k + 1: mean / 2})
     rows.multistep(grid, range(i + 1, grid.steps), [k])
     return rows.rows()
+
+
+def _halves(grid: Grid, i: int) -> tuple[Level, Level, Level, Level]:
+    """Of a Runge-Kutta step: its ends, the level that its first stage moves to, and the one that
+    the middle stages are at, which by diffusers' stride are not always the same."""
+    t = take(grid.t, i)
+    if grid.stride is None:
+        s = take(grid.s, i)
+        middle = grid.schedule.level((t.t + s.t) / 2)
+        return t, s, middle, middle
+    s, half = take(grid.t, i + 1), grid.stride // 2
+    return t, s, grid.schedule.level(t.t - half), grid.schedule.level(s.t + half)
 
 
 def pndm(grid: Grid, extrapolate: str = "eps") -> Rows:
@@ -126,13 +142,14 @@ def pndm(grid: Grid, extrapolate: str = "eps") -> Rows:
             f"got {grid.steps}"
         )
     for i in range(first, first + 3):
-        t, s = take(grid.t, i), take(grid.s, i)
-        middle = grid.schedule.level((t.t + s.t) / 2)
+        t, s, first_to, middle = _halves(grid, i)
         (a, b), (a_mid, b_mid) = rows.transfer(t, s), rows.transfer(t, middle)
+        a_first, b_first = rows.transfer(t, first_to)
         k = len(rows.at)
         # Each stage restarts from z_t, which is recovered from the stage before.
-        rows.add(t, a_mid, {k: b_mid})
-        rows.add(middle, 1.0, {k: -b_mid, k + 1: b_mid})
+        rows.add(t, a_first, {k: b_first})
+        back = a_mid / a_first
+        rows.add(middle, back, {k: -back * b_first, k + 1: b_mid})
         back = a / a_mid
         rows.add(middle, back, {k + 1: -back * b_mid, k + 2: b})
         rows.add(s, 1.0, {k: b / 6, k + 1: b / 3, k + 2: b / 3 - b, k + 3: b / 6})

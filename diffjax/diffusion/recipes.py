@@ -16,9 +16,13 @@ from diffjax.diffusion.guidance import Guidance
 from diffjax.diffusion.rows import Rows
 from diffjax.diffusion.samplers import SAMPLERS
 from diffjax.diffusion.sampling import start_std
+from diffjax.diffusion.scheduler_grids import RULES, scheduler_grid
 from diffjax.diffusion.schedules import Schedule
 
 _GRID = ("steps", "spacing", "offset", "final")
+_SCHEDULER = ("scheduler", "between")
+# The scheduler that stands for our own rule of spacing.
+OWN = "own"
 # The guidance scale goes by the field's name for it.
 _GUIDANCE = {
     "guidance": "scale",
@@ -46,7 +50,7 @@ class Recipe:
 
     Attributes:
       sampler: a name in SAMPLERS.
-      grid: options of `make_grid`.
+      grid: options of `make_grid`, or with a `scheduler` of `scheduler_grid`.
       options: options of the sampler (eta, variance, churn, ...).
       guidance: guidance, thresholding and clipping.
     """
@@ -57,7 +61,8 @@ class Recipe:
     guidance: Guidance
 
     def make_grid(self, schedule: Schedule) -> Grid:
-        return make_grid(schedule, **self.grid)
+        maker = scheduler_grid if "scheduler" in self.grid else make_grid
+        return maker(schedule, **self.grid)
 
     def rows(self, schedule: Schedule) -> Rows:
         return SAMPLERS[self.sampler](self.make_grid(schedule), **self.options)
@@ -82,7 +87,8 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
 
     Args:
       sampler: ddpm, ddim, euler, heun, ode, dpmpp_2m, plms or pndm.
-      **options: steps, spacing, offset, final, rho; guidance, guidance_low, guidance_high,
+      **options: steps, spacing, offset, final, rho; scheduler and between, see `scheduler_grid`
+        ("own", the default, is our own rule: `make_grid`); guidance, guidance_low, guidance_high,
         guidance_channels, rescale, threshold, clip; and what the sampler takes (eta of ddim,
         variance of ddpm, ...).
 
@@ -92,13 +98,19 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     if sampler not in SAMPLERS:
         raise unknown("sampler", sampler, SAMPLERS)
     own = [p for p in inspect.signature(SAMPLERS[sampler]).parameters if p != "grid"]
-    known = [*_GRID, "rho", *_GUIDANCE, *own]
+    known = [*_GRID, *_SCHEDULER, "rho", *_GUIDANCE, *own]
     for name in options:
         if name not in known:
             raise unknown(f"option of sampler {sampler!r}:", name, known)
     defaults = {"steps": 50, "spacing": "trailing", "offset": 0, "final": "clean"}
     grid = {k: options.get(k, defaults[k]) for k in _GRID}
     grid |= {"rho": options["rho"]} if "rho" in options else {}
+    if options.get("scheduler", OWN) != OWN:
+        grid |= {k: options[k] for k in _SCHEDULER if k in options}
+    elif "between" in options:
+        raise ValueError(
+            "between is read by a scheduler of diffusers' alone: give both, or neither"
+        )
     guidance = Guidance(**{_GUIDANCE[k]: options[k] for k in _GUIDANCE if k in options})
     return Recipe(sampler, grid, {k: options[k] for k in own if k in options}, guidance)
 
@@ -106,8 +118,20 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
 def recipe_over(
     own: Mapping[str, Any], given: Mapping[str, Any], kept: Collection[str]
 ) -> dict[str, Any]:
-    """Options of `make_recipe`: those `given` over a model's `own`, of which another sampler than
-    the model's takes over those `kept` alone."""
+    """Options of `make_recipe`: those `given` over a model's `own`.
+
+    Another sampler than the model's takes over those `kept` alone. What belongs to a spacing goes
+    with it: given another one, the offset stays behind, and a scheduler that does not have it, or
+    that is given up for our own rule.
+    """
     if given.get("sampler", own.get("sampler")) != own.get("sampler"):
         own = {name: value for name, value in own.items() if name in kept}
-    return {**own, **given}
+    left: set[str] = set()
+    spacing = given.get("spacing", own.get("spacing"))
+    scheduler = given.get("scheduler", own.get("scheduler", OWN))
+    if scheduler not in RULES or spacing not in RULES[scheduler].spacings:
+        left = {"scheduler", "between"}
+        moved = spacing != own.get("spacing") or scheduler != own.get("scheduler", scheduler)
+        if moved and not str(spacing).startswith("leading"):
+            left.add("offset")
+    return {**{name: value for name, value in own.items() if name not in left}, **given}

@@ -113,21 +113,21 @@ def dpmpp_2m(grid: Grid, stochastic: bool = False) -> Rows:
     """DPM-Solver++ of order two, multistep (Lu et al. 2022b, algorithm 2), midpoint form.
 
     First order on the first step, and on the last when it lands on the clean end, or when there
-    are fewer than 15 steps (the authors' stabilisation). `stochastic`: the SDE form of the paper's
-    section 4.3 (SDE-DPM-Solver++ 2M).
+    are fewer than 15 steps in the whole grid (the authors' stabilisation). `stochastic`: the SDE
+    form of the paper's section 4.3 (SDE-DPM-Solver++ 2M).
     """
     t, s, n = grid.t, grid.s, grid.steps
     with np.errstate(invalid="ignore"):
         h = (s.logsnr - t.logsnr) / 2
     decay = s.sigma / t.sigma
-    gap = _log_snr_gap(t, s)  # 1 - exp(-2 h)
+    gap = np.clip(_log_snr_gap(t, s), 0, None)  # 1 - exp(-2 h)
     # 1 - exp(-h) and 1 - exp(-2 h); an infinite h leaves nothing of z.
     gain = s.alpha * (gap if stochastic else np.where(s.sigma == 0, 1.0, -np.expm1(-h)))
     z = decay * (np.exp(-h) if stochastic else np.ones(n))
     half_slope = np.zeros(n)
     if n > 1:
         half_slope[1:] = 0.5 * gain[1:] * h[1:] / h[:-1]
-    if s.sigma[-1] == 0 or n < 15:
+    if s.sigma[-1] == 0 or (grid.planned or n) < 15:
         half_slope[-1] = 0.0
     half_slope = np.where(np.isfinite(half_slope), half_slope, 0.0)
     noise = s.sigma * np.sqrt(gap) if stochastic else np.zeros(n)

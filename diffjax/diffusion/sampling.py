@@ -35,6 +35,8 @@ Denoiser = Callable[[Array, Level], Estimate]
 
 def start_std(grid: Grid) -> float:
     """Standard deviation of the noise that sampling along the grid starts from."""
+    if grid.std is not None:
+        return grid.std
     return float(np.asarray(grid.schedule.prior_std(take(grid.t, 0))))
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax import keys as keys_lib
-from diffjax.diffusion.grids import Grid
+from diffjax.diffusion.grids import last_steps
 from diffjax.diffusion.guidance import classifier_free
 from diffjax.diffusion.levels import Level, over, take
 from diffjax.diffusion.predictions import Prediction
@@ -157,8 +157,7 @@ def run(
         taken = int(grid.steps * strength)
         if taken == 0:
             return start
-        last = slice(grid.steps - taken, None)
-        grid = Grid(take(grid.t, last), take(grid.s, last), grid.schedule)
+        grid = last_steps(grid, taken)
         level = take(grid.t, 0)
         z = over(level.alpha, start) * start + over(level.sigma, start) * noise
     rows = SAMPLERS[recipe.sampler](grid, **recipe.options)

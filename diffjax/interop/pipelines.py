@@ -19,7 +19,7 @@ from diffjax.interop.files import read_json, write_json
 from diffjax.interop.hub import fetch, fetch_parts, locate
 from diffjax.interop.parts import Part, check_index
 from diffjax.interop.scheduler import CLASSES as SCHEDULERS
-from diffjax.interop.scheduler import Sampling, read_scheduler, write_scheduler
+from diffjax.interop.scheduler import Sampling, read_scheduler, sampling_of, write_scheduler
 from diffjax.interop.unet_2d import CLASS as UNET
 from diffjax.interop.unet_2d import load_unet_2d, save_unet_2d
 
@@ -85,6 +85,8 @@ def load_pipeline(name: str | Path) -> Pipeline:
         )
     sampling = read_scheduler(_place(folder, "scheduler", SCHEDULER))
     kind = index["_class_name"]
+    if kind == "DDIMPipeline":
+        sampling = sampling_of({**sampling.said, "_class_name": "DDIMScheduler"})
     every = sampling.schedule["steps"] if sampling.recipe["sampler"] == "ddpm" else 50
     steps = _STEPS.get(kind, every)
     if kind != "DiTPipeline":

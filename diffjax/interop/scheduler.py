@@ -1,4 +1,8 @@
-"""diffusers' scheduler_config.json as our schedule, prediction and sampling recipe, and back."""
+"""diffusers' scheduler_config.json as our schedule, prediction and sampling recipe, and back.
+
+A file says how each of our samplers draws, whichever class it is of: as the class of diffusers'
+that the sampler is would, made by its `from_config`.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,10 @@ from typing import Any, NamedTuple
 
 from diffjax.choices import pick
 from diffjax.interop.files import write_json
-from diffjax.interop.parts import check_plain, read_config
+from diffjax.interop.parts import read_config
+from diffjax.interop.scheduler_configs import CLASSES, SPACED, check_known, settings
 
+FILE = "scheduler_config.json"
 BETAS = {
     "linear": "linear",
     "scaled_linear": "scaled_linear",
@@ -17,190 +23,220 @@ BETAS = {
     "sigmoid": "sigmoid_beta",
 }
 PREDICTIONS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
-VARIANCES = {"fixed_small": "small", "fixed_large": "large", "learned_range": "learned"}
-# Which keys every class reads here, and the values of others that change nothing.
-_COMMON = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type",
-           "timestep_spacing", "steps_offset", "rescale_betas_zero_snr")  # fmt: skip
-_SIGMAS = ("use_karras_sigmas", "use_exponential_sigmas")
-PLAIN: dict[str, tuple[Any, ...]] = {
-    "trained_betas": (None,),
-    "clip_sample_range": (1.0,),
-    # Of thresholding, which is refused.
-    "dynamic_thresholding_ratio": (0.995,),
-    "sample_max_value": (1.0,),
-    "tensor_format": ("pt", "np"),
-    "interpolation_type": ("linear",),
-    "timestep_type": ("discrete",),
-    "final_sigmas_type": ("zero",),
-    "solver_order": (2,),
-    "solver_type": ("midpoint",),
-    "lower_order_final": (True,),
-    "lambda_min_clipped": (-float("inf"),),
-    "flow_shift": (1.0,),
-    "time_shift_type": ("exponential",),
+VARIANCES = {
+    "fixed_small": "small",
+    "fixed_small_log": "small",  # the same numbers by way of their logarithms
+    "fixed_large": "large",
+    "learned_range": "learned",
 }
-_PNDM = ("skip_prk_steps", "set_alpha_to_one")
-_DDIM = ("clip_sample", "set_alpha_to_one")
-_DDPM = ("clip_sample", "variance_type")
-# Class -> its own keys. Classes of one shape differ in their defaults: see `_defaults`.
-CLASSES = {
-    "PNDMScheduler": _PNDM,
-    "DDIMScheduler": _DDIM,
-    "DDPMScheduler": _DDPM,
-    "EulerDiscreteScheduler": _SIGMAS,
-    "HeunDiscreteScheduler": _SIGMAS,
-    "DPMSolverMultistepScheduler": (*_SIGMAS, "algorithm_type"),
+# Sampler -> its class.
+SAMPLERS = {
+    "euler": "EulerDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "ode": "HeunDiscreteScheduler",
+    "dpmpp_2m": "DPMSolverMultistepScheduler",
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "plms": "PNDMScheduler",
+    "pndm": "PNDMScheduler",
 }
-# Keys that Stable Diffusion's files hold whichever the class, because they are kept when it is
-# changed; a class that does not know them does not read them.
-_STRAY = frozenset(key for own in CLASSES.values() for key in own)
-_SAMPLERS = {
-    "EulerDiscreteScheduler": "euler",
-    "HeunDiscreteScheduler": "heun",
-    "DPMSolverMultistepScheduler": "dpmpp_2m",
-    "DDIMScheduler": "ddim",
-    "DDPMScheduler": "ddpm",
-}
+# What of a model's recipe its scheduler does not say.
+_BESIDE = ("steps", "guidance")
 
 
 class Sampling(NamedTuple):
-    """How a released model is drawn from, as config sections.
+    """How a released model is drawn from, as config sections; equal where these are.
 
     Attributes:
       schedule, prediction: `type` and its options, of `SCHEDULES` and `PREDICTIONS`.
       recipe: options of `make_recipe`, but for those that a user gives (steps, guidance).
+      said: the scheduler_config.json that they are of; empty where there was none.
+      forced: keys that the pipeline sets, whatever the file says.
     """
 
     schedule: dict[str, Any]
     prediction: dict[str, Any]
     recipe: dict[str, Any]
+    said: Mapping[str, Any] = {}
+    forced: Mapping[str, Any] = {}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sampling) and tuple(self[:3]) == tuple(other[:3])
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]  (it holds dicts)
 
 
-def read_scheduler(folder: str | Path) -> Sampling:
+def read_scheduler(folder: str | Path, forced: Mapping[str, Any] | None = None) -> Sampling:
     """What scheduler_config.json in `folder` says.
+
+    Args:
+      folder: of the scheduler.
+      forced: keys that the model's pipeline sets, whatever the file says.
 
     Raises:
       ValueError: no such file, or a scheduler or an option that we do not have.
     """
-    file = Path(folder) / "scheduler_config.json"
-    config = read_config(file, CLASSES)
-    name = config["_class_name"]
-    check_plain(config, file, {*_COMMON, *_STRAY}, PLAIN)
-    c = {**_defaults(name), **config}
-    kind = BETAS[pick(f"beta_schedule of {file}:", c["beta_schedule"], BETAS)]
+    file = Path(folder) / FILE
+    return sampling_of(read_config(file, CLASSES), forced or {}, str(file))
+
+
+def sampling_of(
+    said: Mapping[str, Any], forced: Mapping[str, Any] | None = None, where: str = FILE
+) -> Sampling:
+    """What a scheduler's config says; arguments and errors as `read_scheduler`, the file's name
+    being `where`."""
+    forced = forced or {}
+    name = said["_class_name"]
+    check_known(said, where)
+    c = settings(name, said, forced, where)
+    kind = BETAS[pick(f"beta_schedule of {where}:", c["beta_schedule"], BETAS)]
     schedule: dict[str, Any] = {"type": kind, "steps": c["num_train_timesteps"]}
     if kind != "cosine":
         schedule |= {"beta_start": c["beta_start"], "beta_end": c["beta_end"]}
-    if c["rescale_betas_zero_snr"]:
+    if c.get("rescale_betas_zero_snr"):
         schedule["zero_terminal_snr"] = True
     if c["num_train_timesteps"] != 1000:
         schedule["rescaled"] = False  # diffusers' networks are told t itself
-    said = pick(f"prediction_type of {file}:", c["prediction_type"], PREDICTIONS)
-    recipe = _recipe(name, c, file)
-    return Sampling(schedule, {"type": PREDICTIONS[said]}, recipe)
+    prediction = pick(f"prediction_type of {where}:", c["prediction_type"], PREDICTIONS)
+    recipe = _recipe(name, c, "zero_terminal_snr" in schedule, where)
+    return Sampling(schedule, {"type": PREDICTIONS[prediction]}, recipe, said, forced)
 
 
-def _defaults(name: str) -> dict[str, Any]:
-    """What a class takes a missing key for."""
-    heun = name == "HeunDiscreteScheduler"
-    early = name in ("PNDMScheduler", "DDIMScheduler", "DDPMScheduler")
-    return {
-        "num_train_timesteps": 1000,
-        "beta_start": 0.00085 if heun else 0.0001,
-        "beta_end": 0.012 if heun else 0.02,
-        "beta_schedule": "linear",
-        "prediction_type": "epsilon",
-        "timestep_spacing": "leading" if early else "linspace",
-        "steps_offset": 0,
-        "rescale_betas_zero_snr": False,
-        "skip_prk_steps": False,
-        "set_alpha_to_one": name == "DDIMScheduler",
-        "clip_sample": True,
-        "variance_type": "fixed_small",
-        "use_karras_sigmas": False,
-        "use_exponential_sigmas": False,
-        "algorithm_type": "dpmsolver++",
-    }
+def recipe_of(sampling: Sampling, sampler: str) -> dict[str, Any]:
+    """The recipe of any of our samplers on a model that came with a scheduler: what the sampler's
+    class of diffusers' makes of the file, by `from_config`.
+
+    The noise schedule stays the network's: classes that do not know rescale_betas_zero_snr, or
+    that take missing betas for others, would leave the table that it was trained on.
+
+    Raises:
+      ValueError: an option of the file that the class reads and we do not have.
+    """
+    name = SAMPLERS[pick("sampler", sampler, SAMPLERS)]
+    said, forced = {**sampling.said, "_class_name": name}, dict(sampling.forced)
+    if name == "PNDMScheduler":
+        forced["skip_prk_steps"] = sampler == "plms"
+    where = f"{FILE}, read for sampler={sampler!r}"
+    c = settings(name, said, forced, where)
+    zero = "zero_terminal_snr" in sampling.schedule
+    return {**_recipe(name, c, zero, where), "sampler": sampler}
 
 
-def _recipe(name: str, c: Mapping[str, Any], file: Path) -> dict[str, Any]:
-    """The sampler, its grid and its own options."""
+def own_recipe(
+    sampling: Sampling, own: Mapping[str, Any], sampler: str | None
+) -> Mapping[str, Any]:
+    """The recipe of a released model for the sampler that a user chose: the model's `own`, or what
+    another sampler reads from the model's file, if it came with one, and what goes beside that.
+
+    Raises:
+      ValueError: see `recipe_of`.
+    """
+    if not sampling.said or sampler in (None, own["sampler"]) or sampler not in SAMPLERS:
+        return own
+    return {**recipe_of(sampling, str(sampler)), **{k: own[k] for k in _BESIDE if k in own}}
+
+
+def _recipe(name: str, c: Mapping[str, Any], zero: bool, where: str) -> dict[str, Any]:
+    """The sampler, its grid and its own options, of a class's settings; `zero`: the last level of
+    the network's table holds no signal."""
     spacing = pick(
-        f"timestep_spacing of {file}:", c["timestep_spacing"], ("leading", "trailing", "linspace")
+        f"timestep_spacing of {where}:", c["timestep_spacing"], ("leading", "trailing", "linspace")
     )
-    recipe: dict[str, Any] = {"spacing": spacing, "offset": 0, "final": "clean"}
-    if spacing == "leading":
-        recipe["offset"] = c["steps_offset"]
-    if name in ("PNDMScheduler", "DDIMScheduler") and not c["set_alpha_to_one"]:
-        recipe["final"] = "first"
+    first = name in ("DDIMScheduler", "DDPMScheduler", "PNDMScheduler") and spacing != "leading"
+    if zero and first and c["prediction_type"] == "epsilon":
+        raise ValueError(
+            f"{where}: rescale_betas_zero_snr with timestep_spacing={spacing!r} begins where "
+            "nothing of the image is left, and prediction_type='epsilon' says no image there"
+        )
+    ends = pick(
+        f"final_sigmas_type of {where}:", c.get("final_sigmas_type", "zero"), ("zero", "sigma_min")
+    )
+    clean = c.get("set_alpha_to_one", ends == "zero")
+    recipe: dict[str, Any] = {
+        "sampler": {kind: ours for ours, kind in SAMPLERS.items() if ours != "ode"}[name],
+        "scheduler": name,
+        "spacing": spacing,
+        "offset": c["steps_offset"],
+        "final": "clean" if clean else "first",
+    }
     if name == "PNDMScheduler":
         recipe["sampler"] = "plms" if c["skip_prk_steps"] else "pndm"
         recipe["extrapolate"] = "v" if c["prediction_type"] == "v_prediction" else "eps"
-        return recipe
-    recipe["sampler"] = _SAMPLERS[name]
-    if name in ("DDIMScheduler", "DDPMScheduler"):
+    if "clip_sample" in c:
         # DDIM's noise is then that of the clipped image (theirs: use_clipped_model_output=True).
         recipe["clip"] = bool(c["clip_sample"])
     if name == "DDPMScheduler":
-        said = pick(f"variance_type of {file}:", c["variance_type"], VARIANCES)
+        said = pick(f"variance_type of {where}:", c["variance_type"], VARIANCES)
         recipe["variance"] = VARIANCES[said]
     if name == "DPMSolverMultistepScheduler":
         kinds = ("dpmsolver++", "sde-dpmsolver++")
-        said = pick(f"algorithm_type of {file}:", c["algorithm_type"], kinds)
+        said = pick(f"algorithm_type of {where}:", c["algorithm_type"], kinds)
         recipe["stochastic"] = said == kinds[1]
-        if spacing != "trailing":
-            recipe["spacing"] = f"{spacing}_open"
-    if name in _SAMPLERS and "use_karras_sigmas" in CLASSES[name]:
-        for key, ours in (("use_karras_sigmas", "karras"), ("use_exponential_sigmas", "log_snr")):
-            if c[key]:
-                recipe |= {"spacing": ours, "offset": 0}
-    return recipe
+    spaced = [ours for key, ours in SPACED.items() if c.get(key)]
+    if len(spaced) > 1:
+        raise ValueError(f"{where}: {' and '.join(SPACED)} exclude each other")
+    return recipe | ({"spacing": spaced[0], "between": spacing} if spaced else {})
 
 
 def write_scheduler(folder: str | Path, sampling: Sampling) -> None:
-    """Writes scheduler_config.json for the scheduler's `from_pretrained`.
+    """Writes scheduler_config.json for the scheduler's `from_pretrained`: what the model's own file
+    said, unless something else is drawn now.
 
     Raises:
       ValueError: diffusers has no such schedule, prediction or recipe.
     """
     folder = Path(folder)
-    schedule, recipe = sampling.schedule, sampling.recipe
-    betas, predictions = ({b: a for a, b in d.items()} for d in (BETAS, PREDICTIONS))
-    sampler, spacing = recipe["sampler"], recipe["spacing"]
-    classes = {ours: name for name, ours in _SAMPLERS.items()}
-    classes |= {"plms": "PNDMScheduler", "pndm": "PNDMScheduler"}
-    name = classes[pick("sampler for diffusers:", sampler, classes)]
-    ratios = spacing in ("karras", "log_snr")
-    config: dict[str, Any] = {
-        "_class_name": name,
-        "num_train_timesteps": schedule.get("steps", 1000),
-        "beta_schedule": betas[pick("schedule for diffusers:", schedule["type"], betas)],
-        "prediction_type": predictions[
-            pick("prediction for diffusers:", sampling.prediction["type"], predictions)
-        ],
-        "timestep_spacing": "linspace" if ratios else spacing.removesuffix("_open"),
-        "steps_offset": recipe["offset"],
-    }
-    config |= {key: schedule[key] for key in ("beta_start", "beta_end") if key in schedule}
-    if name not in ("PNDMScheduler", "HeunDiscreteScheduler"):
-        config["rescale_betas_zero_snr"] = schedule.get("zero_terminal_snr", False)
-    variances = {ours: theirs for theirs, ours in VARIANCES.items()}
-    own = {
-        "skip_prk_steps": sampler == "plms",
-        "set_alpha_to_one": recipe["final"] == "clean",
-        "clip_sample": recipe.get("clip", False),
-        "variance_type": variances[recipe.get("variance", "small")],
-        "use_karras_sigmas": spacing == "karras",
-        "use_exponential_sigmas": spacing == "log_snr",
-        "algorithm_type": f"{'sde-' if recipe.get('stochastic') else ''}dpmsolver++",
-    }
-    config |= {key: own[key] for key in CLASSES[name]}
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "scheduler_config.json"
+    file = folder / FILE
+    if sampling.said and sampling_of(sampling.said, sampling.forced) == sampling:
+        write_json(file, dict(sampling.said))
+        return
+    config = _config(sampling)
     write_json(file, config)
-    lost = {k: v for k, v in recipe.items() if read_scheduler(folder).recipe.get(k) != v}
+    schedule, recipe = sampling.schedule, sampling.recipe
+    again = read_scheduler(folder).recipe
+    lost = {k: v for k, v in recipe.items() if again.get(k) != v}
+    if lost.get("spacing") in ("leading_open", "linspace_open"):
+        del lost["spacing"]  # DPM-Solver's own, which theirs are by another name
     if schedule.get("steps", 1000) != 1000 and schedule.get("rescaled", True):
         lost["rescaled"] = True
     if lost:
         file.unlink()
-        raise ValueError(f"diffusers' {name} has no place for {lost}")
+        raise ValueError(f"diffusers' {config['_class_name']} has no place for {lost}")
+
+
+def _config(sampling: Sampling) -> dict[str, Any]:
+    """A scheduler_config.json that says the same."""
+    schedule, recipe = sampling.schedule, sampling.recipe
+    betas = {ours: theirs for theirs, ours in BETAS.items()}
+    predictions = {ours: theirs for theirs, ours in PREDICTIONS.items()}
+    variances = {"small": "fixed_small", "large": "fixed_large", "learned": "learned_range"}
+    classes = {ours: kind for ours, kind in SAMPLERS.items() if ours != "ode"}
+    sampler, spacing = recipe["sampler"], recipe["spacing"]
+    name = classes[pick("sampler for diffusers:", sampler, classes)]
+    beta = pick("schedule for diffusers:", schedule["type"], betas)
+    prediction = pick("prediction for diffusers:", sampling.prediction["type"], predictions)
+    spaced = spacing in SPACED.values()
+    config: dict[str, Any] = {
+        "num_train_timesteps": schedule.get("steps", 1000),
+        "beta_schedule": betas[beta],
+        "prediction_type": predictions[prediction],
+        "timestep_spacing": recipe.get("between", "linspace") if spaced
+        else spacing.removesuffix("_open"),
+        "steps_offset": recipe["offset"],
+        "rescale_betas_zero_snr": schedule.get("zero_terminal_snr", False),
+        "skip_prk_steps": sampler == "plms",
+        "set_alpha_to_one": recipe["final"] == "clean",
+        "final_sigmas_type": "zero" if recipe["final"] == "clean" else "sigma_min",
+        "clip_sample": recipe.get("clip", False),
+        "algorithm_type": f"{'sde-' if recipe.get('stochastic') else ''}dpmsolver++",
+        **{key: spacing == ours for key, ours in SPACED.items()},
+    }  # fmt: skip
+    if name == "DDPMScheduler":
+        config["variance_type"] = variances[recipe.get("variance", "small")]
+    config |= {key: schedule[key] for key in ("beta_start", "beta_end") if key in schedule}
+    own = {key: value for key, value in config.items() if key in CLASSES[name]}
+    return {"_class_name": name, **own}

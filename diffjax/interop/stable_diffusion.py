@@ -31,6 +31,10 @@ PARTS = {
 }
 # Read by pipelines of diffusers', not here; pictures are not looked through.
 _UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+# What their pipelines set in a scheduler, whatever its file says or lacks; theirs for inpainting
+# leaves clip_sample alone, and would clip latents.
+_FORCED = {"steps_offset": 1, "clip_sample": False}
+_FORCED_INPAINT = {**_FORCED, "skip_prk_steps": True}
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
                    "special_tokens_map.json", "added_tokens.json")  # fmt: skip
 
@@ -70,7 +74,9 @@ def load_stable_diffusion(name: str | Path) -> StableDiffusion:
             f"{folder} is no folder of a diffusers pipeline (no model_index.json); give its root, "
             "or the file of an original checkpoint to load_original"
         )
-    check_index(index, read_json(index), PIPELINES, PARTS, _UNUSED, "Stable Diffusion 1 or 2")
+    said = read_json(index)
+    check_index(index, said, PIPELINES, PARTS, _UNUSED, "Stable Diffusion 1 or 2")
+    forced = _FORCED_INPAINT if said["_class_name"] == PIPELINES[2] else _FORCED
     missing = [name for name in PARTS if not (folder / name).is_dir()]
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: fetch the folder again, whole")
@@ -78,7 +84,7 @@ def load_stable_diffusion(name: str | Path) -> StableDiffusion:
         unet=load_unet(folder / "unet"),
         vae=load_autoencoder(folder / "vae"),
         text=load_text(folder / "text_encoder"),
-        sampling=read_scheduler(folder / "scheduler"),
+        sampling=read_scheduler(folder / "scheduler", forced),
         tokenizer=folder / "tokenizer",
     )
 

@@ -24,7 +24,7 @@ from diffjax.interop.clip_shapes import openai_text as openai_sizes
 from diffjax.interop.clip_tables import IGNORED, huggingface_text, openai_text
 from diffjax.interop.files import read_tensors, write_tensors
 from diffjax.interop.parts import Part, emptied, fill, flat_params, multiples
-from diffjax.interop.scheduler import Sampling
+from diffjax.interop.scheduler import PREDICTIONS, Sampling, sampling_of
 from diffjax.interop.stable_diffusion import StableDiffusion
 from diffjax.interop.text_tower import text_shapes, text_table
 from diffjax.interop.unet import projection, unet_shapes
@@ -32,6 +32,19 @@ from diffjax.interop.unet_tables import original_levels
 from diffjax.interop.unet_tables import original_table as unet_table
 
 Weights = Mapping[str, np.ndarray]
+# The scheduler_config.json of version 1.5's released folder.
+_SCHEDULER = {
+    "_class_name": "PNDMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "trained_betas": None,
+    "skip_prk_steps": True,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "clip_sample": False,
+}
 UNET, VAE, EMA = "model.diffusion_model.", "first_stage_model.", "model_ema."
 TEXT_1, TEXT_2 = "cond_stage_model.transformer.", "cond_stage_model.model."
 # Tables that follow from the schedule, and counters of training.
@@ -223,14 +236,5 @@ def _text_2(weights: Weights) -> Part:
 
 def _sampling(prediction: str) -> Sampling:
     """As the released folders have it."""
-    return Sampling(
-        {"type": "scaled_linear", "steps": 1000, "beta_start": 0.00085, "beta_end": 0.012},
-        {"type": prediction},
-        {
-            "sampler": "plms",
-            "extrapolate": prediction,
-            "spacing": "leading",
-            "offset": 1,
-            "final": "first",
-        },
-    )
+    theirs = {ours: name for name, ours in PREDICTIONS.items()}
+    return sampling_of({**_SCHEDULER, "prediction_type": theirs[prediction]})

@@ -36,8 +36,8 @@ _TIME = _RNG.standard_normal(_SIZE).astype(np.float32)
 
 
 def network(z, t, xp):
-    """A random smooth function of the state and the time."""
-    array = jnp.asarray if xp is jnp else torch.as_tensor
+    """A random smooth function of the state and the time, of jnp, torch or numpy."""
+    array = torch.as_tensor if xp is torch else xp.asarray
     flat = z.reshape(len(z), -1)
     hidden = xp.tanh(flat @ array(_W1) + array(_TIME) * (t * 0.004))
     return (0.9 * flat + 0.8 * hidden @ array(_W2)).reshape(z.shape)
