@@ -15,7 +15,7 @@ from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import balanced_labels, cached, draw
 from diffjax.evals.features import Extracted
-from diffjax.evals.fidelity import Fidelity, Measured, RealSide
+from diffjax.evals.fidelity import Fidelity, Measured, RealSide, warn_of_few
 from diffjax.evals.pictures import count_matrix, tile_grid
 from diffjax.evals.protocol import extend, fingerprint, protocol, short_hash
 from diffjax.evals.samples import caption, sample_grid
@@ -25,7 +25,7 @@ from diffjax.metrics.nearest import nearest
 from diffjax.tasks.base import Variables
 
 # Numbers that describe the held-out images alone: no sampler belongs to their protocol.
-REAL = ("frechet_real", "agreement_real")
+REAL = ("frechet_real", "kernel_real", "agreement_real")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +79,8 @@ class Generation:
         extract, c = self.context.extractor(), self.context
         train = extract(c.train["image"], real=True)
         reference = moments(train.features)
-        if c.test is c.train:  # nothing was held out
-            return RealSide(train, reference, None, c.labels("test"))
-        return RealSide(train, reference, extract(c.test["image"], real=True), c.labels("test"))
+        held_out = None if c.test is c.train else extract(c.test["image"], real=True)
+        return RealSide(train, c.labels("train"), reference, held_out, c.labels("test"))
 
     @cached_property
     def _label(self) -> np.ndarray:
@@ -160,13 +159,15 @@ class Generation:
             name: numbers[0][name] if name in REAL else over_seeds([n[name] for n in numbers])
             for name in numbers[0]
         }
-        for name, value in (means | pooled).items():
+        numbers_of = means | pooled
+        warn_of_few((name, value.said) for name, value in numbers_of.items())
+        for name, value in numbers_of.items():
             size = matched if name in ("frechet_matched", "frechet_ratio") else self.num_samples
             how = extend(drawn, num_samples=size)
             if name in REAL:
                 size = matched if name == "frechet_real" else len(self._real.test_label)
                 how = extend(self._protocol, num_samples=size)
-            yield Scalar(name, value.value, value.std, how)
+            yield Scalar(name, value.value, value.std, extend(how, **value.said))
 
     def _grid(self, images: np.ndarray) -> Picture:
         names = self.context.names[:20] if self.context.conditional else ()
@@ -205,7 +206,13 @@ class Generation:
 
 
 def over_seeds(each: Sequence[Measured]) -> Measured:
-    """The mean over seeds; independent draws, so their error bars add in squares."""
-    value = float(np.mean([m.value for m in each]))
-    stds = [m.std for m in each if m.std is not None]
-    return Measured(value, float(np.linalg.norm(stds) / len(stds)) if stds else None)
+    """The mean over seeds; independent draws, so their error bars add in squares, but for what is
+    the reference's alone: all seeds share that."""
+    value, said = float(np.mean([m.value for m in each])), each[0].said
+    bars = [(m.std, m.common) for m in each if m.std is not None]
+    if not bars:
+        return Measured(value, None, said=said)
+    std, common = np.square(bars).T
+    shared = float(common.mean())
+    own = float((std - common).sum()) / len(bars) ** 2
+    return Measured(value, float(np.sqrt(own + shared)), float(np.sqrt(shared)), said)
