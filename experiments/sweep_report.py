@@ -16,7 +16,15 @@ from experiments.grid import short
 from experiments.intervals import Summary
 from experiments.published import beside
 from experiments.records import read_json
-from experiments.sweep_table import Row, Table, number, read_table, to_csv, to_markdown
+from experiments.sweep_table import (
+    Row,
+    Table,
+    number,
+    over_texts,
+    read_table,
+    to_csv,
+    to_markdown,
+)
 
 _MOST_PICTURES = 64  # in one report; the others stay in cells/
 
@@ -58,6 +66,7 @@ def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
         "plots": [plot for spec in table.sweep["plots"] for plot in _plots(table, spec)],
         "claims": _claims(Path(workdir)),
         "published": table.shown,
+        "over_texts": over_texts(table),
         "expected_keys": [key for key in leaves if key in axes_named],
         "odd_keys": {key: values for key, values in leaves.items() if key not in axes_named},
         "pictures": _pictures(Path(workdir), table),

@@ -51,7 +51,7 @@ PROMPTS = (
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    drawn = dict(type="prompts", pred_kw=SAMPLING, ema="slow")
+    drawn = dict(type="prompts", pred_kw=SAMPLING, template="every", ema="slow")
     return make(
         data=dict(
             train=dict(type="shapes", split="train"),
