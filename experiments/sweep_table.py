@@ -241,8 +241,8 @@ def over_texts(table: Table) -> str:
     """Which metrics' intervals are over texts too, and how many there are; "" for none."""
     texts: dict[int, list[str]] = {}
     for metric in table.metrics:
-        found = {s.texts for row in table.rows if (s := row.summaries.get(metric)) is not None}
-        for count in found - {None}:
+        summaries = [row.summaries.get(metric) for row in table.rows]
+        for count in dict.fromkeys(s.texts for s in summaries if s is not None and s.texts):
             texts.setdefault(count, []).append(metric)
     if not texts:
         return ""

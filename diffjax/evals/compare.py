@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from diffjax.choices import pick
 from diffjax.evals.base import Scalar
 from diffjax.evals.features import Extracted

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import logging
 
 from diffjax.evals.features import Extracted
 from diffjax.evals.subsets import disjoint_subsets, shared_counts
@@ -50,7 +50,7 @@ def warn_of_few(numbers: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         if FEW in said:
             told.setdefault(said[FEW], []).append(name)
     for few, names in told.items():
-        logging.warning(
+        logging.getLogger(__name__).warning(
             "%s: no more images than features (%s): their covariance is singular and the distance "
             "says little; take more images, or narrower features",
             ", ".join(names),
