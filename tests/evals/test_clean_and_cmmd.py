@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from diffjax.evals import released_features
-from diffjax.evals.features import to_uint8
+from diffjax.evals.compare import Settings, compare
+from diffjax.evals.features import Extracted, to_uint8
 from diffjax.evals.released_features import clip_features
 from diffjax.evals.resample import Resample
+from diffjax.evals.sides import Side
 
 SIZES = [(40, 40), (64, 37), (9, 14), (23, 50)]
 
@@ -96,3 +98,19 @@ def test_samples_go_the_same_way_as_files():
     assert extract.resize == "centre square, 8-bit bicubic 12" and extract.takes_grey
     with pytest.raises(ValueError, match="quantise='none': CLIP resizes images of 8 bits"):
         clip_features(lambda w, x: x, {}, 12, "CLIP", quantise="none")
+
+
+def test_the_distance_is_that_of_cmmds_code():
+    """`mmd` of google-research/cmmd/distance.py, on embeddings of unit length."""
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(30, 8)), rng.normal(size=(20, 8)) + 0.3
+    a, b = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (x, y))
+
+    def mean_kernel(p, q):
+        square = np.square(p[:, None] - q[None]).sum(-1)
+        return np.exp(-square / (2 * 10**2)).mean()
+
+    expected = 1000 * (mean_kernel(a, a) + mean_kernel(b, b) - 2 * mean_kernel(a, b))
+    sides = [Side("s", "s", None, rows=Extracted(z)) for z in (x, y)]
+    (got,) = compare(["cmmd"], Settings(), *sides, {})
+    assert got.value == pytest.approx(expected, rel=1e-9)
