@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from diffjax.choices import pick
 from diffjax.evals.base import Scalar
 from diffjax.evals.features import Extracted
@@ -24,7 +26,8 @@ from diffjax.metrics.stratified import subsets_error
 class Settings:
     """Attributes:
     groups: of the jackknife over samples of Frechet distances; 0 for no error bars.
-    subset_size, subsets: of KID, cut to the smaller set where that has fewer.
+    subset_size, subsets: of KID, cut to the smaller set where that has fewer. Its error bar is the
+      standard error of the mean over subsets, not their spread, which papers print.
     splits: of the Inception score.
     precision_k, density_k: neighbours.
     points: sizes through which FID-infinity is drawn, 3 or more.
@@ -137,7 +140,9 @@ def _cmmd(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
 def _clip_score(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
     if a.texts is None:
         raise ValueError(f"clip_score compares images with their captions; {a.name} has none")
-    found = clip_score(_rows(a, "clip_score").features, a.texts)
+    # Images of one caption are no independent examples of how well images fit captions.
+    same = np.unique(a.texts, axis=0, return_inverse=True)[1].reshape(-1)
+    found = clip_score(_rows(a, "clip_score").features, a.texts, clusters=same)
     return {"clip_score": Measured(*found)}
 
 

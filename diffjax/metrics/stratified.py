@@ -99,20 +99,21 @@ class _Part(NamedTuple):
     second: float
 
 
-def _rest(k: np.ndarray, of_rows: np.ndarray, of_columns: np.ndarray, of_blocks: np.ndarray,
-          x: Strata, y: Strata) -> np.ndarray:  # fmt: skip
-    """`k [n, m]` freed of what single rows and columns explain, by the means `of_rows [n, L]`,
-    `of_columns [K, m]` and `of_blocks [K, L]` over classes."""
-    rest = k - np.repeat(of_rows, y.size, axis=1)
-    rest -= np.repeat(of_columns, x.size, axis=0)
-    rest += np.repeat(np.repeat(of_blocks, x.size, axis=0), y.size, axis=1)
-    return rest
+def _second(weight: np.ndarray, k: np.ndarray, of_rows: np.ndarray, of_columns: np.ndarray,
+            of_blocks: np.ndarray, x: Strata, y: Strata, diagonal: bool) -> float:  # fmt: skip
+    """`sum_ij weight_ij^2 k_ij^2` of what single rows and columns do not explain of `k [n, m]`.
 
-
-def _second(weight: np.ndarray, rest: np.ndarray, x: Strata, y: Strata) -> float:
-    """`sum_ij weight_ij^2 rest_ij^2`, `weight [K, L]` by class, with what centring took given
-    back."""
-    squares = x.sums(y.sums(np.square(rest), 1), 0)
+    `k` is changed. What they explain are the means over classes `of_rows [n, L]`,
+    `of_columns [K, m]` and `of_blocks [K, L]`; what centring takes of the squares is given back.
+    """
+    for c, start in enumerate(x.start):
+        k[start : start + x.size[c]] -= of_columns[c] - np.repeat(of_blocks[c], y.size)
+    for c, start in enumerate(y.start):
+        k[:, start : start + y.size[c]] -= of_rows[:, c : c + 1]
+    np.square(k, out=k)
+    if not diagonal:
+        np.fill_diagonal(k, 0.0)
+    squares = x.sums(y.sums(k, 1), 0)
     return float((weight**2 * squares / np.outer(1 - 1 / x.size, 1 - 1 / y.size)).sum())
 
 
@@ -122,20 +123,21 @@ def _within(k: np.ndarray, x: Strata) -> _Part:
     of_rows = x.sums(k, 1)
     sums, partners = x.sums(of_rows, 0), x.size - np.eye(len(x.size))
     means = of_rows / np.repeat(partners, x.size, axis=0)
-    rest = _rest(k, means, means.T, sums / (x.size[:, None] * partners), x, x)
-    np.fill_diagonal(rest, 0.0)
+    blocks = sums / (x.size[:, None] * partners)
     rows = (of_rows * np.repeat(x.pair, x.size, axis=0)).sum(axis=1)
-    return _Part(float((x.pair * sums).sum()), rows, rows, 2 * _second(x.pair, rest, x, x))
+    second = 2 * _second(x.pair, k, means, means.T, blocks, x, x, diagonal=False)
+    return _Part(float((x.pair * sums).sum()), rows, rows, second)
 
 
 def _across(k: np.ndarray, x: Strata, y: Strata) -> _Part:
-    """Of pairs of a row of each set."""
+    """Of pairs of a row of each set; `k [n, m]` is changed."""
     of_rows, of_columns = y.sums(k, 1), x.sums(k, 0)
     means = x.sums(of_rows, 0) / np.outer(x.size, y.size)
-    rest = _rest(k, of_rows / y.size, of_columns / x.size[:, None], means, x, y)
+    rows, columns = k @ y.row, x.row @ k
+    sides = (of_rows / y.size, of_columns / x.size[:, None], means)
     weight = np.outer(x.share / x.size, y.share / y.size)
-    rows = k @ y.row
-    return _Part(float(x.row @ rows), rows, x.row @ k, 4 * _second(weight, rest, x, y))
+    second = 4 * _second(weight, k, *sides, x, y, diagonal=True)
+    return _Part(float(x.row @ rows), rows, columns, second)
 
 
 def mixture_mmd(
@@ -144,7 +146,7 @@ def mixture_mmd(
     """MMD^2 of the mixtures for which `x [n, D]` and `y [m, D]`, sorted by class, stand.
 
     Unbiased where rows are independent draws within their classes; of one class each it is
-    `kernel.squared_mmd`. Memory: one kernel matrix and its square at a time.
+    `kernel.squared_mmd`. Memory: one kernel matrix at a time.
     """
     xx, yy = _within(kernel(x, x), of_x), _within(kernel(y, y), of_y)
     xy = _across(kernel(x, y), of_x, of_y)
