@@ -99,11 +99,20 @@ class Fidelity:
         return Measured(distance(own), std, said={FEW: few} if few else {})
 
     def matched(
-        self, features: np.ndarray, label: np.ndarray, counts: np.ndarray, reference: Moments
+        self,
+        features: np.ndarray,
+        label: np.ndarray,
+        counts: np.ndarray,
+        reference: Moments,
+        clusters: np.ndarray | None = None,
     ) -> Measured:
         """Mean distance of the disjoint subsets that hold `counts [K]` images of each class."""
         parts = disjoint_subsets(label, counts, seed=0)
-        each = [self.frechet(features[i], label[i], reference) for i in parts]
+        of = [None if clusters is None else clusters[i] for i in parts]
+        each = [
+            self.frechet(features[i], label[i], reference, c)
+            for i, c in zip(parts, of, strict=True)
+        ]
         value = float(np.mean([m.value for m in each]))
         stds = [m.std for m in each if m.std is not None]
         std = float(np.linalg.norm(stds) / len(stds)) if stds else None
@@ -126,7 +135,11 @@ class Fidelity:
         return Measured(got.value, *((got.std, got.common) if self.groups else (None, 0.0)))
 
     def manifolds(
-        self, real: np.ndarray, fake: np.ndarray, label: np.ndarray
+        self,
+        real: np.ndarray,
+        fake: np.ndarray,
+        label: np.ndarray,
+        clusters: np.ndarray | None = None,
     ) -> dict[str, Measured]:
         """Precision, recall, density and coverage of equally many images."""
         n = min(len(real), len(fake), self.manifold_size)
@@ -136,7 +149,9 @@ class Fidelity:
         names = ("precision", "recall", "density", "coverage")
         keep = np.ones((1, n), bool)
         if self.groups:
-            keep = np.concatenate([keep, jackknife_kept(n, min(self.groups, n // 2), 0, label)])
+            whole = None if clusters is None else clusters[:n]
+            groups = min(self.groups, n // 2 if whole is None else len(np.unique(whole)))
+            keep = np.concatenate([keep, jackknife_kept(n, groups, 0, label, whole)])
         k = {"precision_k": self.precision_k, "density_k": self.density_k}
         values = subset_manifolds(real, fake, keep, **k)
         stds = jackknife_std(values[1:]).tolist() if self.groups else [None] * len(names)
@@ -166,9 +181,17 @@ class RealSide:
         return None if self.train.spatial is None else moments(self.train.spatial)
 
     def compare(
-        self, how: Fidelity, got: Extracted, label: np.ndarray, classes: int
+        self,
+        how: Fidelity,
+        got: Extracted,
+        label: np.ndarray,
+        classes: int,
+        clusters: np.ndarray | None = None,
     ) -> tuple[dict[str, Measured], int]:
         """All distances of samples `got` of classes `label [N]`, and the N of the matched ones.
+
+        Samples of one of `clusters [N]` (0, 1, ... in turn) were drawn by the same text: error bars
+        are over those, and the kernel distance takes one sample of each.
 
         "frechet" uses all samples, and so does "frechet_spatial" (sFID) of an extractor that has
         spatial features. "frechet_matched" and "frechet_real" are samples and held-out
@@ -176,12 +199,13 @@ class RealSide:
         "kernel_real" is the kernel distance that held-out images have.
         "copy_ratio" near 0 says that samples are copies of training images.
         """
-        out = {"frechet": how.frechet(got.features, label, self.reference)}
+        out = {"frechet": how.frechet(got.features, label, self.reference, clusters)}
         if got.spatial is not None and self.spatial is not None:
-            out["frechet_spatial"] = how.frechet(got.spatial, label, self.spatial)
+            out["frechet_spatial"] = how.frechet(got.spatial, label, self.spatial, clusters)
         train, by_class = self.train.features, self.train_label
-        out["kernel"] = how.kernel(train, by_class, got.features, label)
-        manifolds = how.manifolds(train, got.features, label)
+        n = len(label) if clusters is None else int(clusters.max()) + 1
+        out["kernel"] = how.kernel(train, by_class, got.features[:n], label[:n])
+        manifolds = how.manifolds(train, got.features, label, clusters)
         if self.test is None:
             return out | manifolds, 0
         if min(len(self.test.features), len(train)) > 1:
@@ -189,7 +213,7 @@ class RealSide:
             out["kernel_real"] = real
         counts = shared_counts(label, self.test_label, classes)
         if counts.sum() >= 4:
-            fake = how.matched(got.features, label, counts, self.reference)
+            fake = how.matched(got.features, label, counts, self.reference, clusters)
             real = how.matched(self.test.features, self.test_label, counts, self.reference)
             out |= {
                 "frechet_matched": fake,

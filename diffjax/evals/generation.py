@@ -91,6 +91,14 @@ class Generation:
         return self.context.asked(self.num_samples)
 
     @cached_property
+    def _again(self) -> np.ndarray | None:
+        """The held-out example that each sample is drawn by, where these are asked for again."""
+        held = len(self.context.test["image"])
+        if isinstance(self._asked, np.ndarray) or held >= self.num_samples:
+            return None
+        return np.arange(self.num_samples) % held
+
+    @cached_property
     def _protocol(self) -> dict[str, Any]:
         extract = self.context.extractor()
         return protocol(
@@ -124,7 +132,9 @@ class Generation:
         images = [self.samples(variables, seed) for seed in self.seeds]
         got = [self.context.extractor()(x) for x in images]
         classes = len(self.context.names)
-        compared = [self._real.compare(self._fidelity, e, self._label, classes) for e in got]
+        compared = [
+            self._real.compare(self._fidelity, e, self._label, classes, self._again) for e in got
+        ]
         yield from self._scalars([n for n, _ in compared], self._classified(got), compared[0][1])
         yield self._grid(images[0])
         yield self._neighbours(images[0], got[0])

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,8 +13,10 @@ from diffjax.data.prompts import prompts
 from diffjax.evals import make_evaluator
 from diffjax.evals.base import Scalar
 from diffjax.evals.context import EvalContext
-from diffjax.evals.features import FeatureExtractor
+from diffjax.evals.features import Extracted, FeatureExtractor
+from diffjax.evals.fidelity import Fidelity, RealSide
 from diffjax.metrics.classification import share
+from diffjax.metrics.frechet import moments
 
 
 def scenes(split, count, objects):
@@ -91,8 +94,11 @@ def context():
 def numbers(context, **options):
     options = {"num_prompts": 50, "rows": 2, "columns": 1, "split": "test", "groups": 5, **options}
     made = make_evaluator("prompts", context, **options)
-    held = {"images": np.asarray(context.test["image"])}
-    return {r.name: r for r in made.run(held) if isinstance(r, Scalar)}
+    return {r.name: r for r in made.run(held(context)) if isinstance(r, Scalar)}
+
+
+def held(context):
+    return {"images": jnp.asarray(context.test["image"])}
 
 
 def test_bars_are_over_texts_and_more_seeds_of_them_tell_nothing(context):
@@ -135,3 +141,24 @@ def test_the_config_asks_in_every_way():
     asked = [s for s in evals.values() if s["type"] == "prompts"]
     assert len(asked) == 4 and all(s["template"] == "every" for s in asked)
     assert get_study().evaluator["template"] == "every"
+
+
+def test_samples_asked_for_again_by_a_text_are_no_new_examples(context):
+    """Twenty examples, each drawn five times over: bars as wide as those of twenty."""
+    rng = np.random.default_rng(0)
+    real = Extracted(rng.normal(size=(200, 3)))
+    side = RealSide(real, np.zeros(200, int), moments(real.features), None, np.zeros(0, int))
+    fake = rng.normal(size=(20, 3)) + 0.5
+    how, label = Fidelity(groups=20), np.zeros(20, int)
+    once, _ = side.compare(Fidelity(groups=10), Extracted(fake), label, 1)
+    fivefold, again = Extracted(np.tile(fake, (5, 1))), np.arange(100) % 20
+    got, _ = side.compare(how, fivefold, np.zeros(100, int), 1, again)
+    for name in ("frechet", "precision", "density"):
+        assert got[name].std == pytest.approx(once[name].std, rel=0.5), name
+    assert got["kernel"] == once["kernel"]
+    every = {k: v[:6] for k, v in context.test.items()} | {"tokens": np.arange(6)[:, None]}
+    made = make_evaluator(
+        "generation", dataclasses.replace(context, test=every), num_samples=20, groups=4
+    )
+    np.testing.assert_array_equal(made._again, np.arange(20) % 6)
+    assert all(np.isfinite(r.value) for r in made.run(held(context)) if isinstance(r, Scalar))
