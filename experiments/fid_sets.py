@@ -100,7 +100,7 @@ def side_of(
         )
     # Grey images become three equal channels where images are resized.
     channels = given.source.info.image_shape[2]
-    if channels != extract.channels and (channels != 1 or extract.resample is None):
+    if channels != extract.channels and (channels != 1 or not extract.takes_grey):
         raise ValueError(
             f"{given.name} has images of {channels} channels, but {extract.name} takes "
             f"{extract.channels}"

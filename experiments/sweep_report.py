@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffjax.evals.fidelity import FEW
 from diffjax.train.progress import duration
 from diffjax.train.writer import replace_file
 from experiments import figures, page
@@ -16,7 +17,15 @@ from experiments.grid import short
 from experiments.intervals import Summary
 from experiments.published import beside
 from experiments.records import read_json
-from experiments.sweep_table import Row, Table, number, read_table, to_csv, to_markdown
+from experiments.sweep_table import (
+    Row,
+    Table,
+    number,
+    over_texts,
+    read_table,
+    to_csv,
+    to_markdown,
+)
 
 _MOST_PICTURES = 64  # in one report; the others stay in cells/
 
@@ -38,7 +47,7 @@ def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """What the template of a sweep shows, for its own page or inside a run's report."""
     table = read_table(workdir)
     done = len(table.sweep["cells"]) - table.missing - len(table.failed)
-    axes_named = {short(axis) for axis in table.axes} | {"nfe", "seed", "seeds", "hash"}
+    axes_named = {short(axis) for axis in table.axes} | {"nfe", "seed", "seeds", "hash", FEW}
     axes_named |= set(table.sweep.get("varied", []))
     leaves = dict(table.differing)
     return {
@@ -58,6 +67,7 @@ def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
         "plots": [plot for spec in table.sweep["plots"] for plot in _plots(table, spec)],
         "claims": _claims(Path(workdir)),
         "published": table.shown,
+        "over_texts": over_texts(table),
         "expected_keys": [key for key in leaves if key in axes_named],
         "odd_keys": {key: values for key, values in leaves.items() if key not in axes_named},
         "pictures": _pictures(Path(workdir), table),

@@ -143,10 +143,25 @@ def _row(
     for metric in metrics:
         values = _values(mine, metric)
         stds = [r["values"][metric].get("std") for r in mine if metric in r["values"]]
-        summaries[metric] = summarise(values, stds[0] if len(stds) == 1 else None)
+        summaries[metric] = summarise(values, _own_error(stds), _texts(mine, metric))
         differences[metric] = paired(values, _values(theirs, metric))
     pictures = [{**p, "seed": r["seed"]} for r in mine for p in r["pictures"]]
     return Row(assignment, summaries, differences, pictures, is_baseline)
+
+
+def _own_error(stds: Sequence[float | None]) -> float | None:
+    """Of one seed, the root mean square over seeds; None where one has none."""
+    known = [std for std in stds if std is not None]
+    if not known or len(known) < len(stds):
+        return None
+    return math.sqrt(sum(std**2 for std in known) / len(known))
+
+
+def _texts(results: Sequence[Mapping[str, Any]], metric: str) -> int | None:
+    """How many texts a metric is a mean over, where all seeds share them."""
+    told = [r["values"][metric]["protocol"] for r in results if metric in r["values"]]
+    same = {(p.get("num_texts"), p.get("data")) for p in told if "num_samples" in p}
+    return next(iter(same))[0] if len(same) == 1 else None
 
 
 def _values(results: Sequence[Mapping[str, Any]], metric: str) -> dict[int, float]:
@@ -217,8 +232,25 @@ def to_markdown(table: Table) -> str:
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
     seeds = len(table.sweep["seeds"])
     lines += ["", f"Mean ± half width of the 95 % interval over {seeds} seed(s)."]
+    lines += [s for s in [over_texts(table)] if s]
     lines += [f"{p['metric']}, {p['name']}: as published, {p['source']}." for p in table.shown]
     return "\n".join(lines) + "\n"
+
+
+def over_texts(table: Table) -> str:
+    """Which metrics' intervals are over texts too, and how many there are; "" for none."""
+    texts: dict[int, list[str]] = {}
+    for metric in table.metrics:
+        summaries = [row.summaries.get(metric) for row in table.rows]
+        for count in dict.fromkeys(s.texts for s in summaries if s is not None and s.texts):
+            texts.setdefault(count, []).append(metric)
+    if not texts:
+        return ""
+    said = "; ".join(f"{', '.join(names)}: {count}" for count, names in texts.items())
+    return (
+        "All seeds draw the same texts: intervals of means are over texts and seeds, differences "
+        f"are for these texts. Number of texts: {said}."
+    )
 
 
 _SUMMARY = ("n", "mean", "se", "low", "high")

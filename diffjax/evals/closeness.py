@@ -13,7 +13,7 @@ from diffjax.data.factors import FIELDS, scene_at
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import to_uint8
-from diffjax.evals.fidelity import Fidelity
+from diffjax.evals.fidelity import Fidelity, warn_of_few
 from diffjax.metrics.classification import share
 from diffjax.metrics.codebook import usage
 from diffjax.metrics.frechet import moments
@@ -90,8 +90,9 @@ def _frechet(pairs: Pairs) -> Iterator[Found]:
     real = extract(pairs.arrays["image"], real=True).features
     made = extract(pairs.decoded).features
     groups = 20 if len(real) >= 200 else 0
-    got = Fidelity(groups).frechet(made, np.zeros(len(made), np.int32), moments(real))
-    yield Found("rfid", got.value, got.std, extract.protocol)
+    got = Fidelity(groups).frechet(made, None, moments(real))
+    warn_of_few([("rfid", got.said)])
+    yield Found("rfid", got.value, got.std, {**extract.protocol, **got.said})
 
 
 def _perceptual(pairs: Pairs) -> Iterator[Found]:

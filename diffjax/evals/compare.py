@@ -11,21 +11,23 @@ import numpy as np
 from diffjax.choices import pick
 from diffjax.evals.base import Scalar
 from diffjax.evals.features import Extracted
-from diffjax.evals.fidelity import Fidelity, Measured
-from diffjax.evals.protocol import protocol
+from diffjax.evals.fidelity import FEW, Fidelity, Measured, warn_of_few
+from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.sides import Side
 from diffjax.metrics.alignment import clip_score
 from diffjax.metrics.classification import inception_score
-from diffjax.metrics.frechet import Moments, frechet_distance, frechet_infinity
+from diffjax.metrics.frechet import Moments, few_images, frechet_distance, frechet_infinity
 from diffjax.metrics.kernel import kernel_distance, rbf_distance, unit_rows
 from diffjax.metrics.precision_recall import density_coverage, precision_recall
+from diffjax.metrics.stratified import subsets_error
 
 
 @dataclass(frozen=True)
 class Settings:
     """Attributes:
     groups: of the jackknife over samples of Frechet distances; 0 for no error bars.
-    subset_size, subsets: of KID, cut to the smaller set where that has fewer.
+    subset_size, subsets: of KID, cut to the smaller set where that has fewer. Its error bar is the
+      standard error of the mean over subsets, not their spread, which papers print.
     splits: of the Inception score.
     precision_k, density_k: neighbours.
     points: sizes through which FID-infinity is drawn, 3 or more.
@@ -75,12 +77,16 @@ def _rows(side: Side, what: str) -> Extracted:
     return side.rows
 
 
+def _gaussians(a: Moments, b: Moments, std: float | None = None) -> Measured:
+    few = few_images(len(a.mean), samples=a.count, reference=b.count)
+    return Measured(frechet_distance(a, b), std, said={FEW: few} if few else {})
+
+
 def _frechet(s: Settings, a: Side, b: Side) -> Measured:
-    value, std = frechet_distance(_moments(a), _moments(b)), None
+    std = None
     if s.groups and a.rows is not None:
-        x = a.rows.features
-        std = Fidelity(groups=s.groups).frechet(x, np.zeros(len(x)), _moments(b)).std
-    return Measured(value, std)
+        std = Fidelity(groups=s.groups).frechet(a.rows.features, a.label, _moments(b)).std
+    return _gaussians(_moments(a), _moments(b), std)
 
 
 def _sfid(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
@@ -88,13 +94,14 @@ def _sfid(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
         if side.spatial is None:
             raise ValueError(f"sfid needs spatial features, which {side.name} does not hold")
     assert a.spatial is not None and b.spatial is not None
-    return {"sfid": Measured(frechet_distance(a.spatial, b.spatial), None)}
+    return {"sfid": _gaussians(a.spatial, b.spatial)}
 
 
 def _kid(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
     x, y = _rows(a, "kid").features, _rows(b, "kid").features
-    found = kernel_distance(x, y, subset_size=s.subset_size, subsets=s.subsets, seed=s.seed)
-    return {"kid": Measured(*found)}
+    options: dict[str, Any] = {name: getattr(s, name) for name in _K}
+    found = kernel_distance(x, y, label=a.label, **options)
+    return {"kid": Measured(found.mean, subsets_error(x, y, found, label=a.label, **options))}
 
 
 def _score(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
@@ -118,8 +125,11 @@ def _density(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
 
 def _infinity(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
     x = _rows(a, "fid_infinity").features
-    found = frechet_infinity(x, _moments(b), points=s.points, seed=s.seed)
-    return {"fid_infinity": Measured(found.value, found.std)}
+    b_moments, smallest = _moments(b), max(len(x) // 10, 2)
+    found = frechet_infinity(x, b_moments, points=s.points, smallest=smallest, seed=s.seed)
+    # Where the smallest subsets have a singular covariance, the distance is no line in 1 / N.
+    few = few_images(x.shape[1], smallest_subset=smallest, reference=b_moments.count)
+    return {"fid_infinity": Measured(found.value, found.std, said={FEW: few} if few else {})}
 
 
 def _cmmd(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
@@ -130,7 +140,9 @@ def _cmmd(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
 def _clip_score(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
     if a.texts is None:
         raise ValueError(f"clip_score compares images with their captions; {a.name} has none")
-    found = clip_score(_rows(a, "clip_score").features, a.texts)
+    # Images of one caption are no independent examples of how well images fit captions.
+    same = np.unique(a.texts, axis=0, return_inverse=True)[1].reshape(-1)
+    found = clip_score(_rows(a, "clip_score").features, a.texts, clusters=same)
     return {"clip_score": Measured(*found)}
 
 
@@ -169,5 +181,7 @@ def compare(
         said = protocol(
             **how, **options, num_samples=a.count, **(against if metric.reference else {})
         )
-        for number, got in metric.compute(settings, a, b).items():
-            yield Scalar(number, got.value, got.std, said)
+        found = metric.compute(settings, a, b)
+        warn_of_few((number, got.said) for number, got in found.items())
+        for number, got in found.items():
+            yield Scalar(number, got.value, got.std, extend(said, **got.said))

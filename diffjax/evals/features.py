@@ -12,7 +12,6 @@ import numpy as np
 
 from diffjax.choices import pick, unknown
 from diffjax.compiler import compiler_options
-from diffjax.data.resize import center_crop
 from diffjax.evals.batches import map_batches
 from diffjax.evals.protocol import fingerprint
 from diffjax.evals.resample import Resample
@@ -79,6 +78,8 @@ class FeatureExtractor:
       resample: the same, for images of different sizes, which are resized one by one; None refuses
         such.
       square: take the central square of each image first.
+      prepare: `[H, W, C] uint8 -> [size, size, C] uint8`, done to each image on the host, after
+        `square` and before all else: a resize that rounds to levels. None leaves images alone.
       channels: that images must have.
       facts: what else belongs to the protocol.
       batch_size: images at a time.
@@ -93,6 +94,7 @@ class FeatureExtractor:
     resize: str = "none"
     resample: Resample | None = None
     square: bool = False
+    prepare: Callable[[np.ndarray], np.ndarray] | None = None
     channels: int = 3
     facts: Mapping[str, Any] = field(default_factory=dict)
     batch_size: int = 256
@@ -100,11 +102,21 @@ class FeatureExtractor:
 
     def __post_init__(self) -> None:
         dequantised(quantised(np.zeros(1), self.quantise), self.dequantise)
+        if self.prepare is not None and self.quantise == "none":
+            raise ValueError(
+                f"quantise='none': {self.name} resizes images of 8 bits ({self.resize}); choose of "
+                f"{', '.join(QUANTISE)}"
+            )
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the weights."""
         return fingerprint(self.weights)
+
+    @property
+    def takes_grey(self) -> bool:
+        """Whether grey images are taken for three equal channels, as where images are resized."""
+        return self.resample is not None or self.prepare is not None
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -131,15 +143,19 @@ class FeatureExtractor:
         the first in the whole set, where these are a part of it.
         """
         how = "round" if real and self.quantise != "none" else self.quantise
+        if self.prepare is not None:
+            return self.pixels(list(to_uint8(image, how)), start=start)
+        image = _square(image) if self.square else image
         return self._run(dequantised(quantised(image, how), self.dequantise, start))
 
     def pixels(self, images: Sequence[np.ndarray], *, start: int = 0) -> Extracted:
-        """Features of images `[H, W, C] uint8`, of one size or, with `resample`, of several.
+        """Features of images `[H, W, C] uint8`, of one size or, where they are resized, of several.
 
         Raises:
-          ValueError: sizes differ and `resample` is None.
+          ValueError: sizes differ and nothing resizes them.
         """
         cut = [_square(x) for x in images] if self.square else images
+        cut = cut if self.prepare is None else [self.prepare(x) for x in cut]
         if len({x.shape for x in cut}) == 1:
             return self._run(self._levels(np.stack(cut), start))
         if self.resample is None:
@@ -161,7 +177,12 @@ class FeatureExtractor:
 
 
 def _square(pixels: np.ndarray) -> np.ndarray:
-    return center_crop(pixels, min(pixels.shape[:2]))
+    """The central square of `[..., H, W, C]`; of an odd margin the smaller half above and left, as
+    in CMMD's code."""
+    height, width = pixels.shape[-3:-1]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[..., top : top + side, left : left + side, :]
 
 
 def from_classifier(

@@ -125,7 +125,7 @@ class FID:
             logits = [x.logits for x in kept if x.logits is not None]
             joined = np.concatenate(logits) if logits else None
             rows = Extracted(np.concatenate([x.features for x in kept]), joined)
-        side = Side("samples", "", pooled.result(), spatial.result(), rows)
+        side = Side("samples", "", pooled.result(), spatial.result(), rows, label=label)
         return side, np.concatenate(first)[:_SHOWN]
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:

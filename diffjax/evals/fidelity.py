@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,21 +15,47 @@ from diffjax.evals.subsets import disjoint_subsets, shared_counts
 from diffjax.metrics.frechet import (
     Moments,
     distance_to,
+    few_images,
     jackknife,
     jackknife_kept,
     jackknife_std,
     moments,
 )
-from diffjax.metrics.kernel import subset_mmds
 from diffjax.metrics.nearest import copy_ratio
 from diffjax.metrics.precision_recall import subset_manifolds
+from diffjax.metrics.stratified import stratified_mmd
 
 
 class Measured(NamedTuple):
-    """A value and its standard error (None where groups = 0 asked for none)."""
+    """A value and its standard error (None where groups = 0 asked for none).
+
+    Attributes:
+      common: the part of `std` that is the reference's alone; more samples do not lessen it.
+      said: what of its protocol is its own.
+    """
 
     value: float
     std: float | None
+    common: float = 0.0
+    said: Mapping[str, Any] = {}
+
+
+FEW = "few_images"  # of a protocol
+
+
+def warn_of_few(numbers: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """One line in the log for each reason to doubt a Frechet distance, of names and protocols."""
+    told: dict[str, list[str]] = {}
+    for name, said in numbers:
+        if FEW in said:
+            told.setdefault(said[FEW], []).append(name)
+    for few, names in told.items():
+        logging.getLogger(__name__).warning(
+            "%s: no more images than features (%s): their covariance is singular and the distance "
+            "says little; take more images, or narrower features",
+            ", ".join(names),
+            few,
+        )
 
 
 @dataclass(frozen=True)
@@ -47,44 +75,85 @@ class Fidelity:
     density_k: int = 5
     manifold_size: int = 5000
 
-    def frechet(self, features: np.ndarray, label: np.ndarray, reference: Moments) -> Measured:
-        """Distance of `features [N, D]` to the reference; balanced groups by `label [N]`."""
+    def frechet(
+        self,
+        features: np.ndarray,
+        label: np.ndarray | None,
+        reference: Moments,
+        clusters: np.ndarray | None = None,
+    ) -> Measured:
+        """Distance of `features [N, D]` to the reference; the jackknife's groups are balanced by
+        `label [N]`, or of whole `clusters [N]` (draws of one text)."""
         distance = distance_to(reference)
 
         def value(x: np.ndarray) -> float:
             return distance(moments(x))
 
         std = None
-        if self.groups:
-            groups = min(self.groups, len(features) // 2)
-            std = float(jackknife(value, features, groups, strata=label))
-        return Measured(value(features), std)
+        units = len(features) // 2 if clusters is None else len(np.unique(clusters))
+        groups = min(self.groups, units)
+        if groups > 1:
+            std = float(jackknife(value, features, groups, strata=label, clusters=clusters))
+        own = moments(features)
+        few = few_images(len(own.mean), samples=own.count, reference=reference.count)
+        return Measured(distance(own), std, said={FEW: few} if few else {})
 
     def matched(
-        self, features: np.ndarray, label: np.ndarray, counts: np.ndarray, reference: Moments
+        self,
+        features: np.ndarray,
+        label: np.ndarray,
+        counts: np.ndarray,
+        reference: Moments,
+        clusters: np.ndarray | None = None,
     ) -> Measured:
         """Mean distance of the disjoint subsets that hold `counts [K]` images of each class."""
         parts = disjoint_subsets(label, counts, seed=0)
-        each = [self.frechet(features[i], label[i], reference) for i in parts]
+        of = [None if clusters is None else clusters[i] for i in parts]
+        each = [
+            self.frechet(features[i], label[i], reference, c)
+            for i, c in zip(parts, of, strict=True)
+        ]
         value = float(np.mean([m.value for m in each]))
         stds = [m.std for m in each if m.std is not None]
-        return Measured(value, float(np.linalg.norm(stds) / len(stds)) if stds else None)
+        std = float(np.linalg.norm(stds) / len(stds)) if stds else None
+        return Measured(value, std, said=each[0].said)
+
+    def kernel(
+        self,
+        real: np.ndarray,
+        real_label: np.ndarray,
+        fake: np.ndarray,
+        label: np.ndarray,
+    ) -> Measured:
+        """Kernel distance of `fake [N, D]` to `real [M, D]` as mixtures of the classes of `label`
+        and `real_label` in the shares that the real images have; zero on average for a perfect
+        model. The error bar is of the chance on both sides."""
+        share = np.bincount(real_label, minlength=int(label.max()) + 1)
+        kept = np.random.default_rng(0).permutation(len(real))[: self.manifold_size]
+        n = self.manifold_size
+        got = stratified_mmd(fake[:n], real[kept], label[:n], real_label[kept], share)
+        return Measured(got.value, *((got.std, got.common) if self.groups else (None, 0.0)))
 
     def manifolds(
-        self, real: np.ndarray, fake: np.ndarray, label: np.ndarray
+        self,
+        real: np.ndarray,
+        fake: np.ndarray,
+        label: np.ndarray,
+        clusters: np.ndarray | None = None,
     ) -> dict[str, Measured]:
-        """Kernel distance, precision, recall, density and coverage of equally many images."""
+        """Precision, recall, density and coverage of equally many images."""
         n = min(len(real), len(fake), self.manifold_size)
         real = real[np.random.default_rng(0).permutation(len(real))[:n]].astype(np.float64)
         fake, label = fake[:n].astype(np.float64), label[:n]
 
-        names = ("kernel", "precision", "recall", "density", "coverage")
+        names = ("precision", "recall", "density", "coverage")
         keep = np.ones((1, n), bool)
         if self.groups:
-            keep = np.concatenate([keep, jackknife_kept(n, min(self.groups, n // 2), 0, label)])
+            whole = None if clusters is None else clusters[:n]
+            groups = min(self.groups, n // 2 if whole is None else len(np.unique(whole)))
+            keep = np.concatenate([keep, jackknife_kept(n, groups, 0, label, whole)])
         k = {"precision_k": self.precision_k, "density_k": self.density_k}
-        shares = subset_manifolds(real, fake, keep, **k)
-        values = np.concatenate([subset_mmds(fake, real, keep)[:, None], shares], axis=1)
+        values = subset_manifolds(real, fake, keep, **k)
         stds = jackknife_std(values[1:]).tolist() if self.groups else [None] * len(names)
         return {n: Measured(v, s) for n, v, s in zip(names, values[0].tolist(), stds, strict=True)}
 
@@ -94,13 +163,14 @@ class RealSide:
     """What samples are compared with; computed once a run.
 
     Attributes:
-      train: features of the training images, the reference.
+      train, train_label: features and labels of the training images, the reference.
       reference: their moments.
       test, test_label: held-out features and labels `[M]`: the distance that real images have;
         None where nothing was held out, and then no number compares with it.
     """
 
     train: Extracted
+    train_label: np.ndarray
     reference: Moments
     test: Extracted | None
     test_label: np.ndarray
@@ -111,24 +181,39 @@ class RealSide:
         return None if self.train.spatial is None else moments(self.train.spatial)
 
     def compare(
-        self, how: Fidelity, got: Extracted, label: np.ndarray, classes: int
+        self,
+        how: Fidelity,
+        got: Extracted,
+        label: np.ndarray,
+        classes: int,
+        clusters: np.ndarray | None = None,
     ) -> tuple[dict[str, Measured], int]:
         """All distances of samples `got` of classes `label [N]`, and the N of the matched ones.
+
+        Samples of one of `clusters [N]` (0, 1, ... in turn) were drawn by the same text: error bars
+        are over those, and the kernel distance takes one sample of each.
 
         "frechet" uses all samples, and so does "frechet_spatial" (sFID) of an extractor that has
         spatial features. "frechet_matched" and "frechet_real" are samples and held-out
         images, equally many of each class, against the reference; "frechet_ratio" divides them.
+        "kernel_real" is the kernel distance that held-out images have.
         "copy_ratio" near 0 says that samples are copies of training images.
         """
-        out = {"frechet": how.frechet(got.features, label, self.reference)}
+        out = {"frechet": how.frechet(got.features, label, self.reference, clusters)}
         if got.spatial is not None and self.spatial is not None:
-            out["frechet_spatial"] = how.frechet(got.spatial, label, self.spatial)
-        manifolds = how.manifolds(self.train.features, got.features, label)
+            out["frechet_spatial"] = how.frechet(got.spatial, label, self.spatial, clusters)
+        train, by_class = self.train.features, self.train_label
+        n = len(label) if clusters is None else int(clusters.max()) + 1
+        out["kernel"] = how.kernel(train, by_class, got.features[:n], label[:n])
+        manifolds = how.manifolds(train, got.features, label, clusters)
         if self.test is None:
             return out | manifolds, 0
+        if min(len(self.test.features), len(train)) > 1:
+            real = how.kernel(train, by_class, self.test.features, self.test_label)
+            out["kernel_real"] = real
         counts = shared_counts(label, self.test_label, classes)
         if counts.sum() >= 4:
-            fake = how.matched(got.features, label, counts, self.reference)
+            fake = how.matched(got.features, label, counts, self.reference, clusters)
             real = how.matched(self.test.features, self.test_label, counts, self.reference)
             out |= {
                 "frechet_matched": fake,
@@ -142,7 +227,8 @@ class RealSide:
 
 def ratio(a: Measured, b: Measured) -> Measured:
     """a / b, with the error bars of both carried to first order."""
-    value = a.value / max(b.value, 1e-12)
+    value, said = a.value / max(b.value, 1e-12), {**b.said, **a.said}
     if a.std is None or b.std is None:
-        return Measured(value, None)
-    return Measured(value, float(np.hypot(a.std, value * b.std) / max(b.value, 1e-12)))
+        return Measured(value, None, said=said)
+    std = float(np.hypot(a.std, value * b.std) / max(b.value, 1e-12))
+    return Measured(value, std, said=said)

@@ -15,7 +15,7 @@ from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import balanced_labels, cached, draw
 from diffjax.evals.features import Extracted
-from diffjax.evals.fidelity import Fidelity, Measured, RealSide
+from diffjax.evals.fidelity import Fidelity, Measured, RealSide, warn_of_few
 from diffjax.evals.pictures import count_matrix, tile_grid
 from diffjax.evals.protocol import extend, fingerprint, protocol, short_hash
 from diffjax.evals.samples import caption, sample_grid
@@ -25,7 +25,7 @@ from diffjax.metrics.nearest import nearest
 from diffjax.tasks.base import Variables
 
 # Numbers that describe the held-out images alone: no sampler belongs to their protocol.
-REAL = ("frechet_real", "agreement_real")
+REAL = ("frechet_real", "kernel_real", "agreement_real")
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +79,8 @@ class Generation:
         extract, c = self.context.extractor(), self.context
         train = extract(c.train["image"], real=True)
         reference = moments(train.features)
-        if c.test is c.train:  # nothing was held out
-            return RealSide(train, reference, None, c.labels("test"))
-        return RealSide(train, reference, extract(c.test["image"], real=True), c.labels("test"))
+        held_out = None if c.test is c.train else extract(c.test["image"], real=True)
+        return RealSide(train, c.labels("train"), reference, held_out, c.labels("test"))
 
     @cached_property
     def _label(self) -> np.ndarray:
@@ -90,6 +89,14 @@ class Generation:
     @cached_property
     def _asked(self) -> Any:
         return self.context.asked(self.num_samples)
+
+    @cached_property
+    def _again(self) -> np.ndarray | None:
+        """The held-out example that each sample is drawn by, where these are asked for again."""
+        held = len(self.context.test["image"])
+        if isinstance(self._asked, np.ndarray) or held >= self.num_samples:
+            return None
+        return np.arange(self.num_samples) % held
 
     @cached_property
     def _protocol(self) -> dict[str, Any]:
@@ -125,7 +132,9 @@ class Generation:
         images = [self.samples(variables, seed) for seed in self.seeds]
         got = [self.context.extractor()(x) for x in images]
         classes = len(self.context.names)
-        compared = [self._real.compare(self._fidelity, e, self._label, classes) for e in got]
+        compared = [
+            self._real.compare(self._fidelity, e, self._label, classes, self._again) for e in got
+        ]
         yield from self._scalars([n for n, _ in compared], self._classified(got), compared[0][1])
         yield self._grid(images[0])
         yield self._neighbours(images[0], got[0])
@@ -160,13 +169,15 @@ class Generation:
             name: numbers[0][name] if name in REAL else over_seeds([n[name] for n in numbers])
             for name in numbers[0]
         }
-        for name, value in (means | pooled).items():
+        numbers_of = means | pooled
+        warn_of_few((name, value.said) for name, value in numbers_of.items())
+        for name, value in numbers_of.items():
             size = matched if name in ("frechet_matched", "frechet_ratio") else self.num_samples
             how = extend(drawn, num_samples=size)
             if name in REAL:
                 size = matched if name == "frechet_real" else len(self._real.test_label)
                 how = extend(self._protocol, num_samples=size)
-            yield Scalar(name, value.value, value.std, how)
+            yield Scalar(name, value.value, value.std, extend(how, **value.said))
 
     def _grid(self, images: np.ndarray) -> Picture:
         names = self.context.names[:20] if self.context.conditional else ()
@@ -205,7 +216,13 @@ class Generation:
 
 
 def over_seeds(each: Sequence[Measured]) -> Measured:
-    """The mean over seeds; independent draws, so their error bars add in squares."""
-    value = float(np.mean([m.value for m in each]))
-    stds = [m.std for m in each if m.std is not None]
-    return Measured(value, float(np.linalg.norm(stds) / len(stds)) if stds else None)
+    """The mean over seeds; independent draws, so their error bars add in squares, but for what is
+    the reference's alone: all seeds share that."""
+    value, said = float(np.mean([m.value for m in each])), each[0].said
+    bars = [(m.std, m.common) for m in each if m.std is not None]
+    if not bars:
+        return Measured(value, None, said=said)
+    std, common = np.square(bars).T
+    shared = float(common.mean())
+    own = float((std - common).sum()) / len(bars) ** 2
+    return Measured(value, float(np.sqrt(own + shared)), float(np.sqrt(shared)), said)

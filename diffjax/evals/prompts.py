@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.data import factors, oracle
-from diffjax.data.verdict import KINDS, said, verdict
+from diffjax.data import oracle
+from diffjax.data.prompts import Prompt, prompts
+from diffjax.data.verdict import KINDS, verdict
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import draw
 from diffjax.evals.features import to_uint8
-from diffjax.evals.fidelity import Fidelity, Measured
+from diffjax.evals.fidelity import Fidelity, warn_of_few
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import extend, fingerprint, protocol
 from diffjax.evals.samples import caption
@@ -27,16 +28,20 @@ from diffjax.tasks.base import Variables
 
 @dataclass(frozen=True, eq=False)
 class Prompts:
-    """Draws the captions of `num_prompts` scenes of a split, one image each and seed.
+    """Draws `num_prompts` captions of a split's scenes, one image each and seed.
+
+    Images of one text are no independent draws, whatever their seeds: every error bar is over
+    texts, and `data.prompts` takes as many different ones as there are.
 
     Attributes:
       pred, pred_kw: predict function `sample(variables, seed, index, asked, **pred_kw)`.
       split, where: whose scenes; `where=dict(num_objects=1)` for those of one object.
-      template: of the captions, a key of `data.factors.TEMPLATES`: how much a prompt says.
-      num_prompts: the first so many.
+      template: of the captions, a key of `data.factors.TEMPLATES`: how much a prompt says; or
+        "every", all of them in equal parts.
+      num_prompts: so many.
       batch_size: images drawn at a time (they do not depend on it).
       seeds: numbers are over the images of all of them.
-      groups: of the jackknife of the Frechet distance.
+      groups: of texts, of the jackknife of the Frechet distance.
       rows, columns: prompts in the picture, and images of each; column j is of seed `seeds[0] + j`.
     """
 
@@ -61,17 +66,21 @@ class Prompts:
             raise ValueError("prompts: the data's true factors are not known; use 'shapes'")
         if min(self.num_prompts, self.rows, self.columns, len(self.seeds)) < 1:
             raise ValueError("prompts: num_prompts, rows, columns and seeds must be at least one")
-        assert self._asked
+        assert self._prompts
 
     @cached_property
-    def _asked(self) -> list[factors.Scene]:
+    def _prompts(self) -> list[Prompt]:
         columns = self.context.chosen(self.split, self.where)
-        count = min(self.num_prompts, len(columns["image"]))
-        return [said(factors.scene_at(columns, i), self.template) for i in range(count)]
+        return prompts(columns, self.template, self.num_prompts)
+
+    @property
+    def _texts(self) -> list[str]:
+        return [p.text for p in self._prompts]
 
     @cached_property
-    def _texts(self) -> list[str]:
-        return [factors.caption(scene, self.template) for scene in self._asked]
+    def _clusters(self) -> np.ndarray:
+        """Which text each image of all seeds is of, `[prompts x seeds]`."""
+        return np.tile(np.unique(self._texts, return_inverse=True)[1], len(self.seeds))
 
     @cached_property
     def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -87,8 +96,8 @@ class Prompts:
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """For each of `verdict`'s kinds the share of the prompts that speak of it, "<kind>", with
-        its 95 % Wilson ends "<kind>_low" and "<kind>_high"; "clip_score" and "frechet" where the
-        run has a judge and a feature extractor; picture "prompts"."""
+        the ends of its 95 % interval over texts, "<kind>_low" and "<kind>_high"; "clip_score" and
+        "frechet" where the run has a judge and a feature extractor; picture "prompts"."""
         images = np.concatenate([self._drawn(variables, s, self._texts) for s in self.seeds])
         how = extend(
             self._bound[1],
@@ -98,19 +107,28 @@ class Prompts:
             template=self.template,
             data=fingerprint({"tokens": self.context.tokenize(self._texts)}),  # type: ignore[misc]
             num_samples=len(images),
+            num_prompts=len(self._prompts),
+            num_texts=len(set(self._texts)),
             seeds=self.seeds,
         )
         drawn = oracle.read_batch(to_uint8(images))
-        asked = self._asked * len(self.seeds)
-        found = [verdict(a, d) for a, d in zip(asked, drawn, strict=True)]
+        asked = self._prompts * len(self.seeds)
+        found = [verdict(p.scene, d) for p, d in zip(asked, drawn, strict=True)]
         for kind in KINDS:
-            spoken = [f[kind] for f in found if kind in f]
-            if not spoken:
+            rows = [i for i, f in enumerate(found) if kind in f]
+            if not rows:
                 continue
-            got = share(spoken)
-            yield Scalar(kind, got.value, got.std, how)
-            yield Scalar(f"{kind}_low", got.low, None, how)
-            yield Scalar(f"{kind}_high", got.high, None, how)
+            texts = self._clusters[rows]
+            got = share([found[i][kind] for i in rows], clusters=texts)
+            of = extend(
+                how,
+                num_samples=len(rows),
+                num_prompts=len(rows) // len(self.seeds),
+                num_texts=len(np.unique(texts)),
+            )
+            yield Scalar(kind, got.value, got.std, of)
+            yield Scalar(f"{kind}_low", got.low, None, of)
+            yield Scalar(f"{kind}_high", got.high, None, of)
         yield from self._by_networks(images, how)
         yield self._picture(variables)
 
@@ -118,30 +136,35 @@ class Prompts:
         judge, extract = self.context.judge, self.context.features
         if judge is not None:
             texts = judge.texts(self._texts * len(self.seeds))
-            fits = clip_score(judge.images(images), texts)
+            fits = clip_score(judge.images(images), texts, clusters=self._clusters)
             yield Scalar("clip_score", fits.mean, fits.std, extend(how, judge=judge.name))
         if extract is not None:
             real = self.context.chosen("train", self.where)["image"]
             reference = moments(extract(real, real=True).features)
-            got: Measured = Fidelity(self.groups).frechet(
-                extract(images).features, np.zeros(len(images), int), reference
-            )
+            drawn = extract(images).features
+            got = Fidelity(self.groups).frechet(drawn, None, reference, self._clusters)
+            warn_of_few([("frechet", got.said)])
             against = protocol(**extract.protocol, reference=fingerprint({"image": real}))
-            yield Scalar("frechet", got.value, got.std, extend({**how, **against}))
+            yield Scalar("frechet", got.value, got.std, extend({**how, **against, **got.said}))
 
     def _picture(self, variables: Variables) -> Picture:
         # Spread over the prompts: neighbouring ones are of one shape.
-        rows = np.linspace(0, len(self._texts) - 1, min(self.rows, len(self._texts))).astype(int)
-        texts, asked = [self._texts[i] for i in rows], [self._asked[i] for i in rows]
+        different = list(dict.fromkeys(self._prompts))
+        rows = np.linspace(0, len(different) - 1, min(self.rows, len(different))).astype(int)
+        texts = [different[i].text for i in rows]
         tiles = np.stack(
             [self._drawn(variables, self.seeds[0] + j, texts) for j in range(self.columns)], 1
         )
         read = oracle.read_batch(to_uint8(tiles.reshape(-1, *tiles.shape[2:])))
         right = [
-            sum(verdict(a, d)["all"] for d in read[i * self.columns : (i + 1) * self.columns])
-            for i, a in enumerate(asked)
+            sum(
+                verdict(different[row].scene, d)["all"]
+                for d in read[i * self.columns : (i + 1) * self.columns]
+            )
+            for i, row in enumerate(rows)
         ]
         names = [f"{t}  ({n} of {self.columns})" for t, n in zip(texts, right, strict=True)]
         note = f"{caption(self._bound[1])} · in brackets: drawn right, by the oracle"
         picture = tile_grid(tiles, rows=names, title="Drawn from text", note=note)
-        return Picture("prompts", picture, f"One row per prompt ({self.split}). {note}.")
+        told = f"{len(self._prompts)} prompts, {len(different)} texts"
+        return Picture("prompts", picture, f"Some of {told} ({self.split}), a row each. {note}.")

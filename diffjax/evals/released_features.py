@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from diffjax.choices import pick, unknown
+from diffjax.data.resize import resize_short
 from diffjax.evals.features import FeatureExtractor
 from diffjax.evals.resample import Resample
 from diffjax.models.inception import SIZE, WIDTHS, InceptionV3
@@ -88,8 +89,8 @@ def clip_features(
 ) -> FeatureExtractor:
     """The extractor of a CLIP's image tower, its embeddings not normalised.
 
-    The central square is resized in floating point, which is what CMMD's code does (Jayasumana et
-    al. 2024); CLIP's own preprocessing rounds to 8 bits in between.
+    Images come to it as in CMMD's code (Jayasumana et al. 2024, google-research/cmmd, io_util.py):
+    Pillow resizes the central square of the 8-bit picture, which rounds to levels after each axis.
 
     Args:
       encode_image: `(variables, image [B, size, size, 3] in [-1, 1]) -> [B, E]`, not normalised.
@@ -98,20 +99,18 @@ def clip_features(
       name: of the tower.
       kw: of `FeatureExtractor`.
     """
-    resample = Resample("clean", size)
 
     def apply(weights: Any, image: Any) -> tuple[Any, None]:
         with jax.default_matmul_precision("highest"):
-            x = resample(image)
-            x = jnp.broadcast_to(x, (*x.shape[:-1], 3))
+            x = jnp.broadcast_to(image, (*image.shape[:-1], 3))  # grey is three equal channels
             return encode_image(weights, x), None
 
     return FeatureExtractor(
         apply=apply,
         weights=variables,
         name=name,
-        resize=f"centre square, clean {size}",
-        resample=resample,
+        resize=f"centre square, 8-bit bicubic {size}",
         square=True,
+        prepare=lambda pixels: resize_short(pixels, size),
         **kw,
     )

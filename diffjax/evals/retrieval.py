@@ -67,12 +67,13 @@ class Retrieval:
             num_images=len(tokens),
             num_texts=len(different),
         )
-        for name, ranks in (
-            ("text_to_image", first_relevant_ranks(scores, keys, text_of)),
-            ("image_to_text", first_relevant_ranks(scores.T, text_of, keys)),
+        # Images that share a caption look for the same text, and find it or not together.
+        for name, ranks, clusters in (
+            ("text_to_image", first_relevant_ranks(scores, keys, text_of), None),
+            ("image_to_text", first_relevant_ranks(scores.T, text_of, keys), text_of),
         ):
             for k in self.at:
-                got = recall_at(ranks, k)
+                got = recall_at(ranks, k, clusters)
                 yield Scalar(f"{name}_r{k}", got.value, got.std, how)
         yield self._picture(arrays, different, text_of, scores)
 

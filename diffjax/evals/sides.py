@@ -27,6 +27,7 @@ class Side:
       moments, spatial: of the pooled and of the spatial features; None where unknown.
       rows: the features themselves; None where only statistics are known. Its logits and spatial
         features may be None.
+      label: `[N]`, where the images were drawn class by class: the classes.
       texts: `[N, E]` embeddings of the images' captions; None where they are not asked for.
     """
 
@@ -36,6 +37,7 @@ class Side:
     spatial: Moments | None = None
     rows: Extracted | None = None
     texts: np.ndarray | None = None
+    label: np.ndarray | None = None
 
     @property
     def count(self) -> int:

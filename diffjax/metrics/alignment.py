@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.metrics.clusters import clustered_error
 from diffjax.metrics.kernel import unit_rows
 
 
@@ -16,10 +17,11 @@ class ClipScore(NamedTuple):
     std: float
 
 
-def clip_score(image: Any, text: Any, *, scale: float = 100.0) -> ClipScore:
+def clip_score(image: Any, text: Any, *, scale: float = 100.0, clusters: Any = None) -> ClipScore:
     """`scale * max(cos(image, text), 0)` over pairs of rows `[N, E]` (Hessel et al. 2021, eq. 1).
 
-    The paper's scale is 2.5; 100 is what text-to-image papers print.
+    The paper's scale is 2.5; 100 is what text-to-image papers print. `clusters [N]` are equal where
+    pairs share a text: the standard error is then over texts.
 
     Raises:
       ValueError: different numbers of images and texts, or a row that is zero or not finite.
@@ -27,5 +29,7 @@ def clip_score(image: Any, text: Any, *, scale: float = 100.0) -> ClipScore:
     if np.shape(image) != np.shape(text):
         raise ValueError(f"{np.shape(image)} images and {np.shape(text)} texts do not pair up")
     each = scale * np.maximum((unit_rows(image) * unit_rows(text)).sum(axis=1), 0.0)
+    if clusters is not None:
+        return ClipScore(float(each.mean()), clustered_error(each, clusters).std)
     std = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else 0.0
     return ClipScore(float(each.mean()), float(std))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from diffjax.metrics.clusters import clustered_error
 from diffjax.metrics.rows import feature_rows
 
 
@@ -20,10 +21,11 @@ class Share(NamedTuple):
     count: int
 
 
-def wilson(successes: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, count: float, confidence: float = 0.95) -> tuple[float, float]:
     """The Wilson score interval of a binomial share (Wilson 1927).
 
-    Unlike value +- z std it stays inside [0, 1] and has width at 0 and at 1.
+    Unlike value +- z std it stays inside [0, 1] and has width at 0 and at 1. An effective number
+    of examples, and its share of successes, need not be whole.
     """
     if not 0 <= successes <= count or count == 0:
         raise ValueError(
@@ -38,13 +40,42 @@ def wilson(successes: int, count: int, confidence: float = 0.95) -> tuple[float,
     return low, 1.0 if successes == count else float(centre + half)
 
 
-def share(hits: Any, confidence: float = 0.95) -> Share:
-    """The share of True in `hits [N] bool`."""
+def share(hits: Any, confidence: float = 0.95, *, clusters: Any = None) -> Share:
+    """The share of True in `hits [N] bool`.
+
+    `clusters [N]`, of any values, say which examples are no independent ones (draws of one text):
+    standard error and interval are then those of a share over clusters, drawn at random
+    (`_clustered`). Without them every example is its own.
+    """
     hits = np.asarray(hits, bool)
     count, successes = hits.size, int(hits.sum())
+    if clusters is not None and count:
+        return _clustered(hits, np.asarray(clusters), confidence)
     low, high = wilson(successes, count, confidence)
     p = successes / count
     return Share(p, float(np.sqrt(p * (1 - p) / count)), low, high, count)
+
+
+def _clustered(hits: np.ndarray, clusters: np.ndarray, confidence: float) -> Share:
+    """The share with an error bar by clusters, at least the binomial one; and the Wilson interval
+    of as many independent examples as would have it, with Student's quantile of the clusters (Korn
+    and Graubard 1998).
+
+    To the interval one cluster more is added whose examples are all alike: few clusters, or few
+    that differ, may look more alike than they are. Where all examples agree nothing tells how alike
+    those of a cluster are, and each counts as one example.
+    """
+    p, count = float(hits.mean()), len(hits)
+    error = clustered_error(hits, clusters)
+    variance = max(error.std**2, p * (1 - p) / count)
+    careful = (error.clusters * variance + error.whole**2) / (error.clusters + 1)
+    tail = 0.5 + confidence / 2
+    student = special.stdtrit(max(error.clusters - 1, 1), tail)
+    effective = float(error.clusters)
+    if careful > 0:
+        effective = p * (1 - p) / careful * float(special.ndtri(tail) / student) ** 2
+    low, high = wilson(p * effective, effective, confidence)
+    return Share(p, float(np.sqrt(variance)), low, high, count)
 
 
 def agreement(labels: Any, logits: Any) -> Share:

@@ -110,14 +110,30 @@ def distance_to(reference: Moments) -> Callable[[Moments], float]:
     return distance
 
 
-def jackknife_kept(n: int, groups: int, seed: int = 0, strata: Any = None) -> np.ndarray:
+def few_images(width: int, **counts: int) -> str:
+    """Which of `counts` are no more than features are wide: "samples 200, of 2048 features".
+
+    Their covariance is singular. "" where all are more, or unknown (0).
+    """
+    few = [f"{name} {count}" for name, count in counts.items() if 0 < count <= width]
+    return f"{', '.join(few)}, of {width} features" if few else ""
+
+
+def jackknife_kept(
+    n: int, groups: int, seed: int = 0, strata: Any = None, clusters: Any = None
+) -> np.ndarray:
     """The examples that are left when each group is deleted: `[groups, n] bool`.
 
     Groups are drawn at random, evenly within each stratum.
 
     Class-balanced samples are a stratified draw: groups that keep the balance (`strata [n]`, the
     labels) leave the variance between classes out of the error bar, where it does not belong.
+    Draws of one text are no independent ones: those of one of `clusters [n]` leave together, and
+    groups are of whole clusters; then without strata.
     """
+    if clusters is not None:
+        place = np.unique(np.asarray(clusters), return_inverse=True)[1]
+        return jackknife_kept(int(place.max()) + 1, groups, seed)[:, place]
     if not 2 <= groups <= n:
         raise ValueError(f"jackknife groups must lie in 2 .. {n} (the examples), not {groups}")
     shuffled = np.random.default_rng(seed).permutation(n)
@@ -143,6 +159,7 @@ def jackknife(
     *,
     seed: int = 0,
     strata: Any = None,
+    clusters: Any = None,
 ) -> np.ndarray:
     """Standard error(s) of `values_fn(features)` by the delete-a-group jackknife.
 
@@ -151,13 +168,13 @@ def jackknife(
       features: an array `[N, ...]`, or a tuple of them, then passed as several arguments.
       groups: how many, each left out once.
       seed: of the random assignment of rows to groups.
-      strata: `[N]`, see `jackknife_kept`.
+      strata, clusters: `[N]`, see `jackknife_kept`.
 
     Returns:
       `jackknife_std`, the shape of `values_fn`'s result.
     """
     arrays = features if isinstance(features, tuple) else (features,)
-    kept = jackknife_kept(len(arrays[0]), groups, seed, strata)
+    kept = jackknife_kept(len(arrays[0]), groups, seed, strata, clusters)
     return jackknife_std([values_fn(*(x[rows] for x in arrays)) for rows in kept])
 
 

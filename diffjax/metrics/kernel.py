@@ -16,7 +16,7 @@ class KernelDistance(NamedTuple):
     """`mean` of the squared distance over subsets, and their standard deviation `std`.
 
     `std` is the spread that papers print beside KID. Subsets overlap, so it is not the standard
-    error of `mean`: a jackknife over the samples gives that.
+    error of `mean`: `stratified.subsets_error` is.
     """
 
     mean: float
@@ -67,29 +67,40 @@ def squared_mmd(x: Any, y: Any, kernel: Kernel = polynomial, *, unbiased: bool =
     return float(within - 2 * cross)
 
 
-def subset_mmds(x: Any, y: Any, keep: Any, kernel: Kernel = polynomial) -> np.ndarray:
-    """`squared_mmd(x[keep[r]], y)` (unbiased) for every row of `keep [R, n] bool`: `[R]`.
-
-    All subsets share one kernel matrix, which is held whole: memory n (n + m) doubles.
-    """
-    x, y, keep = np.asarray(x, np.float64), np.asarray(y, np.float64), np.asarray(keep, np.float64)
-    m, n = len(y), keep.sum(axis=1)
-    sum_yy, diag_yy = _sums(kernel, y, y)
-    k_xx = kernel(x, x)
-    np.fill_diagonal(k_xx, 0.0)
-    within = ((keep @ k_xx) * keep).sum(axis=1) / (n * (n - 1))
-    cross = keep @ kernel(x, y).sum(axis=1) / (n * m)
-    return within + (sum_yy - diag_yy) / (m * (m - 1)) - 2 * cross
+def merged(label: Any) -> np.ndarray:
+    """`label [n]` as 0, 1, ..., classes of a single row taken together."""
+    _, place, size = np.unique(np.asarray(label), return_inverse=True, return_counts=True)
+    return np.unique(np.where(size[place] > 1, place, -1), return_inverse=True)[1]
 
 
-def _subsets(n: int, m: int, size: int, count: int, seed: int) -> Iterator[tuple[Any, Any]]:
+def random_subsets(
+    n: int, m: int, size: int, count: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`count` subsets of `size` rows of n and of m, as torch-fidelity's code draws them."""
     rng = np.random.RandomState(seed)
     for _ in range(count):
         yield rng.choice(n, size, replace=False), rng.choice(m, size, replace=False)
 
 
+def _balance(x: np.ndarray, label: np.ndarray, size: np.ndarray) -> float:
+    """What `squared_mmd` of the subset `x [s, D]` lacks of the mixture that it was drawn of.
+
+    Of the whole set of n rows, `size [K]` of each class, pairs of one class are
+    (n_k - 1) / (n - 1) n / n_k as frequent as in the mixture, others n / (n - 1); so they are,
+    on average, in any subset.
+    """
+    n, s = int(size.sum()), len(x)
+    total, diagonal = _sums(polynomial, x, x)
+    more = -(total - diagonal) / n
+    for k in np.unique(label):
+        own = x[label == k]
+        total, diagonal = _sums(polynomial, own, own)
+        more += (total - diagonal) * (n - 1) / (n * max(int(size[k]) - 1, 1))
+    return more / (s * (s - 1))
+
+
 def kernel_distance(
-    x: Any, y: Any, *, subset_size: int = 1000, subsets: int = 100, seed: int
+    x: Any, y: Any, *, subset_size: int = 1000, subsets: int = 100, seed: int, label: Any = None
 ) -> KernelDistance:
     """KID: the unbiased polynomial MMD^2 over random subsets (Binkowski et al. 2018).
 
@@ -98,12 +109,18 @@ def kernel_distance(
       subset_size: rows of a subset, cut to the smaller set where that has fewer.
       subsets: how many, drawn without replacement inside each.
       seed: of the subsets, which are those of torch-fidelity's code for the same seed.
+      label: `[n]`, where x was drawn class by class: pairs of one class then weigh as in the
+        mixture of the classes. Without it rows are taken for independent draws.
     """
     x, y = feature_pair(x, y, least=2)
     if subset_size < 2 or subsets < 1:
         raise ValueError(f"subset_size {subset_size} and subsets {subsets}: need >= 2 and >= 1")
     size = min(subset_size, len(x), len(y))
-    values = [squared_mmd(x[i], y[j]) for i, j in _subsets(len(x), len(y), size, subsets, seed)]
+    strata = np.zeros(len(x), int) if label is None else merged(label)
+    values = []
+    for i, j in random_subsets(len(x), len(y), size, subsets, seed):
+        lacks = 0.0 if label is None else _balance(x[i], strata[i], np.bincount(strata))
+        values.append(squared_mmd(x[i], y[j]) + lacks)
     return KernelDistance(float(np.mean(values)), float(np.std(values)))
 
 

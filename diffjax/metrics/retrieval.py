@@ -36,8 +36,9 @@ def first_relevant_ranks(scores: Any, queries: Any, candidates: Any) -> np.ndarr
     return (~(scores < best) & ~relevant).sum(axis=1)
 
 
-def recall_at(ranks: Any, k: int) -> Share:
-    """The share of queries with a relevant candidate among their first `k`."""
+def recall_at(ranks: Any, k: int, clusters: Any = None) -> Share:
+    """The share of queries with a relevant candidate among their first `k`; `clusters` as in
+    `share`, of queries that are not independent."""
     if k < 1:
         raise ValueError(f"recall is at k >= 1, not {k}")
-    return share(np.asarray(ranks) < k)
+    return share(np.asarray(ranks) < k, clusters=clusters)

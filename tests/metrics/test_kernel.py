@@ -58,14 +58,6 @@ def test_rbf_of_far_points_and_of_itself():
     assert kernel.rbf_distance(z, z) == pytest.approx(0.0, abs=1e-9)
 
 
-def test_subsets_share_a_matrix_and_change_nothing():
-    rng = np.random.default_rng(6)
-    x, y = rng.normal(size=(30, 4)), rng.normal(size=(21, 4))
-    keep = rng.random((5, 30)) < 0.7
-    expected = [squared_mmd(x[rows], y) for rows in keep]
-    np.testing.assert_allclose(kernel.subset_mmds(x, y, keep), expected, rtol=1e-9)
-
-
 def test_shapes_are_checked():
     with pytest.raises(ValueError, match=r"\[4, 2\] and \[4, 3\]"):
         squared_mmd(np.zeros((4, 2)), np.zeros((4, 3)))

@@ -25,6 +25,7 @@ def get_study() -> Study:
     evaluator = {
         "type": "prompts",
         "where": {"num_objects": 1},
+        "template": "every",
         "num_prompts": 196,
         "rows": 4,
         "pred_kw": {"sampler": "heun", "churn": 40.0},
