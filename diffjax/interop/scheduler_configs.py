@@ -119,5 +119,7 @@ def _check_kind(key: str, value: Any, default: Any, where: str) -> None:
         fits = isinstance(value, kinds) and not isinstance(value, bool) and value == value
     least, most = _RANGES.get(key, (-math.inf, math.inf))
     if not fits or (key in _RANGES and not least <= value <= most):
-        between = f", but it lies in [{least}, {most}]" if key in _RANGES else ""
-        raise ValueError(f"{where}: {key}={value!r} is no {key}{between}")
+        between = f" from {least} to {most}" if key in _RANGES else ""
+        raise ValueError(
+            f"{where}: {key}={value!r} must be of kind {type(default).__name__}{between}"
+        )

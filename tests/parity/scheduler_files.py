@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from diffjax.diffusion.recipes import make_recipe, recipe_over
 from diffjax.diffusion.samplers import SAMPLERS as RULES
 from diffjax.diffusion.sampling import start_std
 from diffjax.diffusion.schedules import SCHEDULES
-from diffjax.interop.scheduler import SAMPLERS, own_recipe, read_scheduler
+from diffjax.interop.scheduler import SAMPLERS, Sampling, own_recipe, read_scheduler
 from tests.parity.trajectories import SHAPE, network, torch_network
 
 SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
@@ -91,8 +92,8 @@ def noise_of(count, last=1.0):
 class Pair:
     """A file, its scheduler there and what it says here, one of our samplers chosen over it."""
 
-    source: object
-    sampling: object
+    source: Any
+    sampling: Sampling
     sampler: str
 
     @classmethod
@@ -102,7 +103,7 @@ class Pair:
         return cls(source, read_scheduler(folder), sampler)
 
     @property
-    def schedule(self):
+    def schedule(self) -> Any:
         return build(SCHEDULES, "schedule", self.sampling.schedule)
 
     def recipe(self, steps, **given):

@@ -34,11 +34,13 @@ MORE_STEPS = (1, 2, 3, 13, 20, 50, 96, 250, 999)
 
 
 def tolerance(pair, steps):
-    ratio = pair.recipe(steps).make_grid(pair.schedule).t.ratio
+    recipe = pair.recipe(steps)
+    ratio = recipe.make_grid(pair.schedule).t.ratio
     after = np.append(ratio[1:], 0)
     fall = ratio / np.maximum(after, 1)
     if pair.sampler in ("heun", "ode"):  # which divides by the next level again
-        fall *= np.append((ratio / np.append(ratio[1:], 1))[:-1], 1)
+        fall[:-1] *= ratio[:-1] / ratio[1:]
+        fall *= 10 if recipe.guidance.clip else 1  # to an image that is small beside its state
     lost = max(fall.max(), ratio[0]) if ratio[0] > FULL_NOISE else fall.max()
     return 1e-5 + 3e-7 * lost
 
