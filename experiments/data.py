@@ -34,7 +34,8 @@ class DataChoices:
       transforms: of the training examples.
       eval_transforms: of evaluated examples.
       cache_latents: train on the codec's moments of the images, computed once (by
-        `eval_transforms`) and kept as array_record; `transforms` are then of these.
+        `eval_transforms`) and kept as array_record; `transforms` are then of these. With a
+        `random_flip` among them those of the mirrored images are kept too, at twice the disk.
       cache: keep decoded examples in memory: True, False or "auto".
       prefetch, threads, workers: see `Loader.iterate`.
     """
@@ -59,14 +60,23 @@ def trained_on(
     """What training reads of `source`: it, or the codec's moments of its `pictures`.
 
     Raises:
-      ValueError: latents are to be kept, and there is no codec.
+      ValueError: latents are to be kept, and there is no codec; or to be flipped, and those of the
+        mirrored pictures are not there.
     """
+    flips = any(dict(transform).get("type") == "random_flip" for transform in data.transforms)
     if not data.cache_latents:
+        if flips and source.info.codec and not source.info.flipped:
+            raise ValueError(
+                f"data.transforms has a random_flip, but {source.info.name} holds the latents of "
+                "upright pictures alone, and a mirrored latent is not that of the mirrored picture: "
+                "prepare the set again with --flips, or leave random_flip out"
+            )
         return source
     if codec is None:
         raise ValueError("data.cache_latents=True without a codec section: add it, or set False")
     folder = data.train.get("data_dir")
-    return cached_latents(source, pictures, codec, Path(folder).expanduser() if folder else None)
+    root = Path(folder).expanduser() if folder else None
+    return cached_latents(source, pictures, codec, root, flips)
 
 
 def epoch_of(data: DataChoices, source: Source) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""EDM on CIFAR-10, unconditional (Karras et al. 2022, config F): 55.7 M (VP) or 56.5 M (VE).
+"""EDM on CIFAR-10, unconditional (Karras et al. 2022, config F): 55.7 M (VP) or 56.4 M (VE).
 
     python -m experiments.train --config=configs/edm/cifar10.py:vp --workdir=runs/edm_vp
 
