@@ -68,7 +68,7 @@ def trained_on(
         if flips and source.info.codec and not source.info.flipped:
             raise ValueError(
                 f"data.transforms has a random_flip, but {source.info.name} holds the latents of "
-                "upright pictures alone, and a mirrored latent is not that of the mirrored picture: "
+                "upright pictures alone, and a mirrored latent is not that of a mirrored picture: "
                 "prepare the set again with --flips, or leave random_flip out"
             )
         return source

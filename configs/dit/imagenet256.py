@@ -10,10 +10,10 @@ the posterior, is drawn anew at every visit:
     python -m experiments.prepare_data --source=latents --of=imagenet256 --size=256 \\
         --splits=train --flips --codec=stabilityai/sd-vae-ft-ema
 
-Published FID by 250 steps, at 400,000 steps of training, without guidance, the codec's decoder being
-sd-vae-ft-mse: S/2 68.4, B/2 43.5, L/2 23.3, XL/2 19.5 (the paper's table 4; the authors' PyTorch
-gives XL/2 18.1). XL/2 after 7 M steps, with sd-vae-ft-ema: 9.62, and with guidance 1.5 on the first
-three channels, as below, 2.27; scale 1.375 on all four gives 2.20. Hardware of the paper: a TPU
+Published FID by 250 steps, after 400,000 of training, without guidance, decoded by sd-vae-ft-mse:
+S/2 68.4, B/2 43.5, L/2 23.3, XL/2 19.5 (the paper's table 4; the authors' PyTorch gives XL/2 18.1).
+XL/2 after 7 M steps, decoded by sd-vae-ft-ema: 9.62, and with guidance 1.5 on the first three
+channels, as below, 2.27; scale 1.375 on all four gives 2.20. Hardware of the paper: a TPU
 v3-256, 5.7 steps a second.
 """
 

@@ -17,8 +17,8 @@ from diffjax.data.schema import FLIPPED, Columns
 
 @dataclass(frozen=True)
 class RandomFlip:
-    """Left to right with probability `prob`; of a codec's moments those of the mirrored picture, where
-    the data hold them (`DatasetInfo.flipped`)."""
+    """Left to right with probability `prob`; of a codec's moments, those of the mirrored picture
+    where the data hold them (`DatasetInfo.flipped`)."""
 
     prob: float = 0.5
 

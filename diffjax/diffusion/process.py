@@ -95,8 +95,8 @@ def loss_weight(
 
 
 def check_weights(schedule: Schedule, prediction: Prediction, weighting: Weighting) -> None:
-    """Refuse, before any compute, a loss that is not finite at an end of the schedule, or that never
-    trains the noisy end, from which samples start.
+    """Refuse, before any compute, a loss that is not finite at an end of the schedule, or that
+    never trains the noisy end, from which samples start.
 
     Raises:
       ValueError: the weight of the network's MSE is above 1e24 or NaN at an end, or below 1e-24 at
@@ -109,7 +109,9 @@ def check_weights(schedule: Schedule, prediction: Prediction, weighting: Weighti
     with np.errstate(all="ignore"):
         clean, noisy = np.asarray(loss_weight(schedule, level, prediction, weighting), np.float64)
     names = [type(choice).__name__ for choice in (weighting, prediction, schedule)]
-    said = "the loss of task.weighting {} and task.prediction {} has the weight {:.2g} at t={:g} of {}"
+    said = (
+        "the loss of task.weighting {} and task.prediction {} has the weight {:.2g} at t={:g} of {}"
+    )
     if not clean <= 1e24:
         raise ValueError(
             said.format(*names[:2], clean, first, names[2]) + ", where nothing is noise: begin "
