@@ -56,8 +56,8 @@ def test_250_steps_are_spaced_as_openai_spaces_them(config, size):
 
 
 def test_who_clips_and_who_flips():
-    """`clip_denoised` of the samplers; `random_flip`, `randflip`, `RandomHorizontalFlip` of the data,
-    or EDM's own pipe."""
+    """`clip_denoised` of the samplers; `random_flip`, `randflip`, `RandomHorizontalFlip` of the
+    data, or EDM's own pipe."""
     pixels = {
         "adm": (adm.get_config(), True, True),
         "ddpm": (ddpm.get_config(), True, True),

@@ -1,4 +1,4 @@
-"""Latents of mirrored pictures: kept beside the upright ones, one of the two drawn at each visit."""
+"""Latents of mirrored pictures: kept beside the upright ones, one of the two drawn at a visit."""
 
 import jax
 import jax.numpy as jnp
