@@ -14,11 +14,15 @@ from diffjax.choices import construct
 from diffjax.data.loader import Loader
 from diffjax.data.oversampling import Oversample, epoch_indices
 from diffjax.data.schema import Source
-from diffjax.data.transforms import Transform
+from diffjax.data.transforms import TRANSFORMS, Transform
 from experiments.latents import cached_latents
 
 if TYPE_CHECKING:
     from experiments.codec import Codec
+
+
+# Transforms that mean the same of a codec's moments as of pictures.
+_OF_MOMENTS = ("random_flip", "tokenize")
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,17 @@ def trained_on(
 
     Raises:
       ValueError: latents are to be kept, and there is no codec; or to be flipped, and those of the
-        mirrored pictures are not there.
+        mirrored pictures are not there; or to be changed as pictures are.
     """
-    flips = any(dict(transform).get("type") == "random_flip" for transform in data.transforms)
+    types = [dict(transform).get("type") for transform in data.transforms]
+    if data.cache_latents or source.info.codec:
+        wrong = [name for name in types if name in TRANSFORMS and name not in _OF_MOMENTS]
+        if wrong:
+            raise ValueError(
+                f"data.transforms has {wrong[0]!r}, which is of pictures, but this run trains on a "
+                f"codec's moments: leave it out (of moments: {', '.join(_OF_MOMENTS)})"
+            )
+    flips = "random_flip" in types
     if not data.cache_latents:
         if flips and source.info.codec and not source.info.flipped:
             raise ValueError(

@@ -110,8 +110,8 @@ class VLB(Weighting):
 @dataclass(frozen=True)
 class SigmoidWeighting(Weighting):
     """`sigmoid(bias - lambda)` of the bound's own weight, `-1/2 d lambda / dt` on the MSE of eps:
-    with uniform t the loss is one integral over lambda, whatever the schedule (Kingma & Gao 2023,
-    eq. 3 and section 5; Hoogeboom et al. 2024)."""
+    with uniform t the loss is one integral over lambda, whatever the schedule (Kingma & Gao 2023;
+    Hoogeboom et al. 2024)."""
 
     bias: float = 2.0
 

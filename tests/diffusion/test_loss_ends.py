@@ -107,7 +107,7 @@ def test_a_truncation_that_cuts_nothing_is_refused():
 
 
 def test_the_sigmoid_weighs_the_bound_whatever_the_schedule():
-    """Kingma & Gao 2023, eq. 3: 1/2 E_t[w(lambda) (-d lambda / dt) eps-MSE], an integral over
+    """Kingma & Gao 2023: 1/2 E_t[w(lambda) (-d lambda / dt) eps-MSE], an integral over
     lambda that no schedule between the same ends changes."""
     bias, ends = 1.5, (-8.0, 8.0)
     totals = []

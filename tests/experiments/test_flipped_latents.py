@@ -104,6 +104,15 @@ def test_a_flip_without_them_is_refused(pictures, codec, root):
     assert trained_on(flips, pictures, None, TO_FLOAT) is pictures  # pixels are mirrored
 
 
+@pytest.mark.parametrize("name", ["random_crop", "edm_augment", "to_float", "random_shift"])
+def test_moments_are_not_changed_as_pictures_are(name, pictures, codec, root, flipped):
+    kept = DataChoices(train={}, transforms=({"type": "tokenize"}, {"type": name}))
+    asked = DataChoices(train={}, transforms=({"type": name},), cache_latents=True)
+    for data, source in ((kept, flipped), (asked, pictures)):
+        with pytest.raises(ValueError, match=rf"{name}.*random_flip, tokenize"):
+            trained_on(data, source, codec, TO_FLOAT)
+
+
 def test_sets_with_and_without_are_two(pictures, codec, root, flipped):
     upright = cached_latents(pictures, TO_FLOAT, codec, root)
     assert flipped.info.name != upright.info.name
