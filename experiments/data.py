@@ -67,7 +67,7 @@ def trained_on(
       ValueError: latents are to be kept, and there is no codec; or to be flipped, and those of the
         mirrored pictures are not there; or to be changed as pictures are.
     """
-    types = [dict(transform).get("type") for transform in data.transforms]
+    types = [str(t.get("type")) for t in data.transforms if isinstance(t, Mapping)]
     if data.cache_latents or source.info.codec:
         wrong = [name for name in types if name in TRANSFORMS and name not in _OF_MOMENTS]
         if wrong:
