@@ -19,7 +19,7 @@ from diffjax.data.transforms import make_transforms
 from diffjax.evals.batches import map_batches, to_host
 from diffjax.evals.protocol import fingerprint, short_hash
 from diffjax.interop.autoencoder import load_autoencoder
-from diffjax.interop.hub import fetch_parts, locate
+from diffjax.interop.hub import fetch, fetch_parts, holds, locate
 from diffjax.models import build_model
 from diffjax.models.autoencoder import Autoencoder, Posterior
 from diffjax.train.writer import replace_file
@@ -49,7 +49,7 @@ class CodecChoices(Reference):
     """Config section `codec`: the run of an autoencoder (see `Reference`), or a released model.
 
     Attributes:
-      model: a folder of diffusers', of a pipeline or of its `vae` alone, or a pipeline's name on
+      model: a folder of diffusers', of a pipeline or of its `vae` alone, or the name of either on
         the hub.
     """
 
@@ -96,6 +96,8 @@ def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:
 
 def _vae_folder(name: str) -> Path:
     def download(owner_name: str) -> Path:
+        if not holds(owner_name, "model_index.json") and holds(owner_name, "config.json"):
+            return fetch(owner_name, ("config.json",))
         return fetch_parts(owner_name, "model_index.json", {"vae": ("config.json",)})
 
     folder = locate(name, download, "stable-diffusion-v1-5/stable-diffusion-v1-5")

@@ -14,11 +14,15 @@ from diffjax.choices import construct
 from diffjax.data.loader import Loader
 from diffjax.data.oversampling import Oversample, epoch_indices
 from diffjax.data.schema import Source
-from diffjax.data.transforms import Transform
+from diffjax.data.transforms import TRANSFORMS, Transform
 from experiments.latents import cached_latents
 
 if TYPE_CHECKING:
     from experiments.codec import Codec
+
+
+# Transforms that mean the same of a codec's moments as of pictures.
+_OF_MOMENTS = ("random_flip", "tokenize")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class DataChoices:
       transforms: of the training examples.
       eval_transforms: of evaluated examples.
       cache_latents: train on the codec's moments of the images, computed once (by
-        `eval_transforms`) and kept as array_record; `transforms` are then of these.
+        `eval_transforms`) and kept as array_record; `transforms` are then of these. With a
+        `random_flip` among them those of the mirrored images are kept too, at twice the disk.
       cache: keep decoded examples in memory: True, False or "auto".
       prefetch, threads, workers: see `Loader.iterate`.
     """
@@ -59,14 +64,31 @@ def trained_on(
     """What training reads of `source`: it, or the codec's moments of its `pictures`.
 
     Raises:
-      ValueError: latents are to be kept, and there is no codec.
+      ValueError: latents are to be kept, and there is no codec; or to be flipped, and those of the
+        mirrored pictures are not there; or to be changed as pictures are.
     """
+    types = [str(t.get("type")) for t in data.transforms if isinstance(t, Mapping)]
+    if data.cache_latents or source.info.codec:
+        wrong = [name for name in types if name in TRANSFORMS and name not in _OF_MOMENTS]
+        if wrong:
+            raise ValueError(
+                f"data.transforms has {wrong[0]!r}, which is of pictures, but this run trains on a "
+                f"codec's moments: leave it out (of moments: {', '.join(_OF_MOMENTS)})"
+            )
+    flips = "random_flip" in types
     if not data.cache_latents:
+        if flips and source.info.codec and not source.info.flipped:
+            raise ValueError(
+                f"data.transforms has a random_flip, but {source.info.name} holds the latents of "
+                "upright pictures alone, and a mirrored latent is not that of a mirrored picture: "
+                "prepare the set again with --flips, or leave random_flip out"
+            )
         return source
     if codec is None:
         raise ValueError("data.cache_latents=True without a codec section: add it, or set False")
     folder = data.train.get("data_dir")
-    return cached_latents(source, pictures, codec, Path(folder).expanduser() if folder else None)
+    root = Path(folder).expanduser() if folder else None
+    return cached_latents(source, pictures, codec, root, flips)
 
 
 def epoch_of(data: DataChoices, source: Source) -> np.ndarray | None:

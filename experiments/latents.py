@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from diffjax.data.builders.base import RecordBuilder, prepare
 from diffjax.data.builders.latents import builder
 from diffjax.data.draws import Draws
 from diffjax.data.prepared import PreparedSource, default_data_dir
-from diffjax.data.schema import Columns, Source
+from diffjax.data.schema import FLIPPED, Columns, Source
 from diffjax.data.transforms import Transform, apply, describe
 from diffjax.evals.batches import map_batches
 from diffjax.evals.protocol import short_hash
@@ -26,7 +26,11 @@ _AT_ONCE = 64
 
 
 def cached_latents(
-    source: Source, transforms: Sequence[Transform], codec: Codec, data_dir: Path | None = None
+    source: Source,
+    transforms: Sequence[Transform],
+    codec: Codec,
+    data_dir: Path | None = None,
+    flips: bool = False,
 ) -> PreparedSource:
     """`source`, its images replaced by the codec's moments; written when first asked for.
 
@@ -35,12 +39,17 @@ def cached_latents(
       transforms: that bring them to what the codec takes; none may be random.
       codec: a change of its weights is another set.
       data_dir: by default `default_data_dir()`.
+      flips: whether the moments of the mirrored pictures are kept too, at twice the disk.
     """
     pictures = [t for t in describe(transforms) if t["type"] != "tokenize"]
-    name = f"latents_{short_hash([codec.fingerprint, source.info.fingerprint, pictures])}"
+    made_of: list[Any] = [codec.fingerprint, source.info.fingerprint, pictures]
+    name = f"latents_{short_hash([*made_of, FLIPPED] if flips else made_of)}"
     root = data_dir or default_data_dir()
     split = source.info.split.partition("[")[0].partition("+")[0]
-    make = lambda aside: latent_builder(name, {split: source}, transforms, codec, aside)  # noqa: E731
+
+    def make(aside: Path) -> RecordBuilder:
+        return latent_builder(name, {split: source}, transforms, codec, aside, flips)
+
     prepare(make, name, root)
     return PreparedSource(name, split, root)
 
@@ -51,8 +60,10 @@ def latent_builder(
     transforms: Sequence[Transform],
     codec: Codec,
     data_dir: Path,
+    flips: bool = False,
 ) -> RecordBuilder:
-    """The builder of a set of moments, from one source of pictures per split.
+    """The builder of a set of moments, from one source of pictures per split; with `flips` of their
+    mirror images too.
 
     Raises:
       ValueError: pictures of several sizes, or that the codec cannot take.
@@ -66,12 +77,16 @@ def latent_builder(
     def pictures(columns: Columns, indices: np.ndarray) -> np.ndarray:
         return apply(images, {"image": columns["image"]}, Draws.at(0, indices))["image"]
 
-    def encode(columns: Columns, indices: np.ndarray) -> np.ndarray:
-        given = {"image": pictures(columns, indices)}
-        return map_batches(lambda batch: moments(batch["image"]), given, _AT_ONCE)
+    def encode(columns: Columns, indices: np.ndarray) -> dict[str, np.ndarray]:
+        upright = pictures(columns, indices)
+        given = {"image": upright} | ({FLIPPED: upright[:, :, ::-1]} if flips else {})
+        return {
+            field: map_batches(lambda batch: moments(batch["image"]), {"image": image}, _AT_ONCE)
+            for field, image in given.items()
+        }
 
     first = next(iter(sources.values()))
     one = pictures({"image": np.asarray(first[0]["image"])[None]}, np.arange(1))
     latents.shape(one.shape[1:])
     shape = jax.eval_shape(moments, one).shape[1:]
-    return builder(name, sources, encode, shape, codec.fingerprint, data_dir)
+    return builder(name, sources, encode, shape, codec.fingerprint, data_dir, flips)

@@ -8,7 +8,8 @@
     python -m experiments.prepare_data --source=latents --of=imagenet256 --codec=FOLDER --size=256
 
 The last keeps a codec's moments of a set that is prepared already, for latent diffusion; a codec is
-a run of ours, a folder of diffusers', or a pipeline's name on the hub.
+a run of ours, a folder of diffusers', or the name of a pipeline or of its `vae` on the hub. With
+--flips those of the mirrored pictures are kept too, for a `random_flip` (twice the disk).
 
 Sets are written below --data_dir ($DIFFJAX_DATA, or ~/.cache/diffjax/data). No network is used:
 archives are files that you downloaded, and their SHA-256 is checked.
@@ -59,6 +60,7 @@ def define_flags() -> None:
     flags.DEFINE_string("of", None, "latents: a prepared set, in --data_dir.")
     flags.DEFINE_string("codec", None, "latents: a run's workdir, a folder, or a name on the hub.")
     flags.DEFINE_string("ema", None, "latents: which average of a run's weights.")
+    flags.DEFINE_boolean("flips", False, "latents: keep those of the mirrored pictures too.")
     flags.DEFINE_integer("channels", 3, "folder: 3 for RGB, 1 for grey.")
     flags.DEFINE_enum("on_corrupt", "error", ["error", "skip"], "folder: on a corrupt image.")
     flags.DEFINE_string("sha256", None, "cifar: of an archive that was packed again.")
@@ -98,7 +100,8 @@ def latents_recipe(data_dir: Path) -> tuple[str, Make]:
     sources = {s: PreparedSource(FLAGS.of, s, data_dir, size=FLAGS.size) for s in splits}
     name = FLAGS.name or f"{FLAGS.of.partition(':')[0]}_latents"
     to_float = make_transforms([{"type": "to_float"}])
-    return name, lambda aside: latent_builder(name, sources, to_float, codec, aside)
+    flips = FLAGS.flips
+    return name, lambda aside: latent_builder(name, sources, to_float, codec, aside, flips)
 
 
 def recipe(data_dir: Path) -> tuple[str, Make]:

@@ -32,7 +32,7 @@ from diffjax.tasks.diffusion import DiffusionTask
 from diffjax.tasks.latents import Latents
 
 # What another sampler keeps of the recipe of a model that came without a scheduler.
-_KEPT = ("steps", "clip")
+_KEPT = ("steps", "clip", "guidance_channels")
 # Releases that a file does not tell from others by itself, beside `openai_unet.PUBLISHED`.
 DIT, EDM = "dit", "edm"
 
@@ -145,8 +145,9 @@ def open_released(
             f"a codec is a DiT's, and a DiT needs one; this is {release} with codec={codec}"
         )
     if release == DIT:
+        # The authors' `forward_with_cfg` guides three channels of the four.
         recipe = {"sampler": "ddpm", "variance": "learned", "spacing": "linspace", "offset": 0,
-                  "final": "clean"}  # fmt: skip
+                  "final": "clean", "guidance_channels": 3}  # fmt: skip
         sampling = Sampling({"type": "linear", "steps": 1000}, {"type": "eps"}, recipe)
         part = load_dit_original(name)
         return from_pipeline(Pipeline(part, sampling, 250, load_autoencoder(str(codec))))
@@ -191,6 +192,9 @@ def from_pipeline(pipeline: Pipeline) -> Released:
         "label_drop": 0.1 if classes and null else 0.0,
         "learned_variance": out == 2 * channels,
     }
+    if pipeline.sampling.prediction["type"] == "v":
+        # How such networks are trained, which the last level of a zero terminal SNR needs.
+        task["weighting"] = {"type": "v_mse"}
     towers, frozen = {}, {}
     if codec is not None:
         autoencoder: Any = build_model(**codec.section)

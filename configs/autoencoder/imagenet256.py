@@ -8,7 +8,8 @@ The paper trains on OpenImages and measures on ImageNet's 50,000 validation imag
 `experiments.prepare_data`. Published rFID and PSNR: kl_f4 0.27 and 27.53, kl_f8 0.90 and 24.19,
 kl_f16 0.87 and 24.08, vq_f4 0.58 and 27.43, vq_f8 1.14 and 23.07. One accelerator of 80 GB; batch
 12 is the original kl_f8's (others have their own, 14 for vq_f16), and the learning rate the
-original code's 4.5e-6 for each image of a batch.
+original code's 4.5e-6 for each image of a batch. The original crops its training images at random,
+256 pixels of a shorter side of 384; those here are prepared whole, and flipped.
 
 The tower is that of LPIPS: torchvision's `vgg16` and the heads of Zhang et al. 2018
 (`lpips/weights/v0.1/vgg.pth`), torch or safetensors files that you have.

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from diffjax.data.schema import Columns, DatasetInfo, Record, Source, check_labels
+from diffjax.data.schema import FLIPPED, Columns, DatasetInfo, Record, Source, check_labels
 
 CACHE_BYTES = 512 * 2**20
 
@@ -72,6 +72,7 @@ class ArraySource:
             class_names=tuple(class_names),
             fingerprint=fingerprint or digest(self.columns),
             codec=codec,
+            flipped=codec is not None and FLIPPED in self.columns,
         )
 
     def __len__(self) -> int:
@@ -132,7 +133,7 @@ def cached(source: Source, cache: bool | Literal["auto"] = "auto") -> Source:
     fixed = None not in info.image_shape
     if cache == "auto":
         size = info.num_examples * int(np.prod([s or 0 for s in info.image_shape]))
-        size *= 4 if info.codec else 1
+        size *= (4 if info.codec else 1) * (2 if info.flipped else 1)
         if not fixed or size > CACHE_BYTES:
             return source
     if not fixed:

@@ -12,22 +12,24 @@ from typing import Any, Literal
 import numpy as np
 
 from diffjax.data.draws import Draws
-from diffjax.data.schema import Columns
+from diffjax.data.schema import FLIPPED, Columns
 
 
 @dataclass(frozen=True)
 class RandomFlip:
-    """Left to right with probability `prob`."""
+    """Left to right with probability `prob`; of a codec's moments, those of the mirrored picture
+    where the data hold them (`DatasetInfo.flipped`)."""
 
     prob: float = 0.5
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
-        image = columns["image"]
+        image, mirrored = columns["image"], columns.get(FLIPPED)
         flip = draws.uniform("flip") < self.prob
         if isinstance(image, list):
             flipped = [x[:, ::-1] if f else x for x, f in zip(image, flip, strict=True)]
         else:
-            flipped = np.where(flip[:, None, None, None], image[:, :, ::-1], image)
+            mirrored = image[:, :, ::-1] if mirrored is None else mirrored
+            flipped = np.where(flip[:, None, None, None], mirrored, image)
         return {**columns, "image": flipped}
 
 

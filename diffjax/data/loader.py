@@ -20,7 +20,7 @@ from absl import flags
 from diffjax.data.arrays import cached, digest, read
 from diffjax.data.draws import Draws
 from diffjax.data.order import shuffled
-from diffjax.data.schema import Columns, DatasetInfo, Source
+from diffjax.data.schema import FLIPPED, Columns, DatasetInfo, Source
 from diffjax.data.transforms import Transform, apply, describe
 
 _END = 2**62  # Steps after which the stream ends: never.
@@ -163,7 +163,7 @@ class Batches(Iterator[Columns]):
 
 
 def numeric(columns: Columns) -> Columns:
-    """The arrays of `columns`; strings do not go to devices.
+    """The arrays of `columns`; strings do not go to devices, nor what a flip has chosen from.
 
     Raises:
       ValueError: images of several sizes.
@@ -174,7 +174,7 @@ def numeric(columns: Columns) -> Columns:
             f"images differ in size (from {shapes[0]} to {shapes[-1]}); add center_crop_resize, "
             "or another crop, to data.transforms"
         )
-    return {name: c for name, c in columns.items() if isinstance(c, np.ndarray)}
+    return {n: c for n, c in columns.items() if isinstance(c, np.ndarray) and n != FLIPPED}
 
 
 def _checked_rows(rows: Sequence[int] | np.ndarray, batch_size: int) -> np.ndarray:

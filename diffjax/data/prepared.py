@@ -19,7 +19,7 @@ from diffjax.data.builders.digits import Digits
 from diffjax.data.builders.shapes import SIDES, Shapes, folder_name
 from diffjax.data.images import CORRUPT, decode
 from diffjax.data.resize import center_crop_resize
-from diffjax.data.schema import DatasetInfo, Record
+from diffjax.data.schema import FLIPPED, DatasetInfo, Record
 
 # Sets that need nothing but this package, and are prepared when first asked for.
 EMBEDDED: Mapping[str, Callable[..., RecordBuilder]] = {
@@ -67,7 +67,8 @@ class PreparedSource:
         if codec and (size or channels):
             raise ValueError(f"{self.folder}: a codec's moments have no size or channels to choose")
         self.size = size
-        self.fields = tuple(fields)
+        flipped = bool(codec) and FLIPPED in features
+        self.fields = (*fields, FLIPPED) if flipped else tuple(fields)
         self.channels = channels or (shape[2] if shape[2] in (1, 3) or codec else 3)
         label = features.get("label") if "label" in fields else None
         self.info = DatasetInfo(
@@ -79,6 +80,7 @@ class PreparedSource:
             class_names=tuple(getattr(label, "names", None) or ()),
             fingerprint=_fingerprint(self.folder, split, builder.info, size, self.channels, fields),
             codec=codec,
+            flipped=flipped,
         )
 
     def __len__(self) -> int:

@@ -12,6 +12,9 @@ import numpy as np
 # A source may lack labels or captions, then for every record; other numeric fields may follow.
 Record = Mapping[str, Any]
 
+# Of a codec's moments: those of the mirrored picture, see `DatasetInfo.flipped`.
+FLIPPED = "flipped"
+
 # A batch of records, field by field. `image` is an array [B, H, W, C], or a list of [H, W, C]
 # where sizes differ; `label` [B] int32; strings stay lists.
 Columns = dict[str, Any]
@@ -31,6 +34,8 @@ class DatasetInfo:
       fingerprint: a digest that changes when the data do.
       codec: fingerprint of the codec whose moments, float32, stand in place of the images; None
         for images.
+      flipped: whether records also hold, as `FLIPPED`, the moments of the picture's mirror image,
+        which is not the mirror image of its moments.
     """
 
     name: str
@@ -41,6 +46,7 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     fingerprint: str
     codec: str | None = None
+    flipped: bool = False
 
 
 @runtime_checkable

@@ -73,8 +73,14 @@ class VP(Linear):
         return beta_d, high - beta_d / 2
 
     def time(self, r: Any) -> Any:
+        """0 at r = 0. Where beta_min is negative, as at EDM's own ends, no level lies between that
+        and the time at which sigma is 0 again, and other levels come after."""
         beta_d, beta_min = self._betas
-        return (np.sqrt(beta_min**2 + 2 * beta_d * np.log1p(r**2)) - beta_min) / beta_d
+        height = np.log1p(np.square(r))
+        root = np.sqrt(np.maximum(beta_min**2 + 2 * beta_d * height, 0))
+        if beta_min < 0:
+            return np.where(height == 0, 0.0, (root - beta_min) / beta_d)
+        return 2 * height / (root + beta_min)
 
     def ratio(self, t: Any) -> Any:
         beta_d, beta_min = self._betas

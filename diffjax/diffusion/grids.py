@@ -58,9 +58,13 @@ def _trailing(schedule: Schedule, n: int) -> np.ndarray:
 
 
 def _linspace(schedule: Schedule, n: int) -> np.ndarray:
-    """n points with both ends (iDDPM's respacing; EDM's linear grid)."""
-    t = np.linspace(schedule.t_min, schedule.t_max, n)[::-1]
-    return np.round(t) if schedule.discrete else t
+    """n points with both ends: EDM's linear grid, and on tables the `space_timesteps` of iDDPM, ADM
+    and DiT, whose strides add up in float64 before they are rounded."""
+    if schedule.discrete:
+        strides = np.full(n, schedule.t_max / max(n - 1, 1))
+        strides[0] = schedule.t_min
+        return np.round(np.cumsum(strides))[::-1]
+    return np.linspace(schedule.t_min, schedule.t_max, n)[::-1]
 
 
 def _quadratic(schedule: Schedule, n: int) -> np.ndarray:
@@ -159,7 +163,13 @@ def visited(
         )
     r_max, r_min = ends.ratio
     options = {} if rho is None else {"rho": rho}
-    return level_at_ratio(schedule, RATIO_SPACINGS[spacing](r_max, r_min, steps, **options))
+    ratio = RATIO_SPACINGS[spacing](r_max, r_min, steps, **options)
+    if not np.all(np.diff(ratio) < 0):
+        raise ValueError(
+            f"spacing={spacing!r} does not fall from sigma / alpha = {r_max:g} to {r_min:g}, the "
+            "ends of the schedule: take karras or log_snr"
+        )
+    return level_at_ratio(schedule, ratio)
 
 
 def make_grid(

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from diffjax.diffusion.levels import Level, namespace, over
@@ -82,5 +83,43 @@ def denoising_loss(
     """
     error = output.astype(jnp.float32) - prediction.target(x, eps, level)
     mse = mean_flat(error**2)
-    weight = weighting(schedule, level) * prediction.eps_loss_scale(level)
+    weight = loss_weight(schedule, level, prediction, weighting)
     return jax.lax.stop_gradient(weight) * mse, mse
+
+
+def loss_weight(
+    schedule: Schedule, level: Level, prediction: Prediction, weighting: Weighting
+) -> Array:
+    """What multiplies the MSE of the network's own target, shaped like the level."""
+    return weighting(schedule, level) * prediction.eps_loss_scale(level)
+
+
+def check_weights(schedule: Schedule, prediction: Prediction, weighting: Weighting) -> None:
+    """Refuse, before any compute, a loss that is not finite at an end of the schedule, or that
+    never trains the noisy end, from which samples start.
+
+    Raises:
+      ValueError: the weight of the network's MSE is above 1e24 or NaN at an end, or below 1e-24 at
+        the greatest time that training draws.
+    """
+    first, last = schedule.t_min, schedule.t_max
+    if not schedule.discrete:  # Times are drawn below t_max.
+        last = first + (last - first) * (1 - 2.0**-24)
+    level = schedule.level(np.array([first, last]))
+    with np.errstate(all="ignore"):
+        clean, noisy = np.asarray(loss_weight(schedule, level, prediction, weighting), np.float64)
+    names = [type(choice).__name__ for choice in (weighting, prediction, schedule)]
+    said = (
+        "the loss of task.weighting {} and task.prediction {} has the weight {:.2g} at t={:g} of {}"
+    )
+    if not clean <= 1e24:
+        raise ValueError(
+            said.format(*names[:2], clean, first, names[2]) + ", where nothing is noise: begin "
+            "later (task.schedule.epsilon), or use another weighting"
+        )
+    if not 1e-24 <= noisy <= 1e24:
+        right = "simple" if type(prediction).__name__ == "Eps" else "v_mse"
+        raise ValueError(
+            said.format(*names[:2], noisy, last, names[2])
+            + f", where samples start: use task.weighting.type={right}"
+        )

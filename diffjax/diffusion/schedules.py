@@ -150,8 +150,9 @@ class RectifiedFlow(Schedule):
         return self.epsilon
 
     def level(self, t: Any) -> Level:
-        sigma = self.shift * t / (1 + (self.shift - 1) * t)
-        return Level(t, 1 - sigma, sigma)
+        stretch = 1 + (self.shift - 1) * t
+        # Not 1 - sigma, which in float32 is 0 before the end.
+        return Level(t, (1 - t) / stretch, self.shift * t / stretch)
 
     def time_of(self, logsnr: Any) -> Any:
         xp = namespace(logsnr)

@@ -75,7 +75,8 @@ class Table(Schedule):
 
 @dataclass(frozen=True)
 class Linear(Table):
-    """Linear betas (Ho et al. 2020, section 4); ADM's and DiT's too."""
+    """Linear betas (Ho et al. 2020, section 4); ADM's and DiT's too. For T other than 1,000 their
+    code multiplies both ends by 1000 / T."""
 
     beta_start: float = 1e-4
     beta_end: float = 0.02

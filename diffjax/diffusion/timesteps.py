@@ -69,7 +69,9 @@ class LogitNormal(Times):
 
     def __call__(self, schedule: Schedule, rng: Rng) -> Array:
         u = jnp.clip(self.quantiles(rng), 1e-6, 1 - 1e-6)
-        return _spread(schedule, jax.nn.sigmoid(self.mean + self.std * ndtri(u)))
+        share = jax.nn.sigmoid(self.mean + self.std * ndtri(u))
+        # In float32 a sigmoid reaches 1, which is no time that a table has.
+        return _spread(schedule, jnp.minimum(share, 1 - 2.0**-24))
 
 
 TIMES: dict[str, type[Times]] = {

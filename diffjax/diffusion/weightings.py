@@ -35,11 +35,22 @@ class Simple(Weighting):
 class SNR(Weighting):
     """`SNR^power` on the x0-MSE: power 1 is `simple`, 0 the plain x0-MSE.
 
-    With `truncated`, the power-1 weight is `max(SNR, 1)` (Salimans & Ho 2022, section 4).
+    With `truncated`, `max(SNR^power, 1)`: the paper's truncated SNR at power 1 (Salimans & Ho 2022,
+    section 4).
+
+    Raises:
+      ValueError: truncated at power 0, where there is nothing to cut.
     """
 
     power: float = 0.0
     truncated: bool = False
+
+    def __post_init__(self) -> None:
+        if self.truncated and self.power == 0:
+            raise ValueError(
+                "weighting snr: truncated=True cuts nothing of SNR^power at power=0, which is 1 "
+                "everywhere: set power=1 for max(SNR, 1), or truncated=False"
+            )
 
     def __call__(self, schedule: Schedule, level: Level) -> Array:
         log_w = (self.power - 1) * level.logsnr
@@ -86,16 +97,6 @@ class EDMWeighting(Weighting):
 
 
 @dataclass(frozen=True)
-class SigmoidWeighting(Weighting):
-    """`sigmoid(bias - lambda)` (Kingma & Gao 2023; Hoogeboom et al. 2024)."""
-
-    bias: float = 2.0
-
-    def __call__(self, schedule: Schedule, level: Level) -> Array:
-        return jax.nn.sigmoid(self.bias - level.logsnr)
-
-
-@dataclass(frozen=True)
 class VLB(Weighting):
     """`-1/2 d lambda / dt` times the length of time: with uniform t its mean is the continuous
     variational bound in nats per dimension (Kingma et al. 2021, eq. 17), up to its two ends."""
@@ -104,6 +105,18 @@ class VLB(Weighting):
         t = jnp.asarray(level.t, jnp.float32)
         _, slope = jax.jvp(lambda u: schedule.level(u).logsnr, (t,), (jnp.ones_like(t),))
         return -slope / 2 * (schedule.t_max - schedule.t_min)
+
+
+@dataclass(frozen=True)
+class SigmoidWeighting(Weighting):
+    """`sigmoid(bias - lambda)` of the bound's own weight, `-1/2 d lambda / dt` on the MSE of eps:
+    with uniform t the loss is one integral over lambda, whatever the schedule (Kingma & Gao 2023;
+    Hoogeboom et al. 2024)."""
+
+    bias: float = 2.0
+
+    def __call__(self, schedule: Schedule, level: Level) -> Array:
+        return VLB()(schedule, level) * jax.nn.sigmoid(self.bias - level.logsnr)
 
 
 WEIGHTINGS: dict[str, type[Weighting]] = {

@@ -23,6 +23,15 @@ def locate(name: str | Path, download: Callable[[str], Path], example: str) -> P
     )
 
 
+def holds(name: str, file: str) -> bool:
+    """Whether the model `owner/name` has the file, which is then in the hub's cache.
+
+    Raises:
+      ValueError: no such model, or no network.
+    """
+    return _download(name, file) is not None
+
+
 def fetch_parts(name: str, index: str, parts: Mapping[str, Sequence[str]]) -> Path:
     """The folder, in the hub's cache, of a model `owner/name` of several parts.
 

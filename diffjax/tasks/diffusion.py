@@ -18,7 +18,7 @@ from diffjax.diffusion.grids import make_grid
 from diffjax.diffusion.guidance import Guidance, classifier_free
 from diffjax.diffusion.levels import CLEAN, Level
 from diffjax.diffusion.predictions import Prediction, check_ends
-from diffjax.diffusion.process import denoising_loss, diffuse, network_output
+from diffjax.diffusion.process import check_weights, denoising_loss, diffuse, network_output
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.diffusion.sampling import Denoiser, Estimate
 from diffjax.diffusion.schedules import Schedule
@@ -84,6 +84,7 @@ class DiffusionTask:
 
     def __post_init__(self) -> None:
         check_ends(self.schedule, self.prediction)
+        check_weights(self.schedule, self.prediction, self.weighting)
         if self.label_drop and not self.num_classes:
             raise ValueError(
                 f"task.label_drop={self.label_drop} without classes: set task.num_classes, or 0"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,12 +32,15 @@ class Optimizer:
       decay: constant, cosine (to `final` at the last step), linear, or rsqrt after warm-up.
       warmup_steps: linear from 0.
       final: learning rate at the end as a share of lr, for cosine and linear.
-      weight_decay: decoupled, on matrices and kernels only (no bias, scale or embedding table).
+      weight_decay: decoupled, on matrices and kernels only (no bias, scale or embedding table;
+        big_vision's rule).
       clip_norm: global gradient norm, or None for no clipping.
       bounds: (parameter's name, least, greatest) of parameters kept in a range after every update,
         as CLIP keeps its `logit_scale` at most ln 100.
       parts: name of the parameters' top level -> choices that are other for what is under it, such
         as `{"discriminator": {"lr": 1e-4, "b1": 0.5}}`. Norms are clipped part by part.
+      decay_tables: adamw and lion decay tables of embeddings and of positions too: all that is
+        neither a gain nor a bias (Radford et al. 2021, section 2.5; open_clip's matrices).
     """
 
     type: str = "adam"
@@ -51,6 +55,7 @@ class Optimizer:
     clip_norm: float | None = None
     bounds: tuple[tuple[str, float, float], ...] = ()
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    decay_tables: bool = False
 
     def __post_init__(self) -> None:
         for name in self.parts:
@@ -66,6 +71,11 @@ class Optimizer:
             raise ValueError(
                 f"optim.weight_decay={self.weight_decay} is not read by optim.type={self.type!r}: "
                 "use adamw, lion or muon"
+            )
+        if self.decay_tables and not (self.weight_decay and self.type in ("adamw", "lion")):
+            raise ValueError(
+                f"optim.decay_tables=True is not read by optim.type={self.type!r} with "
+                f"weight_decay={self.weight_decay}: use adamw or lion, and a weight_decay above 0"
             )
 
     def part(self, name: str) -> Optimizer:
@@ -105,11 +115,13 @@ def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
     return optax.join_schedules([ramp, after], [warmup])
 
 
-def decayed(params: Any) -> Any:
-    """Which leaves are weight-decayed: those called `kernel`, not biases, scales or tables. The
-    name says it where the rank cannot: a bias of scanned layers is a matrix."""
+def decayed(params: Any, tables: bool = False) -> Any:
+    """Which leaves are weight-decayed: those called `kernel`, with `tables` also `table` and
+    `positions`, not biases or scales. The name says it where the rank cannot: a bias of scanned
+    layers is a matrix."""
+    names = ("kernel", "table", "positions") if tables else ("kernel",)
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jax.tree_util.keystr(path[-1:], simple=True) == "kernel", params
+        lambda path, leaf: jax.tree_util.keystr(path[-1:], simple=True) in names, params
     )
 
 
@@ -153,16 +165,15 @@ def make_optimizer(choice: Optimizer, steps: int) -> optax.GradientTransformatio
 def _single(choice: Optimizer, steps: int) -> optax.GradientTransformation:
     """One transformation of all that it is given."""
     rate = learning_rate(choice, steps)
+    mask = partial(decayed, tables=choice.decay_tables)
     if choice.type == "adam":
         inner = optax.adam(rate, b1=choice.b1, b2=choice.b2, eps=choice.eps)
     elif choice.type == "adamw":
         inner = optax.adamw(
-            rate, choice.b1, choice.b2, choice.eps, weight_decay=choice.weight_decay, mask=decayed
+            rate, choice.b1, choice.b2, choice.eps, weight_decay=choice.weight_decay, mask=mask
         )
     elif choice.type == "lion":
-        inner = optax.lion(
-            rate, choice.b1, choice.b2, weight_decay=choice.weight_decay, mask=decayed
-        )
+        inner = optax.lion(rate, choice.b1, choice.b2, weight_decay=choice.weight_decay, mask=mask)
     elif choice.type == "muon":
         inner = optax.contrib.muon(
             rate,
