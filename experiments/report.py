@@ -17,6 +17,7 @@ from absl import flags
 from diffjax.train.progress import duration
 from experiments import environment, figures, page, sweep_report
 from experiments.cli import run_main
+from experiments.flag_types import define_path
 from experiments.records import Measure, Plate, Run, read_run
 from experiments.sweep_table import number
 
@@ -223,7 +224,7 @@ def _films(plates: Sequence[Plate]) -> list[dict[str, Any]]:
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string("workdir", None, "The run or sweep to report on.", required=True)
+    define_path("workdir", None, "The run or sweep to report on.", required=True)
 
 
 def main() -> None:

@@ -21,9 +21,11 @@ from absl import flags
 
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
+from diffjax.keys import seed_words
 from diffjax.train.writer import encode_png
 from experiments.assemble import Assembly, open_run
 from experiments.cli import run_main
+from experiments.flag_types import define_path, define_seed
 from experiments.given_images import read_image, read_mask
 from experiments.painter import Painter, painter_of_run, released_painter
 from experiments.settings import assignments
@@ -35,13 +37,11 @@ RECIPE = ("sampler", "steps", "guidance")
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string("run", None, "Workdir of a trained run.")
-    flags.DEFINE_string(
-        "model", None, "Or a Stable Diffusion: a folder, a name on the hub, or a file."
-    )
-    flags.DEFINE_string("tokenizer", None, "For --model: CLIP's, where it is a file.")
-    flags.DEFINE_string("out", None, "PNG to write; <run>/samples.png, or samples.png, by default.")
-    flags.DEFINE_integer("seed", 0, "Seed; image n depends on it, n and what is asked for alone.")
+    define_path("run", None, "Workdir of a trained run.")
+    define_path("model", None, "Or a Stable Diffusion: a folder, a name on the hub, or a file.")
+    define_path("tokenizer", None, "For --model: CLIP's, where it is a file.")
+    define_path("out", None, "PNG to write; <run>/samples.png, or samples.png, by default.")
+    define_seed("Seed; image n depends on it, n and what is asked for alone.")
     flags.DEFINE_integer("steps", None, "Steps of the sampler.", lower_bound=1)
     flags.DEFINE_string("sampler", None, "ddim, dpmpp_2m, euler, ...")
     flags.DEFINE_float("guidance", None, "Guidance scale; 1 is unguided.")
@@ -60,9 +60,9 @@ def define_flags() -> None:
     flags.DEFINE_integer("height", None, "By text: pixels; the model's own by default.")
     flags.DEFINE_integer("width", None, "By text: pixels.")
     flags.DEFINE_integer("clip_skip", 1, "For --model: 2 leaves out the text tower's last block.")
-    flags.DEFINE_string("init_image", None, "By text: an RGB image to start from.")
+    define_path("init_image", None, "By text: an RGB image to start from.")
     flags.DEFINE_float("strength", None, "Share of the steps that are taken from --init_image.")
-    flags.DEFINE_string("mask", None, "Grey image: white where --init_image is drawn anew.")
+    define_path("mask", None, "Grey image: white where --init_image is drawn anew.")
 
 
 def main() -> None:
@@ -103,9 +103,8 @@ def _by_class(assembly: Assembly) -> None:
     label = np.tile(np.asarray(wanted, np.int32), FLAGS.columns)
     index = np.arange(len(label), dtype=np.int32)
     draw = assembly.task.predict_fns()["sample"]
-    images = np.asarray(
-        draw(state.variables(frozen, FLAGS.ema), np.int32(FLAGS.seed), index, label, **recipe)
-    )
+    seed = np.asarray(seed_words(FLAGS.seed), np.uint32)
+    images = np.asarray(draw(state.variables(frozen, FLAGS.ema), seed, index, label, **recipe))
     tiles = images.reshape(FLAGS.columns, len(wanted), *images.shape[1:]).swapaxes(0, 1)
     described = {"run": str(FLAGS.run), "step": step, "ema": FLAGS.ema, "seed": FLAGS.seed,
                  **assembly.task.nfe(**recipe)}  # type: ignore[attr-defined]  # fmt: skip

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 import configs
 from diffjax.choices import unknown
 from diffjax.train.writer import replace_file
+from experiments.flag_types import expand_paths
 
 ROOT = Path(configs.__file__).resolve().parent.parent
 PREFIX = "--config."
@@ -52,6 +53,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise ValueError(f"--config={name}: {_where(error, file)}") from error
     for override in overrides:
         apply_override(config, override)
+    expand_paths(config)
     return config
 
 
@@ -145,6 +147,7 @@ def assignments(options: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ValueError(f"--set={option} has no value: write --set={option}=value")
         found[name] = _literal(text)
+    expand_paths(found)
     return found
 
 

@@ -15,6 +15,7 @@ from diffjax.train.loop import train
 from experiments import distributed, environment
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
+from experiments.flag_types import define_path
 from experiments.judge import make_judges
 from experiments.prerequisites import train_prerequisites
 from experiments.report import write_report
@@ -26,10 +27,8 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string(
-        "config", None, "Config file, `file.py` or `file.py:argument`.", required=True
-    )
-    flags.DEFINE_string("workdir", None, "Folder of the run; made when missing.", required=True)
+    define_path("config", None, "Config file, `file.py` or `file.py:argument`.", required=True)
+    define_path("workdir", None, "Folder of the run; made when missing.", required=True)
     distributed.define_flags()
 
 

@@ -23,6 +23,7 @@ from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.reference import Reference, check_protocol, read_reference
 from diffjax.evals.samples import caption, sample_grid
 from diffjax.evals.sides import Running, Side, measure
+from diffjax.keys import check_seed
 from diffjax.tasks.base import Variables
 
 _SHOWN = 100  # samples in the picture
@@ -58,6 +59,7 @@ class FID:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         _ = self._bound  # What is wrong with the recipe is said before anything is trained.
         construct(Settings, "evaluator 'fid': settings", self.settings)
         for name in self.metrics:

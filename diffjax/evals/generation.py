@@ -19,6 +19,7 @@ from diffjax.evals.fidelity import Fidelity, Measured, RealSide
 from diffjax.evals.pictures import count_matrix, tile_grid
 from diffjax.evals.protocol import extend, fingerprint, protocol, short_hash
 from diffjax.evals.samples import caption, sample_grid
+from diffjax.keys import check_seed
 from diffjax.metrics.classification import agreement, confusion_matrix, inception_score
 from diffjax.metrics.frechet import moments
 from diffjax.metrics.nearest import nearest
@@ -54,6 +55,8 @@ class Generation:
     columns: int = 10
 
     def __post_init__(self) -> None:
+        for seed in self.seeds:
+            check_seed(seed, "seeds")
         self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
         self.context.extractor()
         classes = len(self.context.names)

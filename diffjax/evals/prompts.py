@@ -19,6 +19,7 @@ from diffjax.evals.fidelity import Fidelity, Measured
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import extend, fingerprint, protocol
 from diffjax.evals.samples import caption
+from diffjax.keys import check_seed, seed_after
 from diffjax.metrics.alignment import clip_score
 from diffjax.metrics.classification import share
 from diffjax.metrics.frechet import moments
@@ -54,6 +55,8 @@ class Prompts:
     columns: int = 8
 
     def __post_init__(self) -> None:
+        for seed in self.seeds:
+            check_seed(seed, "seeds")
         self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
         if self.context.tokenize is None:
             raise ValueError("prompts: the run reads no text: give its config a text section")
@@ -133,9 +136,8 @@ class Prompts:
         # Spread over the prompts: neighbouring ones are of one shape.
         rows = np.linspace(0, len(self._texts) - 1, min(self.rows, len(self._texts))).astype(int)
         texts, asked = [self._texts[i] for i in rows], [self._asked[i] for i in rows]
-        tiles = np.stack(
-            [self._drawn(variables, self.seeds[0] + j, texts) for j in range(self.columns)], 1
-        )
+        seeds = [seed_after(self.seeds[0], j) for j in range(self.columns)]
+        tiles = np.stack([self._drawn(variables, seed, texts) for seed in seeds], 1)
         read = oracle.read_batch(to_uint8(tiles.reshape(-1, *tiles.shape[2:])))
         right = [
             sum(verdict(a, d)["all"] for d in read[i * self.columns : (i + 1) * self.columns])

@@ -14,6 +14,7 @@ from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import draw
 from diffjax.evals.pictures import tile_grid
+from diffjax.keys import check_seed
 from diffjax.tasks.base import Variables
 
 
@@ -62,6 +63,7 @@ class Samples:
         return fn, self.context.recipe(self.pred_kw, options)
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if min(self.columns, self.max_rows) < 1:
             raise ValueError(f"columns {self.columns} and max_rows {self.max_rows} must be >= 1")
         if self.prompts and ("tokens" not in self.context.asked_by or not self.context.tokenize):

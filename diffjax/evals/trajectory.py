@@ -14,6 +14,7 @@ from diffjax.evals.batches import to_host
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
+from diffjax.keys import check_seed, seed_words
 from diffjax.tasks.base import Variables
 
 
@@ -50,6 +51,7 @@ class Trajectory:
         return fn, options
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.rows < 1 or self.columns < 2:
             raise ValueError(f"rows {self.rows} must be >= 1, columns {self.columns} >= 2")
         self.context.bind(self.pred, self.pred_kw)
@@ -71,7 +73,8 @@ class Trajectory:
         trajectory, options = self._bound
         index = np.arange(self.rows, dtype=np.int32)
         asked = self.context.asked(self.rows)
-        frames = to_host(trajectory(variables, np.int32(self.seed), index, asked))
+        words = np.asarray(seed_words(self.seed), np.uint32)
+        frames = to_host(trajectory(variables, words, index, asked))
         shown = np.unique(np.rint(np.linspace(0, len(frames) - 1, self.columns)).astype(int))
         tiles = show_range(frames[shown]).swapaxes(0, 1)
         known = self.context.noise_levels is not None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.keys import seed_words
 from diffjax.metrics.rows import feature_pair, feature_rows
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -83,7 +84,7 @@ def subset_mmds(x: Any, y: Any, keep: Any, kernel: Kernel = polynomial) -> np.nd
 
 
 def _subsets(n: int, m: int, size: int, count: int, seed: int) -> Iterator[tuple[Any, Any]]:
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(seed_words(seed))
     for _ in range(count):
         yield rng.choice(n, size, replace=False), rng.choice(m, size, replace=False)
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffjax.keys import stream
+from diffjax.keys import root, stream
 from diffjax.tasks.base import Params
 from diffjax.train import sharding
 from diffjax.train.run import Run
@@ -58,7 +58,7 @@ def diagnose(
       batch: this process's rows of the step's batch; by default the loader's.
     """
     choices = run.choices.step_choices()
-    key = jax.random.fold_in(stream(jax.random.key(run.seed), "train"), step)
+    key = jax.random.fold_in(stream(root(run.seed), "train"), step)
 
     def parts(state: TrainState, frozen: Params, batch: Mapping[str, jax.Array]) -> dict[str, Any]:
         grads, metrics, _ = gradients(run.task, state, frozen, batch, key, choices)

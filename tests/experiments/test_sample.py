@@ -3,13 +3,12 @@
 import json
 import shutil
 from functools import partial
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from absl import flags
+from mains import flags_of
 from PIL import Image
 
 from diffjax.data.tokenizer_training import train_tokenizer
@@ -69,14 +68,8 @@ def run(monkeypatch, tmp_path):
     """`experiments.sample` with these flags; gives the recipe in the picture it wrote."""
 
     def main(**given):
-        values = flags.FlagValues()
-        kinds = ("string", "integer", "float", "list", "multi_string")
-        define = {
-            f"DEFINE_{k}": partial(getattr(flags, f"DEFINE_{k}"), flag_values=values) for k in kinds
-        }
-        monkeypatch.setattr(sample, "flags", SimpleNamespace(**define))
+        values = flags_of(sample, monkeypatch)
         monkeypatch.setattr(sample, "FLAGS", values)
-        sample.define_flags()
         given = {"out": str(tmp_path / "drawn.png"), **given}
         said = [
             f"--{k}={one}" for k, v in given.items() for one in (v if isinstance(v, list) else [v])
