@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from diffjax.diffusion.recipes import make_recipe
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
 from diffjax.keys import seed_words
+from diffjax.tasks.diffusion import DiffusionTask
 from diffjax.train.writer import encode_png
 from experiments.assemble import Assembly, open_run
 from experiments.cli import run_main
@@ -108,6 +110,9 @@ def _by_class(assembly: Assembly) -> None:
     tiles = images.reshape(FLAGS.columns, len(wanted), *images.shape[1:]).swapaxes(0, 1)
     described = {"run": str(FLAGS.run), "step": step, "ema": FLAGS.ema, "seed": FLAGS.seed,
                  **assembly.task.nfe(**recipe)}  # type: ignore[attr-defined]  # fmt: skip
+    if isinstance(assembly.task, DiffusionTask):
+        passes = make_recipe(**recipe).passes(assembly.task.schedule)
+        described["network_passes"] = passes
     note = f"step {step:,} · seed {FLAGS.seed} · NFE {described['nfe']}"
     picture = tile_grid(tiles, rows=[names[k] for k in wanted], title="Samples", note=note)
     _write(picture, described, Path(FLAGS.run) / "samples.png")
@@ -122,6 +127,8 @@ def _by_text() -> None:
     size = _size(painter, image)
     mask = None if FLAGS.mask is None else read_mask(Path(FLAGS.mask), size)
     recipe = painter.make_recipe(**_options())
+    taken = (painter.model.schedule, 1.0 if image is None else strength)
+    how = {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}
     images = painter.draw(
         FLAGS.prompt, FLAGS.negative, recipe, FLAGS.seed, FLAGS.num, size, image, mask, strength,
         FLAGS.batch_size,
@@ -135,11 +142,11 @@ def _by_text() -> None:
         "height": size[0],
         "width": size[1],
         "clip_skip": FLAGS.clip_skip,
-        **recipe.describe(painter.model.schedule),
+        **how,
     }
     if image is not None:
         described |= {"init_image": FLAGS.init_image, "strength": strength, "mask": FLAGS.mask}
-    note = f"{caption(described)} · seed {FLAGS.seed}" + (
+    note = f"{caption(described)} · NFE {how['nfe']} · seed {FLAGS.seed}" + (
         f" · not: {FLAGS.negative}" if FLAGS.negative else ""
     )
     picture = tile_grid(images, rows=FLAGS.prompt, title="Drawn from text", note=note)
@@ -154,9 +161,7 @@ def _strength() -> float:
     if FLAGS.strength is None:
         return 1.0 if FLAGS.mask else 0.8
     if not 0 <= FLAGS.strength <= 1:
-        raise ValueError(
-            f"--strength={FLAGS.strength} lies outside [0, 1]: 0 changes nothing, 1 all"
-        )
+        raise ValueError(f"--strength={FLAGS.strength} lies outside [0, 1]: 1 takes all steps")
     return FLAGS.strength
 
 

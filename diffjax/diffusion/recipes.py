@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 from diffjax.choices import unknown
 from diffjax.diffusion.grids import Grid, make_grid
 from diffjax.diffusion.guidance import Guidance
+from diffjax.diffusion.levels import take
 from diffjax.diffusion.rows import Rows
 from diffjax.diffusion.samplers import SAMPLERS
 from diffjax.diffusion.sampling import start_std
@@ -56,11 +58,17 @@ class Recipe:
     options: Mapping[str, Any]
     guidance: Guidance
 
-    def make_grid(self, schedule: Schedule) -> Grid:
-        return make_grid(schedule, **self.grid)
+    def make_grid(self, schedule: Schedule, strength: float = 1.0) -> Grid:
+        """The levels that are visited: of the whole grid, or the last `strength` of its steps."""
+        return last_steps(make_grid(schedule, **self.grid), strength)
 
-    def rows(self, schedule: Schedule) -> Rows:
-        return SAMPLERS[self.sampler](self.make_grid(schedule), **self.options)
+    def rows(self, schedule: Schedule, strength: float = 1.0) -> Rows:
+        return SAMPLERS[self.sampler](self.make_grid(schedule, strength), **self.options)
+
+    def passes(self, schedule: Schedule, strength: float = 1.0) -> int:
+        """How often the network sees one image: twice in an evaluation that is guided."""
+        ratio, g = self.rows(schedule, strength).at.ratio, self.guidance
+        return len(ratio) + g.guided * int(((ratio > g.low) & (ratio <= g.high)).sum())
 
     def plan(self, schedule: Schedule) -> Plan:
         """The numbers of the recipe, as arguments of a jitted function."""
@@ -69,11 +77,31 @@ class Recipe:
         rows = jax.tree.map(lambda a: np.asarray(a, np.float32), rows)
         return Plan(rows, np.float32(start_std(grid)), np.float32(self.guidance.scale))
 
-    def describe(self, schedule: Schedule) -> dict[str, Any]:
-        """The recipe as a flat protocol, its network evaluations counted."""
+    def describe(self, schedule: Schedule, strength: float = 1.0) -> dict[str, Any]:
+        """The recipe as a flat protocol, the evaluations that are run counted."""
         guidance = {k: getattr(self.guidance, v) for k, v in _GUIDANCE.items()}
-        nfe = self.rows(schedule).nfe
+        nfe = self.rows(schedule, strength).nfe
         return {"sampler": self.sampler, **self.grid, **self.options, **guidance, "nfe": nfe}
+
+
+def last_steps(grid: Grid, strength: float) -> Grid:
+    """The last steps of a grid, `strength` of them (Meng et al. 2022, SDEdit).
+
+    Raises:
+      ValueError: a strength outside [0, 1], or one that leaves no step.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength={strength} lies outside [0, 1]: 1 takes all steps")
+    taken = int(grid.steps * strength)  # as diffusers counts
+    if not taken:
+        places = 10 ** (len(str(grid.steps)) + 2)
+        least = math.ceil(places / grid.steps) / places
+        raise ValueError(
+            f"strength={strength} leaves none of {grid.steps} step{'s' * (grid.steps != 1)}: "
+            f"take {least:g} or more, or more steps"
+        )
+    last = slice(grid.steps - taken, None)
+    return Grid(take(grid.t, last), take(grid.s, last), grid.schedule)
 
 
 def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
