@@ -92,6 +92,8 @@ def _cards(run: Run) -> list[dict[str, str]]:
     cards.append(_fact("steps", f"{last['step']:,}", f"of {of:,}" if of else ""))
     if last.get("seconds") is not None:
         cards.append(_fact("time", duration(last["seconds"]), "training and evaluation"))
+    if skipped := last.get("train/skipped"):
+        cards.append(_fact("updates left out", f"{int(skipped):,}", "loss or gradient not finite"))
     rates = [r.get("train/images_per_second") for r in run.metrics[len(run.metrics) // 2 :]]
     rates = sorted(rate for rate in rates if rate is not None)
     if rates:

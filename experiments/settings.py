@@ -20,9 +20,10 @@ from experiments.flag_types import expand_paths
 ROOT = Path(configs.__file__).resolve().parent.parent
 PREFIX = "--config."
 
-# Keys whose change does not change what a run computes up to a given step.
+# Keys whose change does not change what a run computes up to a given step (what is done about
+# losses that are not finite changes no step whose loss is).
 FREE = ("evals", "expected", "features", "judge", "mesh", "train.log_every",
-        "train.checkpoint_every",
+        "train.checkpoint_every", "train.on_nonfinite",
         "train.keep", "train.keep_every", "train.steps_per_dispatch")  # fmt: skip
 
 
