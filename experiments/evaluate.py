@@ -70,6 +70,7 @@ def _run() -> None:
         apply_override(config, override)
     assembly = Assembly(config, workdir)
     evaluations = assembly.evaluations(**make_judges(assembly))
+    evaluations.trial(assembly.outline, FLAGS.only)
     step, state, frozen = assembly.trained(FLAGS.step)
     _write(
         workdir,
@@ -93,7 +94,9 @@ def _released() -> None:
     assembly = ReleasedRun(config, workdir, model, origin, recipe)
     assembly.check_evaluations()
     assembly.record()
-    evaluators = assembly.evaluations(**make_judges(assembly)).evaluators
+    evaluations = assembly.evaluations(**make_judges(assembly))
+    evaluations.trial(assembly.outline)
+    evaluators = evaluations.evaluators
     _write(workdir, 0, evaluators, lambda name: (None, evaluators[name].run(model.variables)))
 
 

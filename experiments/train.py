@@ -15,6 +15,7 @@ from diffjax.train.loop import train
 from experiments import distributed, environment
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
+from experiments.features import outline_features
 from experiments.flag_types import define_path
 from experiments.judge import make_judges
 from experiments.prerequisites import train_prerequisites
@@ -39,9 +40,10 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
     environment.write(workdir, environment.command_line("experiments.train"))
     if assembly.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(assembly.tokenizer, workdir)
-    assembly.check_evaluations()
+    assembly.check_evaluations(outline_features(assembly))
     train_prerequisites(assembly)
     evaluations = assembly.evaluations(**make_judges(assembly))
+    assembly.try_evaluations(evaluations)
     train(assembly.run, evaluations)
     return assembly
 

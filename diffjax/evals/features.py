@@ -133,6 +133,28 @@ class FeatureExtractor:
         how = "round" if real and self.quantise != "none" else self.quantise
         return self._run(dequantised(quantised(image, how), self.dequantise, start))
 
+    def shapes(self, image: Any) -> Extracted:
+        """By shape, what it gives of a batch of images shaped like `image [..., H, W, C]`.
+
+        Raises:
+          ValueError: its network does not take them.
+        """
+        if self.batch_size < 1:
+            raise ValueError(f"features: batch_size={self.batch_size} must be at least 1")
+        held = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), self.weights)
+        batch = jax.ShapeDtypeStruct((self.batch_size, *image.shape[1:]), np.float32)
+        try:
+            features, *others = jax.eval_shape(self.apply, held, batch)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{self.name}, in which images are compared, does not take images "
+                f"{image.shape[1:]}: {reason}"
+            ) from error
+        size = (self.batch_size, int(np.prod(features.shape[1:])))
+        flat: Any = jax.ShapeDtypeStruct(size, features.dtype)
+        return Extracted(flat, *others)
+
     def pixels(self, images: Sequence[np.ndarray], *, start: int = 0) -> Extracted:
         """Features of images `[H, W, C] uint8`, of one size or, with `resample`, of several.
 

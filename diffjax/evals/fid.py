@@ -14,6 +14,7 @@ import numpy as np
 
 from diffjax.choices import construct, pick
 from diffjax.data.arrays import ArraySource
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.compare import METRICS, Settings, compare
 from diffjax.evals.context import EvalContext
@@ -129,6 +130,22 @@ class FID:
             rows = Extracted(np.concatenate([x.features for x in kept]), joined)
         side = Side("samples", "", pooled.result(), spatial.result(), rows)
         return side, np.concatenate(first)[:_SHOWN]
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        label = balanced_labels(self.num_samples, len(self.context.names))
+        image = trial.drawn(
+            self.context, self.pred, self.pred_kw, variables, label, self.batch_size
+        )
+        got = self.context.extractor().shapes(image)
+        held = self._held
+        if held.images is not None:
+            self.context.extractor().shapes(trial.shape_of(held.images))
+        if held.moments is not None and len(held.moments.mean) != got.features.shape[1]:
+            raise ValueError(
+                f"{self.reference} is of {len(held.moments.mean)} features, but "
+                f"{self.context.extractor().name} gives {got.features.shape[1]}"
+            )
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """The numbers of `metrics`, and a picture of the first samples."""

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
@@ -53,6 +54,15 @@ class Likelihood:
         check_seed(self.seed)
         self.context.bind(self.pred, self.pred_kw)
         self.context.split(self.split)
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        split = self.context.outline(self.split)
+        batch = trial.batch_of(self.context, split, self.batch_size)
+        got = self.context.shapes(self.pred, self.pred_kw, variables, trial.SEED, batch)
+        shapes = {k: x.shape for k, x in got.items()} if isinstance(got, Mapping) else got
+        if (self.batch_size,) not in (shapes.values() if isinstance(got, Mapping) else ()):
+            raise ValueError(f"{self.pred} gives {shapes}, no value [{self.batch_size}] by name")
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One scalar per component, "<pred>/<component>"; `std` is the mean's error."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from diffjax.data import factors, oracle
 from diffjax.data.verdict import KINDS, said, verdict
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import draw
@@ -87,6 +88,17 @@ class Prompts:
         sharding = self.context.batch_sharding
         size = min(self.batch_size, len(texts))
         return draw(self._bound[0], variables, seed, asked, size, sharding)
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        c, asked = self.context, {"tokens": trial.texts(self.context, self._texts)}
+        size = min(self.batch_size, len(self._texts))
+        image = trial.drawn(c, self.pred, self.pred_kw, variables, asked, size)
+        oracle.check_images(image.shape, np.dtype(np.uint8))
+        if c.features is not None:
+            Fidelity(self.groups)
+            c.features.shapes(image)
+            c.features.shapes(c.outline("train")["image"])
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """For each of `verdict`'s kinds the share of the prompts that speak of it, "<kind>", with

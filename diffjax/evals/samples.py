@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import draw
@@ -69,6 +70,12 @@ class Samples:
         if self.prompts and ("tokens" not in self.context.asked_by or not self.context.tokenize):
             raise ValueError("prompts are given, but the run reads no text: add a text section")
         self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        trial.drawn(
+            self.context, self.pred, self.pred_kw, variables, self._asked(), self.batch_size
+        )
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One picture, "samples"."""

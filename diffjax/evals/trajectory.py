@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.batches import to_host
 from diffjax.evals.context import EvalContext
@@ -67,6 +69,16 @@ class Trajectory:
             raise ValueError(f"noise_levels gives {len(levels)} levels for {total} frames")
         large = [np.isinf(v) or v >= 1e3 for v in levels]
         return [f"{'∞' if large[i] else f'{levels[i]:.2g}'}" for i in shown]
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        asked = jax.tree.map(trial.shape_of, self.context.asked(self.rows))
+        index = jax.ShapeDtypeStruct((self.rows,), np.int32)
+        got = self.context.shapes(self.pred, self.pred_kw, variables, trial.SEED, index, asked)
+        shapes = [x.shape for x in jax.tree.leaves(got)]
+        if len(shapes) != 1 or len(shapes[0]) != 5 or shapes[0][1] != self.rows:
+            raise ValueError(f"{self.pred} gives {shapes}, not frames [T, {self.rows}, H, W, C]")
+        self._column_names(np.arange(shapes[0][0]), shapes[0][0])
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One picture, "trajectory"."""
