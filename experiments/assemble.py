@@ -19,7 +19,7 @@ from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.transforms import make_transforms
 from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.context import Judge
-from diffjax.evals.features import FeatureExtractor
+from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
 from diffjax.tasks import make_task
 from diffjax.tasks.base import Params, Variables
@@ -237,9 +237,8 @@ class Assembly:
         """Builds the evaluators as they will be and tries them by shape, so that a mistake in one
         shows before anything is trained: with the shapes of their feature extractor where they are
         known, else with a stand-in."""
-        stand_in = FeatureExtractor(lambda weights, image: (image, None), (), "stand-in")
         measured = self.config.get("features") or self.config.get("judge")
-        self.try_evaluations(self.evaluations(features or (stand_in if measured else None)))
+        self.try_evaluations(self.evaluations(features or (STAND_IN if measured else None)))
 
     def try_evaluations(self, evaluations: RunEvaluations) -> None:
         """Tries evaluators on the mesh that the run has; see `RunEvaluations.trial`."""

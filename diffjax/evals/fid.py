@@ -19,7 +19,7 @@ from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.compare import METRICS, Settings, compare
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import balanced_labels, draw
-from diffjax.evals.features import Extracted
+from diffjax.evals.features import STAND_IN, Extracted
 from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.reference import Reference, check_protocol, read_reference
 from diffjax.evals.samples import caption, sample_grid
@@ -141,6 +141,8 @@ class FID:
         held = self._held
         if held.images is not None:
             self.context.extractor().shapes(trial.shape_of(held.images))
+        if self.context.extractor() is STAND_IN:
+            return
         if held.moments is not None and len(held.moments.mean) != got.features.shape[1]:
             raise ValueError(
                 f"{self.reference} is of {len(held.moments.mean)} features, but "

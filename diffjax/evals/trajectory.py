@@ -76,8 +76,10 @@ class Trajectory:
         index = jax.ShapeDtypeStruct((self.rows,), np.int32)
         got = self.context.shapes(self.pred, self.pred_kw, variables, trial.SEED, index, asked)
         shapes = [x.shape for x in jax.tree.leaves(got)]
-        if len(shapes) != 1 or len(shapes[0]) != 5 or shapes[0][1] != self.rows:
+        if len(shapes) != 1 or len(shapes[0]) != 5 or not shapes[0][0]:
             raise ValueError(f"{self.pred} gives {shapes}, not frames [T, {self.rows}, H, W, C]")
+        if shapes[0][1] != self.rows:
+            raise ValueError(f"{self.pred} gives {shapes[0][1]} samples, not {self.rows}")
         self._column_names(np.arange(shapes[0][0]), shapes[0][0])
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
