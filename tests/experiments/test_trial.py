@@ -2,9 +2,10 @@
 
 import pytest
 
-from experiments import train
+from experiments import study, train
 from experiments.assemble import Assembly
 from experiments.features import outline_features
+from experiments.grid import Sweep, make_cells
 from experiments.settings import load_config
 
 TYPES = """
@@ -74,6 +75,15 @@ def test_a_mistake_names_its_evaluator(config, features, tmp_path, change, name,
         Assembly(changed, tmp_path).check_evaluations(features)
     assert str(error.value).startswith(f"evals.{name}: ") and said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_cell_of_a_sweep_that_cannot_be_measured_is_not_trained(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "train", lambda *given: pytest.fail("trained"))
+    sweep = Sweep("s", config, {"config.optim.lr": (0.1,)}, seeds=(2**40,))
+    evaluator = {"type": "samples", "pred_kw": {"steps": 2}, "batch_size": 0}
+    (cell,) = make_cells(sweep, "base")
+    with pytest.raises(ValueError, match="batch_size=0"):
+        list(study.Cells(study.Study(sweep, evaluator), tmp_path).run(cell))
 
 
 @pytest.mark.heavy
