@@ -1,5 +1,7 @@
 """Named random streams: every key is a pure function of (seed, name, step, row).
 
+A seed is a whole number from 0 to 2^63 - 1, and each is its own.
+
 Nothing is threaded and nothing is consumed twice, so a resumed run draws the noise that the
 uninterrupted one drew, and an example's noise does not depend on the batch it was grouped in.
 """
@@ -7,10 +9,60 @@ uninterrupted one drew, and an example's noise does not depend on the batch it w
 from __future__ import annotations
 
 import zlib
-from typing import NamedTuple
+from numbers import Integral
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
+
+SEEDS = 2**63  # How many there are.
+
+
+def check_seed(seed: Any, what: str = "seed") -> int:
+    """`seed` as an int.
+
+    Raises:
+      ValueError: it is no whole number from 0 to 2^63 - 1; `what` names it.
+    """
+    number = int(seed) if isinstance(seed, Integral) and not isinstance(seed, bool) else -1
+    if not 0 <= number < SEEDS:
+        raise ValueError(f"{what}={seed!r}: a seed is a whole number from 0 to 2^63 - 1")
+    return number
+
+
+def seed_words(seed: int) -> int | list[int]:
+    """`seed` for whatever takes 32 bits at a time: itself below 2^32, else `[low, high]`, which as
+    a uint32 array is what predict functions take.
+
+    Raises:
+      ValueError: see `check_seed`.
+    """
+    high, low = divmod(check_seed(seed), 2**32)
+    return [low, high] if high else low
+
+
+def root(seed: Any) -> Array:
+    """The key that everything random of a seed comes from (typed, shape []).
+
+    Below 2^32 it is `jax.random.key(seed)`.
+
+    Args:
+      seed: an int; inside a jitted function the array of its `seed_words`, [] or [2] uint32.
+
+    Raises:
+      ValueError: an int that is no seed, see `check_seed`.
+    """
+    words: Any = seed_words(check_seed(seed)) if isinstance(seed, Integral) else seed
+    if not jnp.ndim(words):
+        return jax.random.key(words)
+    # A stream of its own: no seed's root is the key of another seed's stream or step.
+    return jax.random.fold_in(stream(jax.random.key(words[0]), "seed"), words[1])
+
+
+def seed_after(seed: int, count: int) -> int:
+    """The seed `count` after `seed`; the first comes after the last."""
+    return (check_seed(seed) + count) % SEEDS
 
 
 def stream(key: Array, name: str) -> Array:

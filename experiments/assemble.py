@@ -12,17 +12,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax.choices import construct, unknown
-from diffjax.data.evaluation import ReadWhenAsked, as_arrays
+from diffjax.data.evaluation import ReadWhenAsked, as_arrays, outline
 from diffjax.data.loader import Loader
 from diffjax.data.sources import factor_words, make_source
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.transforms import make_transforms
 from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.context import Judge
-from diffjax.evals.features import FeatureExtractor
+from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
 from diffjax.tasks import make_task
-from diffjax.tasks.base import Params
+from diffjax.tasks.base import Params, Variables
 from diffjax.tasks.conditions import Condition
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
@@ -32,7 +32,7 @@ from diffjax.train.optim import Optimizer
 from diffjax.train.start import in_turn
 from diffjax.train.state import TrainState
 from experiments.data import DataChoices, Prefetching, epoch_of, trained_on
-from experiments.evaluations import RunEvaluations, split_evals
+from experiments.evaluations import RunEvaluations, split_evals, told_of
 from experiments.frozen import load_frozen
 from experiments.perceptual import TOWER, make_perceptual
 from experiments.settings import plain, read_config
@@ -183,7 +183,9 @@ class Assembly:
         for name, section in {**tests, **self.data.others}.items():
             sources[name] = make_source(**section)
         return {
-            name: ReadWhenAsked(lambda s=source: as_arrays(s, transforms))
+            name: ReadWhenAsked(
+                lambda s=source: as_arrays(s, transforms), lambda s=source: outline(s, transforms)
+            )
             for name, source in sources.items()
         }
 
@@ -205,25 +207,43 @@ class Assembly:
             detokenize=None if self.tokenizer is None else self.tokenizer.decode,
             asked_by=[c.field for c in self._conditions if c.field != "label"],
             judge=judge,
+            tried=self._tried,
         )
+
+    @cached_property
+    def _tried(self) -> dict[Any, Any]:
+        return {}
+
+    @cached_property
+    def outline(self) -> Variables:
+        """The shapes of the task's variables."""
+        held = getattr(self.task, "variables", None)
+        if held is not None:  # of a released model
+            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), held)
+        spec = self.loader.batch_spec()
+        return jax.eval_shape(lambda key: self.task.init(key, spec), jax.random.key(0))
 
     def evaluations(
         self, features: FeatureExtractor | None, judge: Judge | None = None
     ) -> RunEvaluations:
         """The evaluators of the config, built now so that a mistake shows before training."""
-        context = self.context(features, judge)
-        built = {
-            name: make_evaluator(context=context, **section)
-            for name, section in self.eval_sections.items()
-        }
+        context, built = self.context(features, judge), {}
+        for name, section in self.eval_sections.items():
+            with told_of(f"evals.{name}"):
+                built[name] = make_evaluator(context=context, **section)
         return RunEvaluations(built, self.eval_choices)
 
-    def check_evaluations(self) -> None:
-        """Builds the evaluators as they will be, but for a stand-in of the feature extractor, so
-        that a mistake in one shows before an extractor is trained."""
-        stand_in = FeatureExtractor(lambda weights, image: (image, None), (), "stand-in")
+    def check_evaluations(self, features: FeatureExtractor | None = None) -> None:
+        """Builds the evaluators as they will be and tries them by shape, so that a mistake in one
+        shows before anything is trained: with the shapes of their feature extractor where they are
+        known, else with a stand-in."""
         measured = self.config.get("features") or self.config.get("judge")
-        self.evaluations(stand_in if measured else None)
+        self.try_evaluations(self.evaluations(features or (STAND_IN if measured else None)))
+
+    def try_evaluations(self, evaluations: RunEvaluations) -> None:
+        """Tries evaluators on the mesh that the run has; see `RunEvaluations.trial`."""
+        with jax.set_mesh(self.mesh):
+            evaluations.trial(self.outline)
 
     def trained(self, step: int | None = None) -> tuple[int, TrainState, Params]:
         """The state of a checkpoint (the latest readable one by default) and the frozen towers.

@@ -24,6 +24,7 @@ from diffjax.evals.samples import caption
 from diffjax.train.writer import Writer
 from experiments.assemble import Assembly, open_run
 from experiments.cli import overrides, run_main
+from experiments.flag_types import define_path
 from experiments.judge import make_judges
 from experiments.released import open_released
 from experiments.released_run import ReleasedRun
@@ -35,13 +36,13 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string("run", None, "Workdir of a trained run.")
+    define_path("run", None, "Workdir of a trained run.")
     flags.DEFINE_integer("step", None, "Of --run: its checkpoint; the latest by default.")
-    flags.DEFINE_string("model", None, "Released model: a folder, a file or a name on the hub.")
+    define_path("model", None, "Released model: a folder, a file or a name on the hub.")
     flags.DEFINE_string("release", None, "Of a --model that is a file: dit, edm, adm_256, ...")
-    flags.DEFINE_string("codec", None, "Of a DiT's file: folder of its autoencoder.")
-    flags.DEFINE_string("config", None, "Of --model: config of the data and the evaluators.")
-    flags.DEFINE_string("workdir", None, "Of --model: where its records go.")
+    define_path("codec", None, "Of a DiT's file: folder of its autoencoder.")
+    define_path("config", None, "Of --model: config of the data and the evaluators.")
+    define_path("workdir", None, "Of --model: where its records go.")
     flags.DEFINE_multi_string("set", [], "Of --model: sampling option, name=value: steps=50, ...")
     flags.DEFINE_list("only", [], "Evaluators to run, by name; all by default.")
 
@@ -69,6 +70,7 @@ def _run() -> None:
         apply_override(config, override)
     assembly = Assembly(config, workdir)
     evaluations = assembly.evaluations(**make_judges(assembly))
+    evaluations.trial(assembly.outline, FLAGS.only)
     step, state, frozen = assembly.trained(FLAGS.step)
     _write(
         workdir,
@@ -92,7 +94,9 @@ def _released() -> None:
     assembly = ReleasedRun(config, workdir, model, origin, recipe)
     assembly.check_evaluations()
     assembly.record()
-    evaluators = assembly.evaluations(**make_judges(assembly)).evaluators
+    evaluations = assembly.evaluations(**make_judges(assembly))
+    evaluations.trial(assembly.outline)
+    evaluators = evaluations.evaluators
     _write(workdir, 0, evaluators, lambda name: (None, evaluators[name].run(model.variables)))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from diffjax.choices import construct, unknown
-from diffjax.tasks.base import Params
+from diffjax.tasks.base import Params, Variables
 from diffjax.train.state import TrainState
 
 
@@ -51,12 +52,35 @@ def split_evals(
     return own, rest
 
 
+@contextlib.contextmanager
+def told_of(what: str) -> Iterator[None]:
+    """Whatever is raised inside is a ValueError of one line that begins with `what`."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:500]
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"{what}: {kind}{reason}") from error
+
+
 @dataclass(frozen=True)
 class RunEvaluations:
     """The evaluators of a run and when each is due; see `train.loop.Evaluations`."""
 
     evaluators: Mapping[str, Any]
     choices: Mapping[str, EvalChoices]
+
+    def trial(self, variables: Variables, only: Iterable[str] = ()) -> None:
+        """Tries the evaluators (`only` some) by the shapes of a task's `variables`.
+
+        Raises:
+          ValueError: one of them would fail; names it.
+        """
+        for name in only or self.evaluators:
+            if name not in self.evaluators:
+                raise unknown("evaluator", name, self.evaluators)
+            with told_of(f"evals.{name}"):
+                self.evaluators[name].trial(variables)
 
     def _due(self, step: int, last: bool) -> list[str]:
         return [

@@ -17,7 +17,7 @@ from diffjax.evals.released_features import inception_features
 from diffjax.interop.inception import load_inception
 from experiments.assemble import Assembly
 from experiments.prerequisites import finished_run
-from experiments.settings import read_config, run_name
+from experiments.settings import load_config, read_config, run_name
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,14 @@ class ClassifierFeatures:
         _, state, frozen = assembly.trained()
         variables = state.variables(frozen, self.ema)
         return from_classifier(assembly.task.predict_fns(), variables, name, quantise=self.quantise)
+
+    def outline(self, runs: Path) -> FeatureExtractor:
+        """The extractor that `load` will give, of shapes in place of weights: to try evaluators
+        with, see `FeatureExtractor.shapes`. Nothing is trained."""
+        name = run_name(self.config)
+        assembly = Assembly(load_config(self.config, self.overrides), runs / name)
+        predict = assembly.task.predict_fns()
+        return from_classifier(predict, assembly.outline, name, quantise=self.quantise)
 
 
 @dataclass(frozen=True)
@@ -118,3 +126,13 @@ def make_features(assembly: Assembly) -> FeatureExtractor | None:
         return None
     source = build(FEATURES, "features", {"type": "classifier", **section})
     return source.load(assembly.workdir.parent)
+
+
+def outline_features(assembly: Assembly) -> FeatureExtractor | None:
+    """The extractor of the config's `features` section by shape, where it is a classifier of ours,
+    which may be trained only later; None for others."""
+    section = assembly.config.get("features")
+    if not section or section.get("type", "classifier") != "classifier":
+        return None
+    source = build(FEATURES, "features", {"type": "classifier", **section})
+    return source.outline(assembly.workdir.parent)

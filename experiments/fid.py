@@ -45,6 +45,7 @@ from experiments.cli import arguments, run_main
 from experiments.encoders import Encoders, released_encoders
 from experiments.features import InceptionFeatures, features_of_run, over_local_devices
 from experiments.fid_sets import Given, captions, open_set, side_of
+from experiments.flag_types import define_path, expand
 
 FLAGS = flags.FLAGS
 ARGUMENTS = ("SAMPLES", "[REFERENCE]")
@@ -54,9 +55,9 @@ EVERY = 10.0  # seconds between lines of progress in a log
 def define_flags() -> None:
     """The command line."""
     flags.DEFINE_list("metrics", ["fid"], f"Of {', '.join(METRICS)}.")
-    flags.DEFINE_string("weights", None, "InceptionV3 as a file, a folder or a name on the hub; or "
+    define_path("weights", None, "InceptionV3 as a file, a folder or a name on the hub; or "
                         "the workdir of a classifier of ours.")  # fmt: skip
-    flags.DEFINE_string("clip", None, "Released CLIP weights: a folder, a file, a name on the hub.")
+    define_path("clip", None, "Released CLIP weights: a folder, a file, a name on the hub.")
     flags.DEFINE_string("activation", None, "Of the CLIP, where its files do not say it.")
     flags.DEFINE_enum("protocol", "pytorch_fid", list(PROTOCOLS), "How images reach InceptionV3.")
     flags.DEFINE_enum("resize", None, list(METHODS), "Another resize than the protocol's.")
@@ -68,10 +69,10 @@ def define_flags() -> None:
     for name, value in asdict(Settings()).items():
         text = "See diffjax.evals.compare.Settings."
         flags.DEFINE_integer(name, value, text, lower_bound=0)
-    flags.DEFINE_string("cache", None, "Where statistics are kept; '' keeps none.")
-    flags.DEFINE_string("save", None, "Write the statistics of the reference to this .npz.")
+    define_path("cache", None, "Where statistics are kept; '' keeps none.")
+    define_path("save", None, "Write the statistics of the reference to this .npz.")
     flags.DEFINE_boolean("save_images", False, "And its images beside them, in arr_0.")
-    flags.DEFINE_string("out", None, "Write the numbers and their protocols to this JSON.")
+    define_path("out", None, "Write the numbers and their protocols to this JSON.")
     distributed.define_flags()
 
 
@@ -196,7 +197,7 @@ def main() -> None:
     names = [pick("metric", name, METRICS) for name in dict.fromkeys(FLAGS.metrics)]
     settings = Settings(**_given(asdict(Settings())))
     given, *rest = arguments()
-    samples, reference = given.split(","), rest[0] if rest else None
+    samples, reference = [expand(s) for s in given.split(",")], expand(rest[0]) if rest else None
     if reference is None and any(METRICS[n].reference for n in names):
         first = next(n for n in names if METRICS[n].reference)
         raise ValueError(f"{first} compares with a reference: give it as the second argument")

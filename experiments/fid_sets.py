@@ -51,7 +51,7 @@ def open_set(name: str, channels: int) -> Given:
     Raises:
       ValueError: none of these is there; a corrupt image, one line says which.
     """
-    path = Path(name).expanduser()
+    path = Path(name)
     if path.is_dir():
         return Given(name, FolderSource(path, channels=channels))
     if path.suffix == ".npz":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+from diffjax.data.images import CORRUPT, decode
 
 
 def read_image(file: Path) -> np.ndarray:
@@ -14,7 +17,7 @@ def read_image(file: Path) -> np.ndarray:
     Raises:
       ValueError: no image, or none in RGB.
     """
-    pixels = _read(file, ("RGB",), "an RGB image")
+    pixels = _read(file, ("RGB",), "an RGB image", 3)
     return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
@@ -24,7 +27,7 @@ def read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
     Raises:
       ValueError: no grey image, or not of `size`, (height, width).
     """
-    mask = _read(file, ("L", "1"), "a grey image, white where to draw")
+    mask = _read(file, ("L", "1"), "a grey image, white where to draw", 1)[..., 0]
     if mask.shape != size:
         raise ValueError(
             f"{file} is {mask.shape[1]} x {mask.shape[0]} pixels and does not fit an image of "
@@ -33,14 +36,17 @@ def read_mask(file: Path, size: tuple[int, int]) -> np.ndarray:
     return (mask.astype(np.float32) / np.float32(255))[..., None]
 
 
-def _read(file: Path, modes: tuple[str, ...], what: str) -> np.ndarray:
+def _read(file: Path, modes: tuple[str, ...], what: str, channels: int) -> np.ndarray:
+    """`[H, W, channels] uint8`, upright as those of data sets are."""
     if not file.is_file():
         raise ValueError(f"{file}: no such file")
     try:
-        with Image.open(file) as image:
-            image.load()
-            if image.mode not in modes:
-                raise ValueError(f"{file} is of mode {image.mode}, but must be {what}: convert it")
-            return np.asarray(image.convert("L") if image.mode == "1" else image)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        data = file.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            mode = image.mode
+        pixels = decode(data, channels) if mode in modes else None
+    except CORRUPT as error:
         raise ValueError(f"{file} cannot be read as an image: {error}") from error
+    if pixels is None:
+        raise ValueError(f"{file} is of mode {mode}, but must be {what}: convert it")
+    return pixels

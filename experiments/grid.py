@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diffjax.keys import check_seed
 from diffjax.train.writer import encode_png, plain, replace_file
 from experiments.published import Published
 
@@ -65,8 +66,7 @@ class Sweep:
       metrics: the ones to tabulate, in order; () for all.
       baseline: axis -> value. Each cell is compared with the cell that differs from it by taking
         these values; giving every axis compares all cells with one.
-      plots: see `AxisPlot` and `TradeOff`. Axes that a plot does not name stay at the baseline's
-        value, or at their first.
+      plots: axes that a plot does not name stay at the baseline's value, or at their first.
       published: papers' numbers on these axes.
     """
 
@@ -80,7 +80,8 @@ class Sweep:
     published: tuple[Published, ...] = ()
 
     def __post_init__(self):
-        if not self.axes or not self.seeds:
+        seeds = [check_seed(seed) for seed in self.seeds]
+        if not self.axes or not seeds:
             raise ValueError(f"sweep {self.name}: it needs at least one axis and one seed")
         for axis, values in self.axes.items():
             labels = [_label(value) for value in values]

@@ -23,7 +23,7 @@ from diffjax.generate.text2image import text2image
 from diffjax.interop.scheduler import Sampling, own_recipe
 from diffjax.interop.stable_diffusion import load_stable_diffusion
 from diffjax.interop.stable_diffusion_original import load_original
-from diffjax.keys import per_row, stream
+from diffjax.keys import per_row, root, stream
 from diffjax.tasks.diffusion import DiffusionTask
 from experiments.assemble import Assembly
 from experiments.released import stable_diffusion
@@ -108,7 +108,7 @@ class Painter:
 
         @jax.jit
         def one(variables: Any, fixed: Any, prompt: Any, negative: Any, n: Any) -> Any:
-            keys = per_row(stream(jax.random.key(seed), "sample"), n)
+            keys = per_row(stream(root(seed), "sample"), n)
             given = {k: jax.numpy.repeat(x[None], len(n), 0) for k, x in fixed.items()}
             draw = partial(function, self.model, variables, **given, **options)
             noise = draw_noise(keys, shape)

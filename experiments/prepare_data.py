@@ -31,6 +31,7 @@ from diffjax.data.folder import FolderSource
 from diffjax.data.prepared import EMBEDDED, PreparedSource, default_data_dir, prepared_splits
 from diffjax.data.transforms import make_transforms
 from experiments.codec import load_codec
+from experiments.flag_types import define_path
 from experiments.latents import latent_builder
 
 FLAGS = flags.FLAGS
@@ -46,8 +47,8 @@ def define_flags() -> None:
         "digits, shapes, shapes64, folder, cifar10, cifar100 or latents.",
         required=True,
     )
-    flags.DEFINE_string("path", None, "The folder, or the archive.")
-    flags.DEFINE_string("data_dir", None, "Where data sets are kept.")
+    define_path("path", None, "The folder, or the archive.")
+    define_path("data_dir", None, "Where data sets are kept.")
     flags.DEFINE_string(
         "name", None, "folder: name of the data set, by default the folder's. latents: by default "
         "that of the set, with _latents."
@@ -58,7 +59,7 @@ def define_flags() -> None:
     )  # fmt: skip
     flags.DEFINE_integer("size", None, "folder, latents: crop and resize to squares of this side.")
     flags.DEFINE_string("of", None, "latents: a prepared set, in --data_dir.")
-    flags.DEFINE_string("codec", None, "latents: a run's workdir, a folder, or a name on the hub.")
+    define_path("codec", None, "latents: a run's workdir, a folder, or a name on the hub.")
     flags.DEFINE_string("ema", None, "latents: which average of a run's weights.")
     flags.DEFINE_boolean("flips", False, "latents: keep those of the mirrored pictures too.")
     flags.DEFINE_integer("channels", 3, "folder: 3 for RGB, 1 for grey.")
@@ -68,7 +69,7 @@ def define_flags() -> None:
 
 def folder_recipe() -> tuple[str, Make]:
     """(name, builder) of a folder of images."""
-    path = Path(FLAGS.path).expanduser()
+    path = Path(FLAGS.path)
     name = FLAGS.name or path.resolve().name
     if not name.isidentifier():
         raise ValueError(f"--name={name}: use letters, digits and underscores alone")
@@ -84,7 +85,7 @@ def folder_recipe() -> tuple[str, Make]:
 
 def cifar_recipe() -> tuple[str, Make]:
     """(name, builder) of a CIFAR archive."""
-    name, path = FLAGS.source, Path(FLAGS.path).expanduser()
+    name, path = FLAGS.source, Path(FLAGS.path)
     return name, lambda aside: cifar.builder(name, path, aside, FLAGS.sha256)
 
 
@@ -119,7 +120,7 @@ def recipe(data_dir: Path) -> tuple[str, Make]:
 
 def run() -> None:
     """Prepares the set, or finds it prepared from the same data, and says how to read it."""
-    data_dir = Path(FLAGS.data_dir).expanduser() if FLAGS.data_dir else default_data_dir()
+    data_dir = Path(FLAGS.data_dir) if FLAGS.data_dir else default_data_dir()
     name, make = recipe(data_dir)
     prepared: list[RecordBuilder] = []
 

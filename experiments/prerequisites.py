@@ -41,7 +41,9 @@ def finished_run(
     train_prerequisites(assembly)
     if not is_finished(assembly):
         logging.info("Training %s in %s, which another run rests on", config, workdir)
-        train(assembly.run, assembly.evaluations(features(assembly)))
+        evaluations = assembly.evaluations(features(assembly))
+        assembly.try_evaluations(evaluations)
+        train(assembly.run, evaluations)
     return assembly
 
 

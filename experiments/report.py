@@ -17,6 +17,7 @@ from absl import flags
 from diffjax.train.progress import duration
 from experiments import environment, figures, page, sweep_report
 from experiments.cli import run_main
+from experiments.flag_types import define_path
 from experiments.records import Measure, Plate, Run, read_run
 from experiments.sweep_table import number
 
@@ -91,6 +92,8 @@ def _cards(run: Run) -> list[dict[str, str]]:
     cards.append(_fact("steps", f"{last['step']:,}", f"of {of:,}" if of else ""))
     if last.get("seconds") is not None:
         cards.append(_fact("time", duration(last["seconds"]), "training and evaluation"))
+    if skipped := last.get("train/skipped"):
+        cards.append(_fact("updates left out", f"{int(skipped):,}", "loss or gradient not finite"))
     rates = [r.get("train/images_per_second") for r in run.metrics[len(run.metrics) // 2 :]]
     rates = sorted(rate for rate in rates if rate is not None)
     if rates:
@@ -223,7 +226,7 @@ def _films(plates: Sequence[Plate]) -> list[dict[str, Any]]:
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string("workdir", None, "The run or sweep to report on.", required=True)
+    define_path("workdir", None, "The run or sweep to report on.", required=True)
 
 
 def main() -> None:

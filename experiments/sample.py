@@ -19,11 +19,15 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from diffjax.diffusion.recipes import make_recipe
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
+from diffjax.keys import seed_words
+from diffjax.tasks.diffusion import DiffusionTask
 from diffjax.train.writer import encode_png
 from experiments.assemble import Assembly, open_run
 from experiments.cli import run_main
+from experiments.flag_types import define_path, define_seed
 from experiments.given_images import read_image, read_mask
 from experiments.painter import Painter, painter_of_run, released_painter
 from experiments.settings import assignments
@@ -35,13 +39,11 @@ RECIPE = ("sampler", "steps", "guidance")
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string("run", None, "Workdir of a trained run.")
-    flags.DEFINE_string(
-        "model", None, "Or a Stable Diffusion: a folder, a name on the hub, or a file."
-    )
-    flags.DEFINE_string("tokenizer", None, "For --model: CLIP's, where it is a file.")
-    flags.DEFINE_string("out", None, "PNG to write; <run>/samples.png, or samples.png, by default.")
-    flags.DEFINE_integer("seed", 0, "Seed; image n depends on it, n and what is asked for alone.")
+    define_path("run", None, "Workdir of a trained run.")
+    define_path("model", None, "Or a Stable Diffusion: a folder, a name on the hub, or a file.")
+    define_path("tokenizer", None, "For --model: CLIP's, where it is a file.")
+    define_path("out", None, "PNG to write; <run>/samples.png, or samples.png, by default.")
+    define_seed("Seed; image n depends on it, n and what is asked for alone.")
     flags.DEFINE_integer("steps", None, "Steps of the sampler.", lower_bound=1)
     flags.DEFINE_string("sampler", None, "ddim, dpmpp_2m, euler, ...")
     flags.DEFINE_float("guidance", None, "Guidance scale; 1 is unguided.")
@@ -60,9 +62,9 @@ def define_flags() -> None:
     flags.DEFINE_integer("height", None, "By text: pixels; the model's own by default.")
     flags.DEFINE_integer("width", None, "By text: pixels.")
     flags.DEFINE_integer("clip_skip", 1, "For --model: 2 leaves out the text tower's last block.")
-    flags.DEFINE_string("init_image", None, "By text: an RGB image to start from.")
+    define_path("init_image", None, "By text: an RGB image to start from.")
     flags.DEFINE_float("strength", None, "Share of the steps that are taken from --init_image.")
-    flags.DEFINE_string("mask", None, "Grey image: white where --init_image is drawn anew.")
+    define_path("mask", None, "Grey image: white where --init_image is drawn anew.")
 
 
 def main() -> None:
@@ -103,12 +105,14 @@ def _by_class(assembly: Assembly) -> None:
     label = np.tile(np.asarray(wanted, np.int32), FLAGS.columns)
     index = np.arange(len(label), dtype=np.int32)
     draw = assembly.task.predict_fns()["sample"]
-    images = np.asarray(
-        draw(state.variables(frozen, FLAGS.ema), np.int32(FLAGS.seed), index, label, **recipe)
-    )
+    seed = np.asarray(seed_words(FLAGS.seed), np.uint32)
+    images = np.asarray(draw(state.variables(frozen, FLAGS.ema), seed, index, label, **recipe))
     tiles = images.reshape(FLAGS.columns, len(wanted), *images.shape[1:]).swapaxes(0, 1)
     described = {"run": str(FLAGS.run), "step": step, "ema": FLAGS.ema, "seed": FLAGS.seed,
                  **assembly.task.nfe(**recipe)}  # type: ignore[attr-defined]  # fmt: skip
+    if isinstance(assembly.task, DiffusionTask):
+        passes = make_recipe(**recipe).passes(assembly.task.schedule)
+        described["network_passes"] = passes
     note = f"step {step:,} · seed {FLAGS.seed} · NFE {described['nfe']}"
     picture = tile_grid(tiles, rows=[names[k] for k in wanted], title="Samples", note=note)
     _write(picture, described, Path(FLAGS.run) / "samples.png")
@@ -123,6 +127,8 @@ def _by_text() -> None:
     size = _size(painter, image)
     mask = None if FLAGS.mask is None else read_mask(Path(FLAGS.mask), size)
     recipe = painter.make_recipe(**_options())
+    taken = (painter.model.schedule, 1.0 if image is None else strength)
+    how = {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}
     images = painter.draw(
         FLAGS.prompt, FLAGS.negative, recipe, FLAGS.seed, FLAGS.num, size, image, mask, strength,
         FLAGS.batch_size,
@@ -136,11 +142,11 @@ def _by_text() -> None:
         "height": size[0],
         "width": size[1],
         "clip_skip": FLAGS.clip_skip,
-        **recipe.describe(painter.model.schedule),
+        **how,
     }
     if image is not None:
         described |= {"init_image": FLAGS.init_image, "strength": strength, "mask": FLAGS.mask}
-    note = f"{caption(described)} · seed {FLAGS.seed}" + (
+    note = f"{caption(described)} · NFE {how['nfe']} · seed {FLAGS.seed}" + (
         f" · not: {FLAGS.negative}" if FLAGS.negative else ""
     )
     picture = tile_grid(images, rows=FLAGS.prompt, title="Drawn from text", note=note)
@@ -155,9 +161,7 @@ def _strength() -> float:
     if FLAGS.strength is None:
         return 1.0 if FLAGS.mask else 0.8
     if not 0 <= FLAGS.strength <= 1:
-        raise ValueError(
-            f"--strength={FLAGS.strength} lies outside [0, 1]: 0 changes nothing, 1 all"
-        )
+        raise ValueError(f"--strength={FLAGS.strength} lies outside [0, 1]: 1 takes all steps")
     return FLAGS.strength
 
 

@@ -23,6 +23,7 @@ from diffjax.data.sources import make_source
 from experiments.assemble import Assembly, open_run
 from experiments.cli import run_main
 from experiments.encoders import Encoders, encoders_of_run, released_encoders
+from experiments.flag_types import define_path, define_paths
 from experiments.search_index import Examples, Folder, index
 from experiments.search_page import Query, best, write_page
 
@@ -31,18 +32,18 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string("run", None, "Workdir of a trained run of the task clip.")
+    define_path("run", None, "Workdir of a trained run of the task clip.")
     flags.DEFINE_integer("step", None, "Checkpoint of the run; the latest by default.")
     flags.DEFINE_string("ema", None, "Which average of the weights; none: the weights themselves.")
-    flags.DEFINE_string("model", None, "Released weights: a folder, a file, or a name on the hub.")
-    flags.DEFINE_string("tokenizer", None, "Of the model; by default what lies with its weights.")
+    define_path("model", None, "Released weights: a folder, a file, or a name on the hub.")
+    define_path("tokenizer", None, "Of the model; by default what lies with its weights.")
     flags.DEFINE_string("activation", None, "Of the model, where its files do not say it.")
-    flags.DEFINE_string("folder", None, "Images to search, in whatever folders below it.")
+    define_path("folder", None, "Images to search, in whatever folders below it.")
     flags.DEFINE_string("split", None, "Or a split of the run's own data: train, test, ...")
     flags.DEFINE_multi_string("text", [], "What to look for, in words; again for more.")
-    flags.DEFINE_multi_string("image", [], "What to look for, as an image file; again for more.")
+    define_paths("image", [], "What to look for, as an image file; again for more.")
     flags.DEFINE_integer("top", 24, "Images shown of each search.", lower_bound=1)
-    flags.DEFINE_string("out", None, "Page to write; by default <run>/search.html, search.html.")
+    define_path("out", None, "Page to write; by default <run>/search.html, search.html.")
 
 
 def _one_of(first: str, second: str, why: str) -> None:

@@ -15,13 +15,15 @@ from ml_collections import ConfigDict
 import configs
 from diffjax.choices import unknown
 from diffjax.train.writer import replace_file
+from experiments.flag_types import expand_paths
 
 ROOT = Path(configs.__file__).resolve().parent.parent
 PREFIX = "--config."
 
-# Keys whose change does not change what a run computes up to a given step.
+# Keys whose change does not change what a run computes up to a given step (what is done about
+# losses that are not finite changes no step whose loss is).
 FREE = ("evals", "expected", "features", "judge", "mesh", "train.log_every",
-        "train.checkpoint_every",
+        "train.checkpoint_every", "train.on_nonfinite",
         "train.keep", "train.keep_every", "train.steps_per_dispatch")  # fmt: skip
 
 
@@ -52,6 +54,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise ValueError(f"--config={name}: {_where(error, file)}") from error
     for override in overrides:
         apply_override(config, override)
+    expand_paths(config)
     return config
 
 
@@ -145,6 +148,7 @@ def assignments(options: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ValueError(f"--set={option} has no value: write --set={option}=value")
         found[name] = _literal(text)
+    expand_paths(found)
     return found
 
 

@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 from diffjax.choices import build, unknown
 from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.context import EvalContext
-from diffjax.evals.features import FeatureExtractor
+from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.evals.protocol import fingerprint, short_hash
 from diffjax.tasks.base import Variables
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
 from experiments.claims import Claim
-from experiments.features import FEATURES, make_features
+from experiments.features import FEATURES, make_features, outline_features
 from experiments.grid import Cell, Sweep
 from experiments.judge import make_judges
 from experiments.prerequisites import Reference
@@ -154,25 +154,35 @@ class Cells:
     def run(self, cell: Cell) -> Iterator[Any]:
         """The records of one cell."""
         changes = {k: v for k, v in cell.settings.items() if k.startswith(CONFIG)}
-        context, variables = self._loaded(changes, cell.seed)
         section = dict(self.study.evaluator)
         drawn = {k.removeprefix(EVAL): v for k, v in cell.settings.items() if k.startswith(EVAL)}
         section["pred_kw"] = {**section.get("pred_kw", {}), **drawn}
         repeated = "seeds" in {f.name for f in fields(EVALUATORS[section["type"]])}
         section |= {"seeds": (cell.seed,)} if repeated else {"seed": cell.seed}
+        if self._trains:
+            self._try(changes, cell.seed, section)
+        context, variables = self._loaded(changes, cell.seed)
         yield from make_evaluator(context=context, **section).run(variables)
 
+    def _try(self, changes: Mapping[str, Any], seed: int, section: Mapping[str, Any]) -> None:
+        """Raises ValueError where a cell could not be measured: then it is not trained."""
+        assembly = self._cell_assembly(changes, seed)
+        context = assembly.context(self._fid or outline_features(assembly) or STAND_IN)
+        make_evaluator(context=context, **section).trial(assembly.outline)
+
     def _loaded(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:
-        key = short_hash([dict(changes), seed if self._trains else None])
+        key = self._key(changes, seed)
         if key not in self._open:
             # One run is held at a time: a sweep over configs may be long.
-            self._open = {key: self._released() or self._trained(changes, seed, key)}
+            self._open = {key: self._released() or self._trained(changes, seed)}
         return self._open[key]
 
-    def _trained(
-        self, changes: Mapping[str, Any], seed: int, key: str
-    ) -> tuple[EvalContext, Variables]:
-        assembly = self._assembly(changes, seed, key)
+    def _key(self, changes: Mapping[str, Any], seed: int) -> str:
+        """Of the run of some cells."""
+        return short_hash([dict(changes), seed if self._trains else None])
+
+    def _trained(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:
+        assembly = self._assembly(changes, seed)
         _, state, frozen = assembly.trained()
         judges: dict[str, Any] = {"features": self._fid}
         judges = make_judges(assembly) if self._fid is None else judges
@@ -204,16 +214,20 @@ class Cells:
         )
         return context, model.variables
 
-    def _assembly(self, changes: Mapping[str, Any], seed: int, key: str) -> Assembly:
+    def _cell_assembly(self, changes: Mapping[str, Any], seed: int) -> Assembly:
+        """Of a cell that is trained."""
+        overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
+        chosen = load_config(self.study.sweep.run, [*overrides, f"seed={seed}"])
+        return Assembly(chosen, self.workdir / "runs" / self._key(changes, seed))
+
+    def _assembly(self, changes: Mapping[str, Any], seed: int) -> Assembly:
         run, config = self.study.sweep.run, self.study.config
         if not self._trains:
             if config is None:
                 return open_run(Path(run))
             there = (Path(run) / "config.json").exists()
             return Measured(run, None if there else config).open(make_features)
-        overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
-        chosen = load_config(run, [*overrides, f"seed={seed}"])
-        assembly = Assembly(chosen, self.workdir / "runs" / key)
+        assembly = self._cell_assembly(changes, seed)
         check_workdir(assembly.config, assembly.workdir)
         train(assembly.run)
         return assembly

@@ -19,6 +19,7 @@ from absl import flags
 
 from experiments import environment
 from experiments.cli import run_main
+from experiments.flag_types import define_path
 from experiments.grid import Outcome, make_cells, run_grid, save_sweep
 from experiments.settings import assignments
 from experiments.study import Cells, Study, load_study, with_run, with_weights
@@ -29,14 +30,14 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string("study", None, "Folder of a study, FOLDER:FORM or its file.", required=True)
-    flags.DEFINE_string("run", None, "Trained run, or released model, instead of the study's own.")
-    flags.DEFINE_string("weights", None, "FID's InceptionV3, of a study that compares in it.")
+    define_path("study", None, "Folder of a study, FOLDER:FORM or its file.", required=True)
+    define_path("run", None, "Trained run, or released model, instead of the study's own.")
+    define_path("weights", None, "FID's InceptionV3, of a study that compares in it.")
     flags.DEFINE_string(
         "release", None, "Of a released model that is a file: dit, edm, adm_64, ..."
     )
-    flags.DEFINE_string("codec", None, "Of a DiT's file: folder of its autoencoder.")
-    flags.DEFINE_string("workdir", None, "Folder of the sweep; <run>/sweeps/<name> by default.")
+    define_path("codec", None, "Of a DiT's file: folder of its autoencoder.")
+    define_path("workdir", None, "Folder of the sweep; <run>/sweeps/<name> by default.")
     flags.DEFINE_multi_string("set", [], "Option of the evaluator, name=value.")
 
 

@@ -15,6 +15,8 @@ from diffjax.train.loop import train
 from experiments import distributed, environment
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
+from experiments.features import outline_features
+from experiments.flag_types import define_path
 from experiments.judge import make_judges
 from experiments.prerequisites import train_prerequisites
 from experiments.report import write_report
@@ -26,10 +28,8 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string(
-        "config", None, "Config file, `file.py` or `file.py:argument`.", required=True
-    )
-    flags.DEFINE_string("workdir", None, "Folder of the run; made when missing.", required=True)
+    define_path("config", None, "Config file, `file.py` or `file.py:argument`.", required=True)
+    define_path("workdir", None, "Folder of the run; made when missing.", required=True)
     distributed.define_flags()
 
 
@@ -40,9 +40,10 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
     environment.write(workdir, environment.command_line("experiments.train"))
     if assembly.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(assembly.tokenizer, workdir)
-    assembly.check_evaluations()
+    assembly.check_evaluations(outline_features(assembly))
     train_prerequisites(assembly)
     evaluations = assembly.evaluations(**make_judges(assembly))
+    assembly.try_evaluations(evaluations)
     train(assembly.run, evaluations)
     return assembly
 

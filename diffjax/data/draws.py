@@ -26,8 +26,8 @@ def mix(x: np.ndarray) -> np.ndarray:
 
 
 def seed_word(seed: int, name: str) -> np.ndarray:
-    """`[1] uint64`, the key of the stream `name` of a run's `seed` (any integer)."""
-    word = np.array([int(seed) % 2**64], np.uint64)
+    """`[1] uint64`, the key of the stream `name` of a run's `seed` (see `keys.check_seed`)."""
+    word = np.array([seed], np.uint64)
     return mix(mix(word) ^ np.uint64(zlib.crc32(name.encode())))
 
 

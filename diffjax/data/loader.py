@@ -22,6 +22,7 @@ from diffjax.data.draws import Draws
 from diffjax.data.order import shuffled
 from diffjax.data.schema import FLIPPED, Columns, DatasetInfo, Source
 from diffjax.data.transforms import Transform, apply, describe
+from diffjax.keys import check_seed
 
 _END = 2**62  # Steps after which the stream ends: never.
 
@@ -33,14 +34,14 @@ class Loader:
       source: records; decoded into memory if `cache` is True, or "auto" and it is small.
       transforms: from `make_transforms`, in order.
       batch_size: examples in the global batch.
-      seed: of the order and of the augmentation, any integer.
+      seed: of the order and of the augmentation, see `keys.check_seed`.
       rows: of the global batch that this process holds, by default all.
       cache: True, False or "auto".
       epoch: `[M] int`, the indices of the source that an epoch goes through, some perhaps more
         than once (`oversampling.epoch_indices`); by default every one once.
 
     Raises:
-      ValueError: an epoch that is smaller than one batch, or goes beyond the source.
+      ValueError: no seed, an epoch that is smaller than one batch, or goes beyond the source.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Loader:
         self.source = cached(source, cache)
         self.transforms = tuple(transforms)
         self.batch_size = batch_size
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.epoch = epoch
         self.rows = _checked_rows(np.arange(batch_size) if rows is None else rows, batch_size)
 

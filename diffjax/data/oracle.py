@@ -90,6 +90,16 @@ def read(image: np.ndarray) -> Scene | None:
     return read_batch(np.asarray(image)[None])[0]
 
 
+def check_images(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raises ValueError unless such an array is uint8 and its sides multiples of 32."""
+    side = shape[1] if len(shape) == 4 else 0
+    if dtype != np.uint8 or shape[1:] != (side, side, 3) or side % _SIDE or not side:
+        raise ValueError(
+            "the oracle reads uint8 [N, S, S, 3] with S a multiple of "
+            f"{_SIDE}, not {dtype} {list(shape)}"
+        )
+
+
 def read_batch(images: np.ndarray) -> list[Scene | None]:
     """`read` of each of `images [N, H, W, 3] uint8`.
 
@@ -97,12 +107,8 @@ def read_batch(images: np.ndarray) -> list[Scene | None]:
       ValueError: pixels that are no uint8, or sides that are no multiple of 32.
     """
     images = np.asarray(images)
-    n, side = len(images), images.shape[1] if images.ndim == 4 else 0
-    if images.dtype != np.uint8 or images.shape[1:] != (side, side, 3) or side % _SIDE or not side:
-        raise ValueError(
-            "the oracle reads uint8 [N, S, S, 3] with S a multiple of "
-            f"{_SIDE}, not {images.dtype} {list(images.shape)}"
-        )
+    check_images(images.shape, images.dtype)
+    n, side = images.shape[:2]
     scenes: list[Scene | None] = []
     for start in range(0, n, _CHUNK):
         blocks = images[start : start + _CHUNK].astype(np.float32)

@@ -8,6 +8,7 @@ last s is the clean end; a reference implementation's own pairing can be written
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -210,9 +211,25 @@ def inverse_grid(grid: Grid) -> Grid:
     return Grid(take(up, slice(None, -1)), take(up, slice(1, None)), grid.schedule)
 
 
-def last_steps(grid: Grid, steps: int) -> Grid:
-    """The last `steps` of a grid, to begin from a level on the way."""
-    last = slice(grid.steps - steps, None)
+def last_steps(grid: Grid, strength: float) -> Grid:
+    """The last steps of a grid, `strength` of them (Meng et al. 2022, SDEdit).
+
+    Raises:
+      ValueError: a strength outside [0, 1], or one that leaves no step.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength={strength} lies outside [0, 1]: 1 takes all steps")
+    taken = int(grid.steps * strength)  # as diffusers counts
+    if not taken:
+        places = 10 ** (len(str(grid.steps)) + 2)
+        least = math.ceil(places / grid.steps) / places
+        raise ValueError(
+            f"strength={strength} leaves none of {grid.steps} step{'s' * (grid.steps != 1)}: "
+            f"take {least:g} or more, or more steps"
+        )
+    if taken == grid.steps:
+        return grid
+    last = slice(grid.steps - taken, None)
     planned = grid.planned or grid.steps
     return grid._replace(t=take(grid.t, last), s=take(grid.s, last), std=None, planned=planned)
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from diffjax.choices import unknown
-from diffjax.diffusion.grids import Grid, make_grid
+from diffjax.diffusion.grids import Grid, last_steps, make_grid
 from diffjax.diffusion.guidance import Guidance
 from diffjax.diffusion.rows import Rows
 from diffjax.diffusion.samplers import SAMPLERS
@@ -60,12 +60,18 @@ class Recipe:
     options: Mapping[str, Any]
     guidance: Guidance
 
-    def make_grid(self, schedule: Schedule) -> Grid:
+    def make_grid(self, schedule: Schedule, strength: float = 1.0) -> Grid:
+        """The levels that are visited: of the whole grid, or the last `strength` of its steps."""
         maker = scheduler_grid if "scheduler" in self.grid else make_grid
-        return maker(schedule, **self.grid)
+        return last_steps(maker(schedule, **self.grid), strength)
 
-    def rows(self, schedule: Schedule) -> Rows:
-        return SAMPLERS[self.sampler](self.make_grid(schedule), **self.options)
+    def rows(self, schedule: Schedule, strength: float = 1.0) -> Rows:
+        return SAMPLERS[self.sampler](self.make_grid(schedule, strength), **self.options)
+
+    def passes(self, schedule: Schedule, strength: float = 1.0) -> int:
+        """How often the network sees one image: twice in an evaluation that is guided."""
+        ratio, g = self.rows(schedule, strength).at.ratio, self.guidance
+        return len(ratio) + g.guided * int(((ratio > g.low) & (ratio <= g.high)).sum())
 
     def plan(self, schedule: Schedule) -> Plan:
         """The numbers of the recipe, as arguments of a jitted function."""
@@ -74,10 +80,10 @@ class Recipe:
         rows = jax.tree.map(lambda a: np.asarray(a, np.float32), rows)
         return Plan(rows, np.float32(start_std(grid)), np.float32(self.guidance.scale))
 
-    def describe(self, schedule: Schedule) -> dict[str, Any]:
-        """The recipe as a flat protocol, its network evaluations counted."""
+    def describe(self, schedule: Schedule, strength: float = 1.0) -> dict[str, Any]:
+        """The recipe as a flat protocol, the evaluations that are run counted."""
         guidance = {k: getattr(self.guidance, v) for k, v in _GUIDANCE.items()}
-        nfe = self.rows(schedule).nfe
+        nfe = self.rows(schedule, strength).nfe
         return {"sampler": self.sampler, **self.grid, **self.options, **guidance, "nfe": nfe}
 
 

@@ -36,4 +36,12 @@ class Picture:
 class Evaluator(Protocol):
     """Built from predict functions, data and feature extractors; holds no weights of the model."""
 
+    def trial(self, variables: Variables) -> None:
+        """Tries what `run` will do, by shape: `variables` are ShapeDtypeStructs; see `trial`.
+
+        Raises:
+          ValueError: `run` would fail.
+        """
+        ...
+
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]: ...

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
@@ -37,6 +38,20 @@ class Classification:
     def __post_init__(self) -> None:
         self.context.bind(self.pred, self.pred_kw)
         self.context.split(self.split)
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        split = self.context.outline(self.split)
+        if "label" not in split:
+            raise ValueError(f"the data of split {self.split!r} have no labels")
+        batch = trial.batch_of(self.context, split, self.batch_size)
+        got = self.context.shapes(self.pred, self.pred_kw, variables, batch["image"])
+        classes = trial.vectors(got, self.batch_size, self.pred)
+        if classes < len(self.context.class_names):
+            raise ValueError(
+                f"{self.pred} tells {classes} classes apart, but the data have "
+                f"{len(self.context.class_names)}"
+            )
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars "loss" (nats), "accuracy" and its 95 % Wilson ends; picture "confusion"."""

@@ -17,7 +17,7 @@ from diffjax.evals.fidelity import Fidelity, warn_of_few
 from diffjax.metrics.classification import share
 from diffjax.metrics.codebook import usage
 from diffjax.metrics.frechet import moments
-from diffjax.metrics.similarity import psnr, ssim
+from diffjax.metrics.similarity import WINDOW, psnr, ssim
 from diffjax.tasks.base import Variables
 
 # In dB: a mean over images, one of them infinite, would tell nothing.
@@ -126,6 +126,22 @@ MEASURES: dict[str, Callable[[Pairs], Iterator[Found]]] = {
     "factors": _factors,
     "codes": _codes,
 }
+
+
+def try_measure(name: str, context: EvalContext, variables: Variables, image: Any) -> None:
+    """Raises ValueError where `name` cannot be measured of images shaped like `image [B, H, W, C]`
+    and their reconstructions; see `evals.trial`."""
+    size = image.shape[1:3]
+    if name == "rfid":
+        context.extractor().shapes(image)
+    if name == "ssim" and min(size) < WINDOW:
+        raise ValueError(f"measure 'ssim' needs {WINDOW} pixels a side, but images are {size}")
+    if name == "perceptual":
+        context.shapes("perceptual_distance", {}, variables, image, image)
+    if name == "codes":
+        context.shapes("codes", {}, variables, image)
+    if name == "factors":
+        oracle.check_images(image.shape, np.dtype(np.uint8))
 
 
 def check_measure(name: str, context: EvalContext, split: str) -> None:

@@ -14,6 +14,7 @@ from diffjax.evals.features import Extracted
 from diffjax.evals.fidelity import FEW, Fidelity, Measured, warn_of_few
 from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.sides import Side
+from diffjax.keys import check_seed
 from diffjax.metrics.alignment import clip_score
 from diffjax.metrics.classification import inception_score
 from diffjax.metrics.frechet import Moments, few_images, frechet_distance, frechet_infinity
@@ -42,6 +43,9 @@ class Settings:
     density_k: int = 5
     points: int = 15
     seed: int = 2020
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
 
 
 class Metric(NamedTuple):

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from diffjax.choices import unknown
+from diffjax.data.evaluation import ReadWhenAsked
 from diffjax.evals.drawing import balanced_labels
 from diffjax.evals.features import FeatureExtractor
 
@@ -54,6 +55,7 @@ class EvalContext:
       detokenize: the way back.
       asked_by: fields of a split that samples are drawn by, beside the class: tokens, hints.
       judge: a CLIP that says how well images fit texts; None where there is none.
+      tried: what `shapes` has found, to be shared by the contexts of one task.
     """
 
     predict_fns: Mapping[str, Callable[..., Any]]
@@ -72,6 +74,7 @@ class EvalContext:
     detokenize: Callable[[np.ndarray], Sequence[str]] | None = None
     asked_by: Sequence[str] = ()
     judge: Judge | None = None
+    tried: dict[Any, Any] = field(default_factory=dict)
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
@@ -90,6 +93,15 @@ class EvalContext:
         if name not in splits:
             raise unknown("split", name, splits)
         return splits[name]
+
+    def outline(self, name: str) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """The shapes of a split's arrays, which need not have been read."""
+        arrays = self.split(name)
+        if isinstance(arrays, ReadWhenAsked):
+            return arrays.outline
+        return {
+            k: jax.ShapeDtypeStruct(np.shape(v), np.asarray(v).dtype) for k, v in arrays.items()
+        }
 
     def chosen(self, name: str, where: Mapping[str, int]) -> dict[str, np.ndarray]:
         """The examples of a split whose fields have the values of `where`.
@@ -172,6 +184,15 @@ class EvalContext:
         if pred not in self._compiled:
             self._compiled[pred] = jax.jit(self.bind(pred)[0])
         return self._compiled[pred]
+
+    def shapes(self, pred: str, pred_kw: Mapping[str, Any], variables: Any, *given: Any) -> Any:
+        """By shape, what a predict function gives of `given`; all are ShapeDtypeStructs."""
+        leaves, tree = jax.tree.flatten((variables, *given))
+        said = [(x.shape, str(x.dtype)) for x in leaves]
+        key = (pred, repr(sorted(dict(pred_kw).items())), str(tree), str(said))
+        if key not in self.tried:
+            self.tried[key] = jax.eval_shape(self.bind(pred, pred_kw)[0], variables, *given)
+        return self.tried[key]
 
     def bind(self, pred: str, pred_kw: Any = ()) -> tuple[Callable[..., Any], dict[str, Any]]:
         """The predict function with its options, and all of those with its own defaults.

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from diffjax.evals.batches import map_batches
+from diffjax.keys import seed_words
 
 
 def balanced_labels(count: int, classes: int) -> np.ndarray:
@@ -32,10 +33,11 @@ def draw(
     """Samples `start` .. `start` + N - 1 of `seed`, `[N, H, W, C] float32 in [-1, 1]`, of what is
     `asked`: classes `label [N]`, or a mapping of fields `[N, ...]`."""
     arrays = asked if isinstance(asked, Mapping) else {"label": asked}
+    words = np.asarray(seed_words(seed), np.uint32)
 
     def one(batch: dict[str, Any]) -> Any:
         wanted = {k: batch[k] for k in arrays} if isinstance(asked, Mapping) else batch["label"]
-        return sampler(variables, np.int32(seed), batch["index"] + np.int32(start), wanted)
+        return sampler(variables, words, batch["index"] + np.int32(start), wanted)
 
     images = map_batches(one, arrays, batch_size, sharding)
     bad = int((~np.isfinite(images).reshape(len(images), -1).all(axis=1)).sum())

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from diffjax.choices import unknown
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers, article, check_templates, sample_rows, unit
@@ -70,6 +71,17 @@ class Arithmetic:
     @cached_property
     def towers(self) -> Towers:
         return Towers(self.context, self.batch_size)
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        image = self.context.chosen(self.split, self.where)["image"]
+        prompts = [
+            article(prompt.format(word))
+            for factor, prompt in self.factors.items()
+            for word in _words(self.context, factor, "arithmetic")
+        ]
+        tokens = trial.texts(self.context, prompts)
+        trial.towers(self.context, variables, image, tokens, self.batch_size)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars "word", "factor", and "word_<factor>" for each."""
@@ -164,6 +176,13 @@ class Questions:
     @cached_property
     def towers(self) -> Towers:
         return Towers(self.context, self.batch_size)
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        for name, question in self.questions.items():
+            image = self._asked(question)["image"]
+            tokens = trial.texts(self.context, self._captions(name))
+            trial.towers(self.context, variables, image, tokens, self.batch_size)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One scalar per question: the share answered right."""

@@ -120,7 +120,9 @@ class FeatureExtractor:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What its features depend on beside the images."""
+        """What its features depend on beside the images; {} where its weights are shapes."""
+        if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(self.weights)):
+            return {}
         noise = {} if self.dequantise == "none" else {"dequantise": self.dequantise}
         return {
             "resize": self.resize,
@@ -148,6 +150,28 @@ class FeatureExtractor:
         image = _square(image) if self.square else image
         return self._run(dequantised(quantised(image, how), self.dequantise, start))
 
+    def shapes(self, image: Any) -> Extracted:
+        """By shape, what it gives of a batch of images shaped like `image [..., H, W, C]`.
+
+        Raises:
+          ValueError: its network does not take them.
+        """
+        if self.batch_size < 1:
+            raise ValueError(f"features: batch_size={self.batch_size} must be at least 1")
+        held = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), self.weights)
+        batch = jax.ShapeDtypeStruct((self.batch_size, *image.shape[1:]), np.float32)
+        try:
+            features, *others = jax.eval_shape(self.apply, held, batch)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"{self.name}, in which images are compared, does not take images "
+                f"{image.shape[1:]}: {reason}"
+            ) from error
+        size = (self.batch_size, int(np.prod(features.shape[1:])))
+        flat: Any = jax.ShapeDtypeStruct(size, features.dtype)
+        return Extracted(flat, *others)
+
     def pixels(self, images: Sequence[np.ndarray], *, start: int = 0) -> Extracted:
         """Features of images `[H, W, C] uint8`, of one size or, where they are resized, of several.
 
@@ -174,6 +198,13 @@ class FeatureExtractor:
         got = map_batches(fn, {"image": image}, self.batch_size, self.sharding)
         features, *others = got
         return Extracted(features.reshape(len(features), -1), *others)
+
+
+# In the place of an extractor that is not there yet, while evaluators are tried: it takes all
+# images, and of its features nothing is known.
+STAND_IN = FeatureExtractor(
+    lambda weights, image: (image, None), jax.ShapeDtypeStruct((), np.float32), "a stand-in"
+)
 
 
 def _square(pixels: np.ndarray) -> np.ndarray:

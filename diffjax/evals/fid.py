@@ -14,15 +14,17 @@ import numpy as np
 
 from diffjax.choices import construct, pick
 from diffjax.data.arrays import ArraySource
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.compare import METRICS, Settings, compare
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import balanced_labels, draw
-from diffjax.evals.features import Extracted
+from diffjax.evals.features import STAND_IN, Extracted
 from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.reference import Reference, check_protocol, read_reference
 from diffjax.evals.samples import caption, sample_grid
 from diffjax.evals.sides import Running, Side, measure
+from diffjax.keys import check_seed
 from diffjax.tasks.base import Variables
 
 _SHOWN = 100  # samples in the picture
@@ -58,6 +60,7 @@ class FID:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         _ = self._bound  # What is wrong with the recipe is said before anything is trained.
         construct(Settings, "evaluator 'fid': settings", self.settings)
         for name in self.metrics:
@@ -127,6 +130,24 @@ class FID:
             rows = Extracted(np.concatenate([x.features for x in kept]), joined)
         side = Side("samples", "", pooled.result(), spatial.result(), rows, label=label)
         return side, np.concatenate(first)[:_SHOWN]
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        label = balanced_labels(self.num_samples, len(self.context.names))
+        image = trial.drawn(
+            self.context, self.pred, self.pred_kw, variables, label, self.batch_size
+        )
+        got = self.context.extractor().shapes(image)
+        held = self._held
+        if held.images is not None:
+            self.context.extractor().shapes(trial.shape_of(held.images))
+        if self.context.extractor() is STAND_IN:
+            return
+        if held.moments is not None and len(held.moments.mean) != got.features.shape[1]:
+            raise ValueError(
+                f"{self.reference} is of {len(held.moments.mean)} features, but "
+                f"{self.context.extractor().name} gives {got.features.shape[1]}"
+            )
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """The numbers of `metrics`, and a picture of the first samples."""

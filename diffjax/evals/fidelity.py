@@ -75,6 +75,26 @@ class Fidelity:
     density_k: int = 5
     manifold_size: int = 5000
 
+    def __post_init__(self) -> None:
+        if self.groups == 1 or self.groups < 0:
+            raise ValueError(f"groups={self.groups}: a jackknife takes 2 or more, 0 for none")
+        if min(self.precision_k, self.density_k) < 1:
+            raise ValueError(
+                f"precision_k={self.precision_k} and density_k={self.density_k} must be at least 1"
+            )
+
+    def check(self, real: int, fake: int) -> None:
+        """Raises ValueError where so few images, or so small a manifold_size, tell nothing."""
+        n, k = min(real, fake, self.manifold_size), max(self.precision_k, self.density_k)
+        groups = min(self.groups, n // 2)
+        kept = n - -(-n // groups) if groups else n
+        if n < 4 or n <= k or kept <= self.precision_k:
+            raise ValueError(
+                f"{n} images (of {real} real ones, {fake} samples, manifold_size="
+                f"{self.manifold_size}) are too few for precision_k={self.precision_k}, "
+                f"density_k={self.density_k} and groups={self.groups}"
+            )
+
     def frechet(
         self,
         features: np.ndarray,

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import balanced_labels, cached, draw
@@ -19,6 +20,7 @@ from diffjax.evals.fidelity import Fidelity, Measured, RealSide, warn_of_few
 from diffjax.evals.pictures import count_matrix, tile_grid
 from diffjax.evals.protocol import extend, fingerprint, protocol, short_hash
 from diffjax.evals.samples import caption, sample_grid
+from diffjax.keys import check_seed
 from diffjax.metrics.classification import agreement, confusion_matrix, inception_score
 from diffjax.metrics.frechet import moments
 from diffjax.metrics.nearest import nearest
@@ -54,8 +56,11 @@ class Generation:
     columns: int = 10
 
     def __post_init__(self) -> None:
+        for seed in self.seeds:
+            check_seed(seed, "seeds")
         self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
         self.context.extractor()
+        assert self._fidelity
         classes = len(self.context.names)
         if self.num_samples < max(2 * classes, 4):
             raise ValueError(
@@ -125,7 +130,23 @@ class Generation:
     @property
     def _by_class(self) -> bool:
         """Whether a class was asked for of every sample."""
-        return self.context.conditional and "label" in self.context.train
+        return self.context.conditional and "label" in self.context.outline("train")
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        c = self.context
+        image = trial.drawn(c, self.pred, self.pred_kw, variables, self._asked, self.batch_size)
+        trial.same_images(c, image, "train")
+        got = c.extractor().shapes(image)
+        c.extractor().shapes(c.outline("train")["image"])
+        if c.test is not c.train:
+            c.extractor().shapes(c.outline("test")["image"])
+        self._fidelity.check(c.outline("train")["image"].shape[0], self.num_samples)
+        if got.logits is not None and self._by_class and got.logits.shape[1] < len(c.names):
+            raise ValueError(
+                f"samples are of {len(c.names)} classes, but {c.extractor().name} tells "
+                f"{got.logits.shape[1]} apart"
+            )
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars (see `RealSide.compare` and `_classified`), three pictures."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.batches import map_batches, to_host
 from diffjax.evals.context import EvalContext
@@ -87,6 +88,18 @@ class Latents:
             return mean, kl_to_prior(mean, log_var)
 
         return jax.jit(encode), jax.jit(lambda v, z: decode(v, z))
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        split = self.context.outline(self.split)
+        if split["image"].shape[0] < 2:
+            raise ValueError(f"split {self.split!r} has one image: there is no way between two")
+        image = trial.batch_of(self.context, split, self.batch_size)["image"]
+        mean, _ = self.context.shapes(self.posterior, {}, variables, image)
+        trial.vectors(mean, self.batch_size, self.posterior)
+        decoded = self.context.shapes(self.decode, {}, variables, mean)
+        decoded = trial.images(decoded, self.batch_size, self.decode)
+        trial.same_images(self.context, decoded, self.split, "decoded images")
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalar "active_units"; pictures "traversals" and "interpolations"."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,10 +11,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.protocol import extend, fingerprint
+from diffjax.keys import check_seed, seed_after, seed_words
 from diffjax.tasks.base import Variables
 
 
@@ -26,7 +29,7 @@ class Likelihood:
         are left out.
       split: "test" or "train".
       num_images: the first so many of the split; None for all.
-      seed: of the noise; batch b is given seed + b, so no two batches share their noise.
+      seed: of the noise; batch b is given the seed b after it, so no two batches share their noise.
     """
 
     context: EvalContext
@@ -41,25 +44,34 @@ class Likelihood:
     def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:
         fn, options = self.context.bind(self.pred, self.pred_kw)
 
-        def one(variables: Variables, batch: dict[str, Any]) -> Any:
-            # Inside the jitted call, where a batch that is spread over processes can be read.
-            number = batch["index"].max() // self.batch_size
-            got = fn(variables, self.seed + number, batch)
+        def one(variables: Variables, seed: Any, batch: dict[str, Any]) -> Any:
+            got = fn(variables, seed, batch)
             return {k: v for k, v in got.items() if v.ndim == 1}
 
         return jax.jit(one), options
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         self.context.bind(self.pred, self.pred_kw)
         self.context.split(self.split)
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        split = self.context.outline(self.split)
+        batch = trial.batch_of(self.context, split, self.batch_size)
+        got = self.context.shapes(self.pred, self.pred_kw, variables, trial.SEED, batch)
+        shapes = {k: x.shape for k, x in got.items()} if isinstance(got, Mapping) else got
+        if (self.batch_size,) not in (shapes.values() if isinstance(got, Mapping) else ()):
+            raise ValueError(f"{self.pred} gives {shapes}, no value [{self.batch_size}] by name")
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One scalar per component, "<pred>/<component>"; `std` is the mean's error."""
         bits_per_dim, options = self._bound
         arrays = {k: v[: self.num_images] for k, v in self.context.split(self.split).items()}
 
+        seeds = (seed_words(seed_after(self.seed, number)) for number in itertools.count())
         components = map_batches(
-            lambda batch: bits_per_dim(variables, batch),
+            lambda batch: bits_per_dim(variables, np.asarray(next(seeds), np.uint32), batch),
             arrays,
             self.batch_size,
             self.context.batch_sharding,

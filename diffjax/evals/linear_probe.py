@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import check_labels, features, sample_rows
@@ -62,6 +63,14 @@ class LinearProbe:
         arrays = self.context.chosen("train", self.where)
         keep = sample_rows(len(arrays["image"]), self.limit)
         return {k: arrays[k][keep] for k in ("image", "label")}
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        for image in (
+            self._train()["image"],
+            self.context.chosen(self.split, self.where)["image"],
+        ):
+            trial.encoded(self.context, self.pred, variables, image, self.batch_size)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars "accuracy" with its Wilson ends and "regulariser" (scikit-learn's C)."""

@@ -12,6 +12,7 @@ import numpy as np
 from diffjax.data import oracle
 from diffjax.data.prompts import Prompt, prompts
 from diffjax.data.verdict import KINDS, verdict
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import draw
@@ -20,6 +21,7 @@ from diffjax.evals.fidelity import Fidelity, warn_of_few
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import extend, fingerprint, protocol
 from diffjax.evals.samples import caption
+from diffjax.keys import check_seed, seed_after
 from diffjax.metrics.alignment import clip_score
 from diffjax.metrics.classification import share
 from diffjax.metrics.frechet import moments
@@ -59,6 +61,8 @@ class Prompts:
     columns: int = 8
 
     def __post_init__(self) -> None:
+        for seed in self.seeds:
+            check_seed(seed, "seeds")
         self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
         if self.context.tokenize is None:
             raise ValueError("prompts: the run reads no text: give its config a text section")
@@ -93,6 +97,17 @@ class Prompts:
         sharding = self.context.batch_sharding
         size = min(self.batch_size, len(texts))
         return draw(self._bound[0], variables, seed, asked, size, sharding)
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        c, asked = self.context, {"tokens": trial.texts(self.context, self._texts)}
+        size = min(self.batch_size, len(self._texts))
+        image = trial.drawn(c, self.pred, self.pred_kw, variables, asked, size)
+        oracle.check_images(image.shape, np.dtype(np.uint8))
+        if c.features is not None:
+            Fidelity(self.groups)
+            c.features.shapes(image)
+            c.features.shapes(c.outline("train")["image"])
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """For each of `verdict`'s kinds the share of the prompts that speak of it, "<kind>", with
@@ -152,9 +167,8 @@ class Prompts:
         different = list(dict.fromkeys(self._prompts))
         rows = np.linspace(0, len(different) - 1, min(self.rows, len(different))).astype(int)
         texts = [different[i].text for i in rows]
-        tiles = np.stack(
-            [self._drawn(variables, self.seeds[0] + j, texts) for j in range(self.columns)], 1
-        )
+        seeds = [seed_after(self.seeds[0], j) for j in range(self.columns)]
+        tiles = np.stack([self._drawn(variables, seed, texts) for seed in seeds], 1)
         read = oracle.read_batch(to_uint8(tiles.reshape(-1, *tiles.shape[2:])))
         right = [
             sum(

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from diffjax.choices import pick
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.batches import map_batches
-from diffjax.evals.closeness import MEASURES, Pairs, check_measure
+from diffjax.evals.closeness import MEASURES, Pairs, check_measure, try_measure
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import extend, fingerprint
@@ -59,6 +60,19 @@ class Reconstruction:
         self.context.split(self.split)
         for name in self.measures:
             check_measure(pick("measure", name, MEASURES), self.context, self.split)
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        given = {**self.context.outline(self.split)}
+        given["label"] = jax.ShapeDtypeStruct(given["image"].shape[:1], np.int32)
+        batch = trial.batch_of(self.context, given, self.batch_size)
+        image, label = batch["image"], batch["label"]
+        z = self.context.shapes(self.encode, self.pred_kw, variables, image, label)
+        decoded = self.context.shapes(self.decode, self.pred_kw, variables, z, label)
+        decoded = trial.images(decoded, self.batch_size, self.decode)
+        trial.same_images(self.context, decoded, self.split, "reconstructions")
+        for name in self.measures:
+            try_measure(name, self.context, variables, image)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars: error per dimension, its PSNR in dB, moments of z, those of `measures`; picture

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers, features, unit
@@ -50,6 +51,12 @@ class Retrieval:
     @cached_property
     def towers(self) -> Towers:
         return Towers(self.context, self.batch_size)
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        arrays = self.context.chosen(self.split, self.where)
+        image, tokens = arrays["image"], arrays["tokens"]
+        trial.towers(self.context, variables, image, tokens, self.batch_size)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars "text_to_image_r1" ..., "image_to_text_r1" ..., picture "text_to_image"."""
@@ -114,6 +121,11 @@ class Neighbours:
         self.context.bind(self.pred)
         if len(self.context.chosen(self.split, self.where)["image"]) < 2:
             raise ValueError("neighbours: a single image has no neighbour")
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        image = self.context.chosen(self.split, self.where)["image"]
+        trial.encoded(self.context, self.pred, variables, image, self.batch_size)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalar "same_class" over the first neighbours, picture "neighbours"."""

@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import draw
 from diffjax.evals.pictures import tile_grid
+from diffjax.keys import check_seed
 from diffjax.tasks.base import Variables
 
 
@@ -62,11 +64,18 @@ class Samples:
         return fn, self.context.recipe(self.pred_kw, options)
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if min(self.columns, self.max_rows) < 1:
             raise ValueError(f"columns {self.columns} and max_rows {self.max_rows} must be >= 1")
         if self.prompts and ("tokens" not in self.context.asked_by or not self.context.tokenize):
             raise ValueError("prompts are given, but the run reads no text: add a text section")
         self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        trial.drawn(
+            self.context, self.pred, self.pred_kw, variables, self._asked(), self.batch_size
+        )
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One picture, "samples"."""

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.batches import to_host
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
+from diffjax.keys import check_seed, seed_words
 from diffjax.tasks.base import Variables
 
 
@@ -50,6 +53,7 @@ class Trajectory:
         return fn, options
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.rows < 1 or self.columns < 2:
             raise ValueError(f"rows {self.rows} must be >= 1, columns {self.columns} >= 2")
         self.context.bind(self.pred, self.pred_kw)
@@ -66,12 +70,25 @@ class Trajectory:
         large = [np.isinf(v) or v >= 1e3 for v in levels]
         return [f"{'∞' if large[i] else f'{levels[i]:.2g}'}" for i in shown]
 
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        asked = jax.tree.map(trial.shape_of, self.context.asked(self.rows))
+        index = jax.ShapeDtypeStruct((self.rows,), np.int32)
+        got = self.context.shapes(self.pred, self.pred_kw, variables, trial.SEED, index, asked)
+        shapes = [x.shape for x in jax.tree.leaves(got)]
+        if len(shapes) != 1 or len(shapes[0]) != 5 or not shapes[0][0]:
+            raise ValueError(f"{self.pred} gives {shapes}, not frames [T, {self.rows}, H, W, C]")
+        if shapes[0][1] != self.rows:
+            raise ValueError(f"{self.pred} gives {shapes[0][1]} samples, not {self.rows}")
+        self._column_names(np.arange(shapes[0][0]), shapes[0][0])
+
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """One picture, "trajectory"."""
         trajectory, options = self._bound
         index = np.arange(self.rows, dtype=np.int32)
         asked = self.context.asked(self.rows)
-        frames = to_host(trajectory(variables, np.int32(self.seed), index, asked))
+        words = np.asarray(seed_words(self.seed), np.uint32)
+        frames = to_host(trajectory(variables, words, index, asked))
         shown = np.unique(np.rint(np.linspace(0, len(frames) - 1, self.columns)).astype(int))
         tiles = show_range(frames[shown]).swapaxes(0, 1)
         known = self.context.noise_levels is not None

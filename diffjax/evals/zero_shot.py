@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import (
@@ -63,6 +64,13 @@ class ZeroShot:
         """Per class, every template of its name."""
         said = article if self.articles else str
         return [[said(template.format(name)) for template in self.templates] for name in self.names]
+
+    def trial(self, variables: Variables) -> None:
+        """See `Evaluator.trial`."""
+        image = self.context.chosen(self.split, self.where)["image"]
+        prompts = [prompt for each in self._prompts() for prompt in each]
+        tokens = trial.texts(self.context, prompts)
+        trial.towers(self.context, variables, image, tokens, self.batch_size)
 
     def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
         """Scalars "accuracy" with its 95 % Wilson ends and "top5"; picture "confusion"."""

@@ -22,7 +22,8 @@ def image2image(
     """Images `[B, H, W, 3] float32` in [-1, 1]; arguments as `text2image`.
 
     `image [B, H, W, 3]` in [-1, 1] enters by the mode of its posterior; `strength` in [0, 1] is the
-    share of the steps that are taken: 0 gives the image back, 1 keeps little of it.
+    share of the steps that are taken: 1 keeps little of the image, less keeps more of it. One that
+    leaves no step is an error.
     """
     check_image(image, noise, model)
     denoise = model.denoiser(variables, prompt, negative, recipe)

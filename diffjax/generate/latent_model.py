@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax import keys as keys_lib
-from diffjax.diffusion.grids import last_steps
 from diffjax.diffusion.guidance import classifier_free
 from diffjax.diffusion.levels import Level, over, take
 from diffjax.diffusion.predictions import Prediction
@@ -141,23 +140,17 @@ def run(
       keys: `[B]`, of the noise that the sampler adds.
       start: latents to start from, noised to the first level that is visited; None for noise.
       strength: share in [0, 1] of the grid's steps that are taken, the last ones (Meng et al. 2022,
-        SDEdit); 0 returns `start`.
+        SDEdit).
 
     Raises:
-      ValueError: a strength outside [0, 1], or without a start.
+      ValueError: a strength outside [0, 1], one that leaves no step, or one without a start.
     """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength={strength} lies outside [0, 1]: 0 changes nothing, 1 all")
-    grid = recipe.make_grid(model.schedule)
+    if start is None and strength < 1:
+        raise ValueError(f"strength={strength} needs an image to start from")
+    grid = recipe.make_grid(model.schedule, strength)
     if start is None:
-        if strength < 1:
-            raise ValueError(f"strength={strength} needs an image to start from")
         z = start_std(grid) * noise
     else:
-        taken = int(grid.steps * strength)
-        if taken == 0:
-            return start
-        grid = last_steps(grid, taken)
         level = take(grid.t, 0)
         z = over(level.alpha, start) * start + over(level.sigma, start) * noise
     rows = SAMPLERS[recipe.sampler](grid, **recipe.options)

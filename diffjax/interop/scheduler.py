@@ -41,7 +41,7 @@ SAMPLERS = {
     "pndm": "PNDMScheduler",
 }
 # What of a model's recipe its scheduler does not say.
-_BESIDE = ("steps", "guidance")
+_BESIDE = ("steps", "guidance", "guidance_channels")
 
 
 class Sampling(NamedTuple):

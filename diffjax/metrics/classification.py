@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from diffjax.keys import seed_words
 from diffjax.metrics.clusters import clustered_error
 from diffjax.metrics.rows import feature_rows
 
@@ -125,7 +126,7 @@ def inception_score(logits: Any, *, splits: int = 10, seed: int | None) -> tuple
     if not 1 <= splits <= n:
         raise ValueError(f"splits must lie in 1 .. {n} (the examples), not {splits}")
     if seed is not None:
-        log_p = log_p[np.random.RandomState(seed).permutation(n)]
+        log_p = log_p[np.random.RandomState(seed_words(seed)).permutation(n)]
     scores = []
     for i in range(splits):
         part = log_p[i * n // splits : (i + 1) * n // splits]

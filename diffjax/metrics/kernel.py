@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffjax.keys import seed_words
 from diffjax.metrics.rows import feature_pair, feature_rows
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -77,7 +78,7 @@ def random_subsets(
     n: int, m: int, size: int, count: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """`count` subsets of `size` rows of n and of m, as torch-fidelity's code draws them."""
-    rng = np.random.RandomState(seed)
+    rng = np.random.RandomState(seed_words(seed))
     for _ in range(count):
         yield rng.choice(n, size, replace=False), rng.choice(m, size, replace=False)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.choices import pick
-from diffjax.keys import Rng, normal, stream
+from diffjax.keys import Rng, normal, root, stream
 from diffjax.models.autoencoder import Autoencoder, Posterior
 from diffjax.models.discriminator import PatchDiscriminator
 from diffjax.models.perceptual import Perceptual
@@ -261,7 +261,7 @@ class AutoencoderTask:
     def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
         """The loss without the adversary, of the posterior's mean, and its parts, [B]."""
         size = len(batch["image"])
-        rng = Rng(stream(jax.random.key(seed), "validation"), jnp.arange(size), size)
+        rng = Rng(stream(root(seed), "validation"), jnp.arange(size), size)
         out = self.loss(*variables, batch, rng, False)
         return {"loss": out.loss, **out.metrics}
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from diffjax.keys import Rng
+from diffjax.keys import Rng, root
 from diffjax.tasks.base import Batch, LossOutput, Params, Variables
 
 
@@ -74,7 +74,7 @@ class ClassificationTask:
     def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
         """Loss and accuracy [B]."""
         size = len(batch["image"])
-        rng = Rng(jax.random.key(seed), jnp.arange(size), size)
+        rng = Rng(root(seed), jnp.arange(size), size)
         out = self.loss(*variables, batch, rng, False)
         return {"loss": out.loss, **out.metrics}
 

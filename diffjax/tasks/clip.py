@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.keys import Rng
+from diffjax.keys import Rng, root
 from diffjax.objectives.gradient_cache import chunked_encode
 from diffjax.objectives.spread import Contrastive
 from diffjax.tasks.base import Batch, LossOutput, Params, Variables
@@ -125,7 +125,7 @@ class ClipTask:
     def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
         """Loss and accuracies [B], within `batch`."""
         size = len(batch["image"])
-        rng = Rng(jax.random.key(seed), jnp.arange(size), size)
+        rng = Rng(root(seed), jnp.arange(size), size)
         out = self.loss(*variables, batch, rng, False)
         return {"loss": out.loss, **{k: v for k, v in out.metrics.items() if v.ndim == 1}}
 

@@ -24,7 +24,7 @@ from diffjax.diffusion.sampling import Denoiser, Estimate
 from diffjax.diffusion.schedules import Schedule
 from diffjax.diffusion.timesteps import Times, Uniform
 from diffjax.diffusion.weightings import Simple, Weighting
-from diffjax.keys import Rng, normal, stream
+from diffjax.keys import Rng, normal, root, stream
 from diffjax.tasks import diffusion_draws as draws
 from diffjax.tasks import diffusion_likelihood as likelihoods
 from diffjax.tasks.augment_label import told_of_augmentation
@@ -242,7 +242,7 @@ class DiffusionTask:
     def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
         """The training loss without dropout, [B]."""
         size = len(batch["image"])
-        rng = Rng(stream(jax.random.key(seed), "validation"), jnp.arange(size), size)
+        rng = Rng(stream(root(seed), "validation"), jnp.arange(size), size)
         out = self.loss(*variables, batch, rng, False)
         return {"loss": out.loss, **out.metrics}
 

@@ -19,7 +19,7 @@ from diffjax.diffusion.recipes import Plan, make_recipe
 from diffjax.diffusion.samplers import ddim
 from diffjax.diffusion.sampling import prior
 from diffjax.diffusion.sampling import sample as run_sampler
-from diffjax.keys import per_row, stream
+from diffjax.keys import per_row, root, stream
 from diffjax.tasks.base import Variables
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _draw(
     """Samples `[B, ...]`; with `trajectory`, states `[T + 1, B, ...]` and estimates."""
     if guidance.guided:
         guidance = replace(guidance, scale=plan.scale)
-    keys = per_row(stream(jax.random.key(seed), "sample"), index)
+    keys = per_row(stream(root(seed), "sample"), index)
     z = prior(plan.std, keys, task.shape)
     denoise = task.denoiser(variables, asked, guidance, negative, z)
     if not trajectory:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -12,7 +11,7 @@ from diffjax.diffusion import likelihood
 from diffjax.diffusion.grids import make_grid
 from diffjax.diffusion.levels import take
 from diffjax.diffusion.recipes import make_recipe
-from diffjax.keys import per_row, stream, uniform
+from diffjax.keys import per_row, root, stream, uniform
 from diffjax.objectives.likelihoods import snap
 from diffjax.tasks.base import Batch, Variables
 
@@ -33,7 +32,7 @@ def bits_per_dim(
     steps = int(task.schedule.t_max + 1) if steps is None else steps
     grid = make_grid(task.schedule, steps, "linspace")
     x = snap(batch["image"], task.levels)
-    keys = per_row(stream(jax.random.key(seed), "bits"), jnp.arange(len(x)))
+    keys = per_row(stream(root(seed), "bits"), jnp.arange(len(x)))
     given = {c.field: batch[c.field] for c in task.conditions}
     clipped = make_recipe(clip=True).guidance
     denoise = task.denoiser(variables, given, clipped, None, x)
@@ -53,7 +52,7 @@ def flow_bits_per_dim(
     """The probability flow's likelihood of uniformly dequantised images, in bits per dimension
     [B] (Song et al. 2021b, section 4.3), and the state at the noisy end."""
     grid = make_grid(task.schedule, steps, spacing)
-    keys = per_row(stream(jax.random.key(seed), "flow"), jnp.arange(len(batch["image"])))
+    keys = per_row(stream(root(seed), "flow"), jnp.arange(len(batch["image"])))
     width = 2 / (task.levels - 1)
     shift = uniform(keys, task.image_shape) - 0.5
     x = batch["image"] + width * shift

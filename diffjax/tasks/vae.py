@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.choices import pick
-from diffjax.keys import Rng, normal, per_row, stream
+from diffjax.keys import Rng, normal, per_row, root, stream
 from diffjax.models.vae import VAE
 from diffjax.objectives.elbo import (
     effective_samples,
@@ -156,7 +156,7 @@ class VaeTask:
 
     def _given(self, image: Array, seed: Array, name: str) -> tuple[Array, Array]:
         """What is modelled of the images, and the keys of their posterior's samples."""
-        keys = per_row(stream(jax.random.key(seed), name), jnp.arange(len(image)))
+        keys = per_row(stream(root(seed), name), jnp.arange(len(image)))
         target = self.likelihood.target(image, jax.vmap(lambda k: stream(k, "target"))(keys))
         return target, jax.vmap(lambda k: stream(k, "posterior"))(keys)
 
@@ -231,7 +231,7 @@ class VaeTask:
         """
         del label
         self.nfe(pixels)
-        keys = per_row(stream(jax.random.key(seed), "sample"), index)
+        keys = per_row(stream(root(seed), "sample"), index)
         z = normal(jax.vmap(lambda k: stream(k, "prior"))(keys), (self.network.latent,))
         decoded = self._decoded(variables.params, z)
         if pixels == "mean":
@@ -249,7 +249,7 @@ class VaeTask:
     def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
         """The training loss without dropout, and its parts, [B]."""
         size = len(batch["image"])
-        rng = Rng(stream(jax.random.key(seed), "validation"), jnp.arange(size), size)
+        rng = Rng(stream(root(seed), "validation"), jnp.arange(size), size)
         out = self.loss(*variables, batch, rng, False)
         return {"loss": out.loss, **out.metrics}
 

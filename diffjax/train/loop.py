@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Generator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from diffjax.tasks.base import Params
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
-from diffjax.train.guard import NonFiniteError, diagnose, write_bundle
+from diffjax.train.guard import NonFiniteError, Skips, diagnose, write_bundle
 from diffjax.train.record import Recorder
 from diffjax.train.run import Evaluations, Run, TrainChoices, build_state, compile_step
 from diffjax.train.state import RUNNING, TrainState
@@ -39,10 +40,10 @@ def train(run: Run, evaluations: Evaluations | None = None) -> TrainState:
         )
         stack.callback(checkpoints.close)
         state, frozen, places = build_state(run, replaced=bool(checkpoints.steps()))
-        state, unrecorded = _resumed(run, checkpoints, state)
+        state, unrecorded, skips = _resumed(run, checkpoints, state)
         sigterm = stack.enter_context(_Sigterm())
         with checkpoints.guarded():
-            record = Recorder(run, int(state.step), unrecorded)
+            record = Recorder(run, int(state.step), unrecorded, skips)
         stack.callback(record.close)
         session = _Session(run, frozen, checkpoints, record, evaluations, sigterm)
         return session.train(state, compile_step(run, places))
@@ -50,11 +51,12 @@ def train(run: Run, evaluations: Evaluations | None = None) -> TrainState:
 
 def _resumed(
     run: Run, checkpoints: Checkpoints, fresh: TrainState
-) -> tuple[TrainState, Mapping[str, list[float]]]:
-    """The state to go on from, and the metrics of its steps that are in no record yet."""
+) -> tuple[TrainState, Mapping[str, list[float]], Skips]:
+    """The state to go on from, the metrics of its steps that are in no record yet, and how many
+    updates it has left out."""
     restored = checkpoints.restore(fresh)
     if restored is None:
-        return fresh, {}
+        return fresh, {}, Skips()
     state, meta = restored
     here, there = dict(run.loader.fingerprint()), meta["data"]["fingerprint"]
     differ = [k for k in here if here[k] != there.get(k)]
@@ -70,7 +72,7 @@ def _resumed(
             f"train.steps_per_dispatch={k} does not lead to step {run.choices.steps}: take 1, or "
             f"another divisor of {left}"
         )
-    return state, meta.get("unrecorded", {})
+    return state, meta.get("unrecorded", {}), Skips(**meta.get("skips", {}))
 
 
 class _Sigterm:
@@ -148,6 +150,7 @@ class _Session:
                 if logs:
                     with self.checkpoints.guarded():
                         self.record.scalars(step)
+                    _check_skipped(self.run, state, self.frozen, step, self.record.skips)
                 if saves:
                     self.save(step, state)
                 if stopping and not last:
@@ -158,7 +161,8 @@ class _Session:
 
     def save(self, step: int, state: TrainState) -> None:
         """Starts to save this step."""
-        self.checkpoints.save(step, state, _meta(self.run, step, self.record.unrecorded()))
+        meta = _meta(self.run, step, self.record.unrecorded(), self.record.skips)
+        self.checkpoints.save(step, state, meta)
         self._saved = step
 
     def stop(self, step: int, state: TrainState) -> None:
@@ -189,13 +193,16 @@ class _Session:
             self.record.evaluations(step, results, check)
 
 
-def _meta(run: Run, step: int, unrecorded: Mapping[str, list[float]]) -> dict[str, Any]:
+def _meta(
+    run: Run, step: int, unrecorded: Mapping[str, list[float]], skips: Skips
+) -> dict[str, Any]:
     data = {"next_index": step, "fingerprint": dict(run.loader.fingerprint())}
     return {
         "config": dict(run.config),
         "data": data,
         "seed": run.seed,
         "unrecorded": dict(unrecorded),
+        "skips": asdict(skips),
     }
 
 
@@ -209,11 +216,26 @@ def _check_halted(run: Run, state: TrainState, frozen: Params) -> None:
     bundle = write_bundle(folder, run, step, leaves)
     kept = Checkpoints(bundle / "state")
     if step not in kept.steps():
-        kept.save(step, state, _meta(run, step, {}))
+        kept.save(step, state, _meta(run, step, {}, Skips()))
     kept.wait()
     kept.close()
     named = "; ".join(leaves[:3]) or "not seen again when the step was replayed"
     raise NonFiniteError(
         f"step {step}: a loss or gradient is not finite ({named}). The state before it and the "
-        f"batch are in {bundle}; train.on_nonfinite='skip' leaves such updates out"
+        f"batch are in {bundle}: `python -m experiments.replay {bundle}` runs the step again; the "
+        "same command with --config.train.on_nonfinite=skip goes on and leaves such updates out"
+    )
+
+
+def _check_skipped(run: Run, state: TrainState, frozen: Params, step: int, skips: Skips) -> None:
+    """Raises NonFiniteError where so many updates were left out that nothing is trained."""
+    why = skips.excess(step, run.choices.steps) if run.choices.on_nonfinite == "skip" else ""
+    if not why:
+        return
+    leaves = diagnose(run, state, frozen, step - 1) if skips.in_a_row else []
+    named = f" ({'; '.join(leaves[:3])})" if leaves else ""
+    raise NonFiniteError(
+        f"{why}: their loss or gradient is not finite{named}. Lower optim.lr or mend the data; the "
+        "same command with --config.train.on_nonfinite=stop stops at such a step and keeps it to "
+        "be run again"
     )

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.train.guard import Skips
 from diffjax.train.optim import learning_rate
 from diffjax.train.progress import Progress
 from diffjax.train.run import Run
@@ -29,9 +30,18 @@ class Recorder:
       start: the step that the run goes on from.
       unrecorded: from the checkpoint, what `unrecorded` said when it was saved, so that the next
         record is the mean over the same steps as that of a run that was not interrupted.
+      skips: from the checkpoint, the updates left out up to its step.
     """
 
-    def __init__(self, run: Run, start: int, unrecorded: Mapping[str, list[float]] | None = None):
+    def __init__(
+        self,
+        run: Run,
+        start: int,
+        unrecorded: Mapping[str, list[float]] | None = None,
+        skips: Skips | None = None,
+    ):
+        self.skips = skips or Skips()
+        self._skipping = run.choices.on_nonfinite == "skip"
         self._size = run.choices.batch_size
         self._rate = learning_rate(run.optimizer, run.choices.steps)
         active = jax.process_index() == 0
@@ -54,8 +64,10 @@ class Recorder:
             self._fetch()
 
     def _fetch(self) -> None:
-        for name, values in jax.device_get(self._running.popleft()).items():
+        metrics = jax.device_get(self._running.popleft())
+        for name, values in metrics.items():
             self._window.setdefault(name, []).extend(map(float, np.atleast_1d(values)))
+        self.skips.add(np.atleast_1d(metrics["nonfinite"]))
 
     def unrecorded(self) -> dict[str, list[float]]:
         """The metrics of each step since the last record; waits for the device."""
@@ -72,6 +84,8 @@ class Recorder:
             for k, v in window.items()
         }
         values["train/nonfinite"] = float((~good).sum())
+        if self._skipping:
+            values["train/skipped"] = float(self.skips.total)
         values["train/learning_rate"] = float(np.asarray(self._rate(step - 1)))
         now, (marked, since) = time.monotonic(), self._mark
         values["train/images_per_second"] = (step - marked) * self._size / (now - since)

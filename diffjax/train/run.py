@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from diffjax.compiler import compiler_options, once_options
+from diffjax.keys import root
 from diffjax.tasks.base import Params, Task, Variables
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
@@ -126,7 +127,7 @@ def build_state(run: Run, replaced: bool = False) -> tuple[TrainState, Params, A
     def init(key: jax.Array) -> tuple[TrainState, Params]:
         return init_state(run.task, optimizer, run.emas, key, run.loader.batch_spec())
 
-    key = jax.random.key(run.seed)
+    key = root(run.seed)
     places = sharding.shardings(jax.eval_shape(init, key), run.mesh)
     state, frozen = jax.jit(init, out_shardings=places, compiler_options=once_options())(key)
     if run.start is not None and (frozen or not replaced):
@@ -145,7 +146,7 @@ def compile_step(run: Run, places: Any) -> Callable:
     """The jitted step (of `steps_per_dispatch` updates), its state donated."""
     optimizer = make_optimizer(run.optimizer, run.choices.steps)
     step = make_train_step(
-        run.task, optimizer, run.emas, run.choices.step_choices(), jax.random.key(run.seed)
+        run.task, optimizer, run.emas, run.choices.step_choices(), root(run.seed)
     )
     stacked = run.choices.steps_per_dispatch > 1
     state_places, _ = places

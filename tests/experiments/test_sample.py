@@ -1,16 +1,17 @@
 """Drawing by prompt from a released folder on the command line: what is written and refused."""
 
+import itertools
 import json
 import shutil
 from functools import partial
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
-from PIL import Image
+from mains import flags_of
+from PIL import Image, ImageOps
 
 from diffjax.data.tokenizer_training import train_tokenizer
 from diffjax.interop.parts import Part
@@ -19,7 +20,7 @@ from diffjax.interop.stable_diffusion import StableDiffusion, save_stable_diffus
 from diffjax.models import build_model
 from diffjax.train.writer import read_text
 from experiments import sample
-from experiments.painter import released_painter
+from experiments.painter import Painter, released_painter
 
 L = 12
 UNET = dict(type="unet", channels=8, out_channels=4, channel_mult=(1, 2), blocks=1, norm_groups=4,
@@ -69,14 +70,8 @@ def run(monkeypatch, tmp_path):
     """`experiments.sample` with these flags; gives the recipe in the picture it wrote."""
 
     def main(**given):
-        values = flags.FlagValues()
-        kinds = ("string", "integer", "float", "list", "multi_string")
-        define = {
-            f"DEFINE_{k}": partial(getattr(flags, f"DEFINE_{k}"), flag_values=values) for k in kinds
-        }
-        monkeypatch.setattr(sample, "flags", SimpleNamespace(**define))
+        values = flags_of(sample, monkeypatch)
         monkeypatch.setattr(sample, "FLAGS", values)
-        sample.define_flags()
         given = {"out": str(tmp_path / "drawn.png"), **given}
         said = [
             f"--{k}={one}" for k, v in given.items() for one in (v if isinstance(v, list) else [v])
@@ -127,10 +122,93 @@ def test_images_and_masks(folder, run, image, tmp_path):
     mask[:8] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
     kw = dict(model=folder, prompt="a red cube", steps=3, num=1, init_image=image)
-    said = run(**kw, strength=0.5)
-    assert said["strength"] == 0.5 and said["init_image"] == str(image) and said["mask"] is None
+    said = run(**kw, strength=0.7)
+    assert said["nfe"] == 2
+    assert said["strength"] == 0.7 and said["init_image"] == str(image) and said["mask"] is None
     said = run(**kw, mask=tmp_path / "mask.png")
     assert said["strength"] == 1.0 and said["mask"].endswith("mask.png")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What the painter was asked to draw, which it leaves blank."""
+    asked = {}
+
+    def draw(self, prompts, negative, recipe, seed, num, size, image, mask, strength, batch_size):
+        asked.update(seed=seed, size=size, image=image, mask=mask, strength=strength)
+        return np.zeros((len(prompts), num, *size, 3), np.float32)
+
+    monkeypatch.setattr(Painter, "draw", draw)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("given", "nfe", "passes"),
+    [
+        (dict(steps=4, sampler="ddim", guidance=1.0), 4, 4),
+        (dict(steps=4, sampler="ddim", guidance=1.0, init_image="#", strength=0.5), 2, 2),
+        (dict(steps=4, sampler="ddim", guidance=3.0, init_image="#", strength=0.5), 2, 4),
+        (dict(steps=4, sampler="heun", set="final=clean", init_image="#", guidance=1.0), 5, 5),
+        (dict(steps=4, sampler="ddim", init_image="#", mask="grey"), 4, 8),
+        (dict(steps=4, sampler="ddim", set="guidance_high=0.5", **SIZE), 4, None),
+    ],
+    ids=str,
+)
+def test_the_recipe_in_the_picture_counts_what_was_run(
+    folder, run, image, drawn, tmp_path, given, nfe, passes
+):
+    Image.new("L", (16, 16)).save(tmp_path / "grey.png")
+    places = {"#": image, "grey": tmp_path / "grey.png"}
+    given = {k: places.get(v, v) if isinstance(v, str) else v for k, v in given.items()}
+    said = run(model=folder, prompt="a red cube", num=1, **given)
+    assert said["nfe"] == nfe and said["steps"] == 4
+    assert passes is None or said["network_passes"] == passes
+    assert nfe <= said["network_passes"] <= 2 * nfe
+
+
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_images_and_masks_stand_as_their_exif_says(folder, run, drawn, tmp_path, turned):
+    """A photograph of a telephone: wider than high in the file, upright by its tag."""
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    Image.fromarray(pixels).save(tmp_path / "i.png", exif=exif)
+    mask = np.where(np.arange(24) < 8, 255, 0).astype(np.uint8) * np.ones((16, 1), np.uint8)
+    Image.fromarray(mask).save(tmp_path / "m.png", exif=exif)
+    files = dict(init_image=tmp_path / "i.png", mask=tmp_path / "m.png")
+    said = run(model=folder, prompt="a", num=1, steps=2, **files)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "i.png"))
+    np.testing.assert_array_equal(np.rint((drawn["image"] + 1) * 127.5), np.asarray(upright))
+    assert (said["height"], said["width"]) == drawn["size"] == upright.size[::-1]
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "m.png"))
+    np.testing.assert_array_equal(drawn["mask"][..., 0], np.asarray(upright) / 255)
+    if turned >= 5:
+        Image.fromarray(mask).save(tmp_path / "m.png")
+        with pytest.raises(ValueError, match="24 x 16 pixels and does not fit an image of 16 x 24"):
+            run(model=folder, prompt="a", num=1, steps=2, **files)
+
+
+@pytest.mark.parametrize("seed", [5, 2**32 + 5, 2**63 - 1])
+def test_the_seed_of_a_picture_is_written_whole(folder, run, drawn, seed):
+    assert run(model=folder, prompt="a", num=1, seed=seed, **SIZE)["seed"] == seed == drawn["seed"]
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63), "5.0", "five", "true"])
+def test_what_is_no_seed_is_refused_by_its_flag(folder, run, drawn, seed):
+    with pytest.raises(flags.IllegalFlagValueError, match=f"--seed={seed}: "):
+        run(model=folder, prompt="a", num=1, seed=seed, **SIZE)
+
+
+@pytest.mark.heavy
+def test_seeds_that_share_their_low_bits_draw_apart(folder):
+    painter = released_painter(str(folder))
+    recipe = painter.make_recipe(steps=2, sampler="ddim")
+    drawn = [
+        painter.draw(["a red cube"], "", recipe, seed, 1, (16, 16))
+        for seed in (5, 2**32 + 5, 2**33 + 5, 2**63 - 1)
+    ]
+    for a, b in itertools.combinations(drawn, 2):
+        assert np.abs(a - b).max() > 1e-3
 
 
 WRONG = {
@@ -141,6 +219,18 @@ WRONG = {
     "no such run": (dict(run="nowhere", prompt="a"), "nowhere holds no run"),
     "long prompt": (dict(model="@", prompt="red " * 11, **SIZE), "tokens, the context 12"),
     "strength": (dict(model="@", prompt="a", init_image="#", strength=1.5), r"outside \[0, 1\]"),
+    "no step": (
+        dict(model="@", prompt="a", init_image="#", strength=0.1, steps=9),
+        r"strength=0\.1 leaves none of 9 steps: take 0\.112 or more",
+    ),
+    "no step of one": (
+        dict(model="@", prompt="a", init_image="#", steps=1),
+        "none of 1 step: take 1 or more",
+    ),
+    "strength of nothing": (
+        dict(model="@", prompt="a", init_image="#", mask="grey", strength=0, steps=9),
+        "leaves none of 9 steps",
+    ),
     "strength alone": (dict(model="@", prompt="a", strength=0.5), "give --init_image"),
     "mask alone": (dict(model="@", prompt="a", mask="#"), "give --init_image"),
     "mask size": (dict(model="@", prompt="a", init_image="#", mask="small"), "does not fit"),
@@ -161,7 +251,9 @@ WRONG = {
 def test_bad_input_is_one_line_and_draws_nothing(case, folder, run, image, tmp_path):
     Image.new("L", (8, 16)).save(tmp_path / "small.png")
     Image.new("RGB", (18, 16)).save(tmp_path / "odd.png")
-    places = {"@": folder, "#": image, **{n: tmp_path / f"{n}.png" for n in ("small", "odd")}}
+    Image.new("L", (16, 16)).save(tmp_path / "grey.png")
+    files = {n: tmp_path / f"{n}.png" for n in ("small", "odd", "grey")}
+    places = {"@": folder, "#": image, **files}
     given, said = WRONG[case]
     given = {k: places.get(v, v) if isinstance(v, str) else v for k, v in given.items()}
     with pytest.raises(ValueError, match=said) as error:

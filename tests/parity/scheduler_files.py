@@ -158,7 +158,7 @@ class Pair:
         grid = recipe.make_grid(schedule)
         z = start_std(grid) * START.astype(np.float64)
         if strength is not None:
-            grid = last_steps(grid, int(steps * strength))
+            grid = last_steps(grid, strength)
             z = grid.t.alpha[0] * IMAGE + grid.t.sigma[0] * START
         rows = RULES[recipe.sampler](grid, **recipe.options)
         prediction = PREDICTIONS[self.sampling.prediction["type"]]()

@@ -3,13 +3,17 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import Batches, make_run
+from toys import Batches, Regression, make_run
 
+from diffjax.tasks.base import LossOutput, Variables
+from diffjax.train import guard
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.guard import diagnose
 from diffjax.train.loop import NonFiniteError, train
+from diffjax.train.optim import Optimizer
 from diffjax.train.run import build_state
 
 
@@ -79,6 +83,73 @@ def test_skip_leaves_the_update_out_and_goes_on(tmp_path, k):
     clean = train(make_run(tmp_path / "clean", steps_per_dispatch=k))
     differ = [not np.array_equal(a, b) for a, b in zip(leaves(state), leaves(clean), strict=True)]
     assert any(differ)
+
+
+class Steep(Regression):
+    """Its gradients are finite, and the squares of them are not; at parameters that are nought the
+    loss is."""
+
+    def init(self, key, batch_spec):
+        return Variables({"kernel": jnp.zeros(3), "bias": jnp.zeros(2)}, {}, {})
+
+    def loss(self, params, model_state, frozen, batch, rng, train):
+        loss = 2e19 * params["kernel"].sum() + params["bias"].sum()
+        return LossOutput(jnp.broadcast_to(loss, rng.rows.shape), {}, model_state)
+
+
+def test_a_gradient_norm_that_overflows_is_named(tmp_path):
+    run = make_run(tmp_path, Steep(), optimizer=Optimizer(type="sgd", lr=0.1, clip_norm=None))
+    with pytest.raises(NonFiniteError, match=r"^step 0: .*gradient norm: overflows float32") as e:
+        train(run)
+    report = json.loads((tmp_path / "nonfinite" / "step_00000000" / "report.json").read_text())
+    (named,) = report["nonfinite"]
+    assert named.startswith("gradient norm: overflows") and "the largest is 2e+19" in named
+    assert "experiments.replay" in str(e.value) and "\n" not in str(e.value)
+
+
+class Poisoned(Batches):
+    """Batches that hold a NaN at these steps."""
+
+    def __init__(self, size, steps):
+        super().__init__(size)
+        self.steps = {*steps}
+
+    def batch(self, step, rows=None):
+        found = super().batch(step, rows)
+        if step in self.steps:
+            found["image"] = found["image"] * np.nan
+        return found
+
+
+def skipping(workdir, steps, poisoned, **choices):
+    choices = {"checkpoint_every": 2, "log_every": 2, "on_nonfinite": "skip", **choices}
+    return make_run(workdir, loader=Poisoned(8, poisoned), steps=steps, **choices)
+
+
+@pytest.mark.parametrize("poisoned", [range(8), range(5), (0, 1, 2, 3, 6)], ids=str)
+def test_a_run_that_skips_most_updates_ends_in_an_error_and_again(tmp_path, poisoned):
+    run = skipping(tmp_path, 8, poisoned)
+    said = f"^{len(poisoned)} of 8 updates were left out, more than 50%: "
+    for _ in range(2):  # The same command does not find a finished run.
+        with pytest.raises(NonFiniteError, match=said) as error:
+            train(run)
+        assert "\n" not in str(error.value) and "train.on_nonfinite=stop" in str(error.value)
+        assert ("batch/image: 64 of 64" in str(error.value)) == (7 in poisoned)
+    assert Checkpoints(tmp_path / "checkpoints").steps()[-1] == 6
+
+
+def test_half_the_updates_may_be_skipped_and_are_counted_over_a_resume(tmp_path):
+    train(skipping(tmp_path, 4, (0, 3)))
+    train(skipping(tmp_path, 8, (0, 3, 4, 5)))
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["train/skipped"] for line in lines] == [1, 2, 4, 4]
+
+
+def test_many_in_a_row_end_the_run_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "IN_A_ROW", 4)
+    run = skipping(tmp_path, 1000, range(3, 1000), checkpoint_every=1000)
+    with pytest.raises(NonFiniteError, match=r"^the last 5 updates, to step 8, were left out"):
+        train(run)
 
 
 def test_a_parameter_that_is_not_finite_is_named(tmp_path):

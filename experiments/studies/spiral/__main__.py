@@ -16,6 +16,7 @@ from diffjax.train.writer import replace_file
 from experiments import page
 from experiments.claims import cards, lines
 from experiments.cli import overrides, run_main
+from experiments.flag_types import define_path
 from experiments.studies.spiral.claims import CLAIMS
 from experiments.studies.spiral.measures import Walks, measure
 from experiments.studies.spiral.pictures import CAPTIONS, draw_all
@@ -47,5 +48,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("workdir", "runs/spiral", "Folder of the run; made when missing.")
+    define_path("workdir", "runs/spiral", "Folder of the run; made when missing.")
     run_main(main)

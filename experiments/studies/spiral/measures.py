@@ -19,7 +19,7 @@ from diffjax.diffusion.rows import Rows
 from diffjax.diffusion.samplers import ancestral, ddim
 from diffjax.diffusion.sampling import prior, sample
 from diffjax.diffusion.schedules import Schedule
-from diffjax.keys import per_row
+from diffjax.keys import per_row, root
 from experiments.studies.spiral.points import ARMS, BOTH, Spiral
 
 RATIOS = (0.1, 0.3, 1.0, 3.0)  # sigma / alpha of the fields shown
@@ -55,7 +55,7 @@ class Walks:
         def run(
             rows: Rows, std: Array, label: Array, scale: Array | None, stochastic: bool
         ) -> Array:
-            keys = per_row(jax.random.key(self.seed), jnp.arange(self.count))
+            keys = per_row(root(self.seed), jnp.arange(self.count))
             z = prior(std, keys, (2,))
             null = jnp.full_like(label, BOTH)
             choice = Guidance() if scale is None else Guidance(scale=scale)
