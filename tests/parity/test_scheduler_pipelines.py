@@ -36,7 +36,10 @@ PARTS = ("vae", "text_encoder", "tokenizer", "unet", "safety_checker", "feature_
 
 @pytest.mark.parametrize("sampler", [s for s in SAMPLERS if s != "ode"])
 @pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("pipeline", stable_diffusion.PIPELINES[:2])
+@pytest.mark.parametrize("pipeline", [
+    stable_diffusion.PIPELINES[0],
+    pytest.param(stable_diffusion.PIPELINES[1], marks=pytest.mark.heavy),
+])  # fmt: skip
 def test_what_their_pipeline_sets(pipeline, name, sampler, tmp_path, monkeypatch):
     """The scheduler that a pipeline is given has clip_sample False and steps_offset 1 after."""
     kind, settings = FILES[name]
