@@ -10,8 +10,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffjax.bounded import shortened
 from diffjax.choices import unknown
+from diffjax.interop.fields import (
+    COUNT,
+    DEPTH,
+    EPSILON,
+    FLAG,
+    WIDTH,
+    WORD,
+    check_fields,
+    optional,
+    real,
+    several,
+    sub_map,
+    whole,
+)
 from diffjax.interop.files import read_json, write_json
+from diffjax.interop.sizes import check_sizes
 from diffjax.models.clip import CLIP, MEAN, STD
 
 HUGGINGFACE = ("config.json", "preprocessor_config.json")
@@ -31,6 +47,23 @@ PLAIN: dict[str, tuple[Any, ...]] = {
     "scale_attn_inner": (False,), "scale_attn": (False,), "scale_fc": (False,),
 }  # fmt: skip
 
+_TOWER = {
+    "num_attention_heads": WIDTH,
+    "num_hidden_layers": DEPTH,
+    "hidden_size": WIDTH,
+    "vocab_size": COUNT,
+    "max_position_embeddings": COUNT,
+    "layer_norm_eps": EPSILON,
+    "hidden_act": WORD,
+    "eos_token_id": whole(0, 10_000_000),
+}
+_VISION = {"width": WIDTH, "head_width": WIDTH}
+_TEXT = {"heads": WIDTH, "pool_type": WORD, "eos_id": whole(0, 10_000_000)}
+_PIXELS = {
+    **dict.fromkeys(("image_mean", "mean"), optional(several(real(-1e3, 1e3), 3, 3))),
+    **dict.fromkeys(("image_std", "std"), optional(several(real(1e-3, 1e3), 3, 3))),
+}
+
 
 def read_huggingface(folder: Path) -> dict[str, Any]:
     """What a folder of transformers' says: `image`, `text` (to be merged), `mean`, `std`.
@@ -42,15 +75,17 @@ def read_huggingface(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ValueError(f"{folder} lacks config.json, which says the activation and the heads")
     config = read_json(file)
-    if config.get("model_type") != "clip":
-        raise ValueError(f"{file} is of a {config.get('model_type')!r} model, not of a 'clip'")
+    kind = config.get("model_type")
+    if kind != "clip":
+        raise ValueError(f"{file} is of a {shortened(kind)} model, not of a 'clip'")
     found: dict[str, Any] = {}
     for name, key in (("image", "vision_config"), ("text", "text_config")):
         # Older files say some of it in `..._dict`, which then counts.
-        section = {**(config.get(key) or {}), **(config.get(f"{key}_dict") or {})}
+        section = {**sub_map(config, key, file), **sub_map(config, f"{key}_dict", file)}
         found[name] = tower_says(section, file, "vision" if name == "image" else "text")
     if (folder / HUGGINGFACE[1]).is_file():
         pixels = read_json(folder / HUGGINGFACE[1])
+        check_fields(pixels, folder / HUGGINGFACE[1], _PIXELS)
         found |= _pixels(pixels.get("image_mean"), pixels.get("image_std"))
     return found
 
@@ -58,14 +93,28 @@ def read_huggingface(folder: Path) -> dict[str, Any]:
 def tower_says(section: Mapping[str, Any], file: Path, kind: str) -> dict[str, Any]:
     """What a tower's section of transformers' config says that its shapes do not; `kind` is "text"
     or "vision"."""
+    check_fields(section, file, _TOWER)
     found = {
         "heads": section.get("num_attention_heads", 12 if kind == "vision" else 8),
         "eps": section.get("layer_norm_eps", 1e-5),
         "activation": _activation(section.get("hidden_act", "quick_gelu"), file),
     }
     if kind == "text":
-        found |= _pooling(section.get("eos_token_id", 49407), file)
+        found |= _pooling(section.get("eos_token_id", 49407))
     return found
+
+
+def check_tower(section: Mapping[str, Any], sizes: Mapping[str, Any], file: Path) -> None:
+    """Compares what a tower's section of transformers' config says of its sizes with those that its
+    weights have, as far as it says them.
+
+    Raises:
+      ValueError: the first that differs.
+    """
+    keys = {"num_hidden_layers": "depth", "hidden_size": "width", "vocab_size": "vocab",
+            "max_position_embeddings": "context"}  # fmt: skip
+    said = {key: (section[key], sizes[ours]) for key, ours in keys.items() if key in section}
+    check_sizes(file, said)
 
 
 def _activation(name: str, file: Path) -> str:
@@ -75,11 +124,9 @@ def _activation(name: str, file: Path) -> str:
     return ours[name]
 
 
-def _pooling(eos: Any, file: Path) -> dict[str, Any]:
+def _pooling(eos: int) -> dict[str, Any]:
     if eos == ARGMAX_EOS:
         return {"pool": "argmax"}
-    if not isinstance(eos, int):
-        raise ValueError(f"{file}: eos_token_id={eos!r} must be one number")
     return {"pool": "first_eos", "eos": eos}
 
 
@@ -162,12 +209,15 @@ def read_open_clip(file: Path, resnet: bool) -> dict[str, Any]:
       ValueError: it says what we do not have.
     """
     whole = read_json(file)
-    config = whole.get("model_cfg", whole)
-    vision, text = config.get("vision_cfg") or {}, config.get("text_cfg") or {}
+    config = sub_map(whole, "model_cfg", file) or whole
+    vision, text = (sub_map(config, key, file) for key in ("vision_cfg", "text_cfg"))
+    check_fields(config, file, {"quick_gelu": optional(FLAG)})
+    check_fields(vision, f"{file}: vision_cfg", _VISION)
+    check_fields(text, f"{file}: text_cfg", _TEXT)
     for name, section in (("vision_cfg", vision), ("text_cfg", text)):
         for key, value in section.items():
             if key in PLAIN and value not in PLAIN[key]:
-                raise ValueError(f"{file}: {name}.{key}={value!r} is not supported")
+                raise ValueError(f"{file}: {name}.{key}={shortened(value)} is not supported")
     activation = "quick_gelu" if config.get("quick_gelu") else "gelu"
     channels = vision.get("width", 768) * (32 if resnet else 1)
     found = {
@@ -178,7 +228,8 @@ def read_open_clip(file: Path, resnet: bool) -> dict[str, Any]:
         found["image"]["activation"] = activation
     if text.get("pool_type", "argmax") == "eos":
         found["text"] |= {"pool": "first_eos", "eos": text.get("eos_id", 2)}
-    pixels: Mapping[str, Any] = whole.get("preprocess_cfg") or {}
+    pixels = sub_map(whole, "preprocess_cfg", file)
+    check_fields(pixels, f"{file}: preprocess_cfg", _PIXELS)
     return {**found, **_pixels(pixels.get("mean"), pixels.get("std"))}
 
 

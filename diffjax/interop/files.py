@@ -139,7 +139,9 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
     for name in shards:
         for tensor, value in read_tensors(index.parent / name).items():
             if tensor in found:
-                raise ValueError(f"{index}: {shortened(tensor)} is in two shards, {name} the second")
+                raise ValueError(
+                    f"{index}: {shortened(tensor)} is in two shards, {name} the second"
+                )
             found[tensor] = value
     _check_count(index, len(found))
     lacking = [tensor for said in shards.values() for tensor in said if tensor not in found]
@@ -152,7 +154,9 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
 
 def _check_count(file: Path, count: int) -> None:
     if count > MOST_TENSORS:
-        raise ValueError(f"{file} holds {count} tensors, more than the {MOST_TENSORS} of any network")
+        raise ValueError(
+            f"{file} holds {count} tensors, more than the {MOST_TENSORS} of any network"
+        )
 
 
 def _header(file: Path) -> dict[str, Any]:

@@ -68,8 +68,8 @@ def _fetch_weights(name: str, under: str) -> Path:
                 _download(name, f"{under}{part}")
         return weights
     raise ValueError(
-        f"the hub's {name!r} holds none of {', '.join(WEIGHTS)}, or is offline and not in its "
-        "cache: download it where there is a network, and give the folder"
+        f"the hub's {name!r} holds none of {', '.join(WEIGHTS[::2][:6])}, ..., or is offline and "
+        "not in its cache: download it where there is a network, and give the folder"
     )
 
 

@@ -103,7 +103,8 @@ def to_ours(
     for row in table:
         shape, dtype = tuple(ours[row.ours].shape), ours[row.ours].dtype
         # Half and quarter precisions do not mix with others, and some cannot be computed with.
-        parts = [np.asarray(theirs[k], dtype) for k in row.theirs]
+        with np.errstate(all="ignore"):  # what overflows is found below
+            parts = [np.asarray(theirs[k], dtype) for k in row.theirs]
         for key, part in zip(row.theirs, parts, strict=True):
             check_finite(key, part, whose)
         if row.copies:

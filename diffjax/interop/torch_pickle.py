@@ -117,6 +117,9 @@ class _Machine:
         found, self.stack = self.stack, self.below.pop()
         return found
 
+    def drop_mark(self, _: Any) -> None:
+        self.pop_mark()
+
     def pop(self, _: Any) -> None:
         if self.stack:
             self.stack.pop()
@@ -243,7 +246,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE3": lambda m, _: m.tuple_of(3),
     "MARK": _Machine.mark,
     "POP": _Machine.pop,
-    "POP_MARK": lambda m, _: m.pop_mark() and None,
+    "POP_MARK": _Machine.drop_mark,
     "DUP": lambda m, _: m.stack.append(m.stack[-1]),
     "APPEND": _Machine.append,
     "SETITEM": _Machine.set_item,
