@@ -11,19 +11,17 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.choices import unknown
-from diffjax.interop.clip_configs import (
-    HUGGINGFACE,
-    OPEN_CLIP,
-    check_openai,
-    read_huggingface,
-    read_open_clip,
-    write_huggingface,
-    write_open_clip,
-)
+from diffjax.interop.clip_configs import HUGGINGFACE, read_huggingface, write_huggingface
 from diffjax.interop.clip_shapes import infer_section
 from diffjax.interop.clip_tables import IGNORED, clip_table, tell_layout
 from diffjax.interop.files import read_tensors, weights_file, write_tensors
 from diffjax.interop.hub import fetch, locate
+from diffjax.interop.open_clip_configs import (
+    OPEN_CLIP,
+    check_openai,
+    read_open_clip,
+    write_open_clip,
+)
 from diffjax.interop.sizes import blamed_on, check_buildable
 from diffjax.interop.tables import to_ours, to_theirs
 from diffjax.models import build_model

@@ -1,4 +1,4 @@
-"""A CLIP's config section from and to the JSON files that lie beside its weights.
+"""A CLIP's config section from and to transformers' JSON files that lie beside its weights.
 
 Only what the shapes of the weights cannot say is read: activations, heads, pooling, pixels.
 """
@@ -16,7 +16,6 @@ from diffjax.interop.fields import (
     COUNT,
     DEPTH,
     EPSILON,
-    FLAG,
     WIDTH,
     WORD,
     check_fields,
@@ -28,24 +27,13 @@ from diffjax.interop.fields import (
 )
 from diffjax.interop.files import read_json, write_json
 from diffjax.interop.sizes import check_sizes
-from diffjax.models.clip import CLIP, MEAN, STD
+from diffjax.models.clip import MEAN, STD
 
 HUGGINGFACE = ("config.json", "preprocessor_config.json")
-OPEN_CLIP = "open_clip_config.json"
 # Ours to transformers' `hidden_act`.
 HIDDEN_ACT = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}
 # The id that transformers takes to mean: the largest token.
 ARGMAX_EOS = 2
-# Keys of open_clip's that change the network in ways that are not ours, and the values that do not.
-PLAIN: dict[str, tuple[Any, ...]] = {
-    "timm_model_name": (None,), "hf_model_name": (None,), "ls_init_value": (None,),
-    "attentional_pool": (False,), "pool_type": ("tok", "argmax", "eos"),
-    "no_ln_pre": (False,), "pos_embed_type": ("learnable",), "final_ln_after_pool": (False,),
-    "no_causal_mask": (False,), "embed_cls": (False,), "proj_bias": (False,),
-    "proj_type": ("linear",), "act_kwargs": (None, {}), "norm_kwargs": (None, {}),
-    "qk_norm": (False,), "scaled_cosine_attn": (False,), "scale_heads": (False,),
-    "scale_attn_inner": (False,), "scale_attn": (False,), "scale_fc": (False,),
-}  # fmt: skip
 
 _TOWER = {
     "num_attention_heads": WIDTH,
@@ -57,9 +45,7 @@ _TOWER = {
     "hidden_act": WORD,
     "eos_token_id": whole(0, 10_000_000),
 }
-_VISION = {"width": WIDTH, "head_width": WIDTH}
-_TEXT = {"heads": WIDTH, "pool_type": WORD, "eos_id": whole(0, 10_000_000)}
-_PIXELS = {
+PIXELS = {
     **dict.fromkeys(("image_mean", "mean"), optional(several(real(-1e3, 1e3), 3, 3))),
     **dict.fromkeys(("image_std", "std"), optional(several(real(1e-3, 1e3), 3, 3))),
 }
@@ -85,8 +71,8 @@ def read_huggingface(folder: Path) -> dict[str, Any]:
         found[name] = tower_says(section, file, "vision" if name == "image" else "text")
     if (folder / HUGGINGFACE[1]).is_file():
         pixels = read_json(folder / HUGGINGFACE[1])
-        check_fields(pixels, folder / HUGGINGFACE[1], _PIXELS)
-        found |= _pixels(pixels.get("image_mean"), pixels.get("image_std"))
+        check_fields(pixels, folder / HUGGINGFACE[1], PIXELS)
+        found |= pixels_said(pixels.get("image_mean"), pixels.get("image_std"))
     return found
 
 
@@ -130,7 +116,8 @@ def _pooling(eos: int) -> dict[str, Any]:
     return {"pool": "first_eos", "eos": eos}
 
 
-def _pixels(mean: Any, std: Any) -> dict[str, Any]:
+def pixels_said(mean: Any, std: Any) -> dict[str, Any]:
+    """The mean and deviation of pixels, the paper's where None."""
     return {"mean": tuple(mean or MEAN), "std": tuple(std or STD)}
 
 
@@ -186,7 +173,8 @@ def huggingface_text(text: Any) -> dict[str, Any]:
     }
 
 
-def _heads(tower: Any) -> int:
+def heads_of(tower: Any) -> int:
+    """Of a tower's attention: 64 channels each unless it says."""
     return tower.heads or tower.width // 64
 
 
@@ -195,114 +183,8 @@ def _huggingface_tower(tower: Any) -> dict[str, Any]:
         "hidden_size": tower.width,
         "intermediate_size": round(tower.width * tower.mlp_ratio),
         "num_hidden_layers": tower.depth,
-        "num_attention_heads": _heads(tower),
+        "num_attention_heads": heads_of(tower),
         "hidden_act": HIDDEN_ACT[tower.activation],
         "layer_norm_eps": tower.eps,
         "projection_dim": tower.embed,
     }
-
-
-def read_open_clip(file: Path, resnet: bool) -> dict[str, Any]:
-    """What open_clip's config says: `image`, `text` (to be merged), `mean`, `std`.
-
-    Raises:
-      ValueError: it says what we do not have.
-    """
-    whole = read_json(file)
-    config = sub_map(whole, "model_cfg", file) or whole
-    vision, text = (sub_map(config, key, file) for key in ("vision_cfg", "text_cfg"))
-    check_fields(config, file, {"quick_gelu": optional(FLAG)})
-    check_fields(vision, f"{file}: vision_cfg", _VISION)
-    check_fields(text, f"{file}: text_cfg", _TEXT)
-    for name, section in (("vision_cfg", vision), ("text_cfg", text)):
-        for key, value in section.items():
-            if key in PLAIN and value not in PLAIN[key]:
-                raise ValueError(f"{file}: {name}.{key}={shortened(value)} is not supported")
-    activation = "quick_gelu" if config.get("quick_gelu") else "gelu"
-    channels = vision.get("width", 768) * (32 if resnet else 1)
-    found = {
-        "image": {"heads": channels // vision.get("head_width", 64)},
-        "text": {"heads": text.get("heads", 8), "activation": activation},
-    }
-    if not resnet:
-        found["image"]["activation"] = activation
-    if text.get("pool_type", "argmax") == "eos":
-        found["text"] |= {"pool": "first_eos", "eos": text.get("eos_id", 2)}
-    pixels = sub_map(whole, "preprocess_cfg", file)
-    check_fields(pixels, f"{file}: preprocess_cfg", _PIXELS)
-    return {**found, **_pixels(pixels.get("mean"), pixels.get("std"))}
-
-
-def write_open_clip(folder: Path, model: Any, custom: bool) -> None:
-    """Writes open_clip_config.json of a `CLIP`, whose text tower is apart where `custom`.
-
-    Raises:
-      ValueError: the network has what open_clip's has not.
-    """
-    image, text = model.image, model.text
-    check_open_clip(model)
-    config: dict[str, Any] = {"embed_dim": text.embed}
-    if text.activation == "quick_gelu":
-        config["quick_gelu"] = True
-    if custom:
-        config["custom_text"] = True
-    if model.bias is not None:
-        config["init_logit_bias"] = model.bias
-    config["vision_cfg"] = {"image_size": image.image_size, "width": image.width}
-    if hasattr(image, "layers"):
-        channels = image.width * 32
-        heads = image.heads or channels // 64
-        config["vision_cfg"] |= {"layers": image.layers, "head_width": channels // heads}
-    else:
-        config["vision_cfg"] |= {
-            "layers": image.depth,
-            "head_width": image.width // _heads(image),
-            "patch_size": image.patch,
-            "mlp_ratio": image.mlp_ratio,
-        }
-    config["text_cfg"] = {
-        "context_length": text.context,
-        "vocab_size": text.vocab,
-        "width": text.width,
-        "heads": _heads(text),
-        "layers": text.depth,
-        "mlp_ratio": text.mlp_ratio,
-    }
-    if text.pool == "first_eos":
-        config["text_cfg"] |= {"pool_type": "eos", "eos_id": text.eos}
-    pixels = {"mean": model.mean, "std": model.std}
-    write_json(folder / OPEN_CLIP, {"model_cfg": config, "preprocess_cfg": pixels})
-
-
-def check_open_clip(model: CLIP) -> None:
-    """Raises ValueError where open_clip's networks cannot be like this one."""
-    image: Any = model.image
-    if hasattr(image, "layers") and not (len(image.layers) == 4 and image.stem_pool):
-        raise ValueError(
-            f"open_clip's ResNets have four levels and a stem that pools; this one has layers "
-            f"{image.layers} and stem_pool={image.stem_pool}"
-        )
-    towers: list[Any] = [t for t in (image, model.text) if hasattr(t, "activation")]
-    activations = {t.activation for t in towers}
-    if len(activations) > 1 or "gelu_tanh" in activations or {t.eps for t in towers} != {1e-5}:
-        raise ValueError(
-            "open_clip's towers share one activation, quick_gelu or gelu, and norms of eps 1e-5"
-        )
-
-
-def check_openai(model: Any) -> None:
-    """Raises ValueError where a file of the paper's code, which holds no config, would not say
-    what this network is."""
-    image, text = model.image, model.text
-    check_open_clip(model)
-    ratios = {getattr(image, "mlp_ratio", 4.0), text.mlp_ratio}
-    channels = image.width * (32 if hasattr(image, "layers") else 1)
-    heads = image.heads in (None, channels // 64) and text.heads in (None, text.width // 64)
-    pixels = (tuple(model.mean), tuple(model.std)) == (MEAN, STD)
-    plain = text.activation == "quick_gelu" and text.pool == "argmax" and model.bias is None
-    if not (heads and pixels and plain and ratios == {4.0}):
-        raise ValueError(
-            "layout 'openai' holds no config: it must be quick_gelu, argmax pooling, 64 channels "
-            "per head, an MLP of four widths, the paper's pixel mean and std, no logit bias; use "
-            "'open_clip'"
-        )
