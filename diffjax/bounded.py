@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 MB = 2**20
-# JSON takes up to 30 times its size in memory. CLIP's vocabulary is 1 MB, an index over the shards
-# of a network 0.1 MB.
-JSON_BYTES = 16 * MB
+# JSON takes up to 30 times its size in memory; an index over the shards of a network is 0.1 MB.
+JSON_BYTES = 4 * MB
 # A zip's list of its members, some 100 bytes for each.
 _DIRECTORY = 8 * MB
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -69,7 +68,7 @@ def parse_json(content: bytes, what: object) -> dict[str, Any]:
     try:
         found = json.loads(content, object_pairs_hook=once)
     except RecursionError as error:
-        raise ValueError(f"{what} is not JSON that can be read: it is nested too deeply") from error
+        raise ValueError(f"{what} is not JSON: it is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{what} is not JSON: {error}") from error
     if not isinstance(found, dict):

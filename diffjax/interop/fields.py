@@ -55,6 +55,11 @@ def either(*kinds: Kind) -> Kind:
     return Kind(lambda x: any(k.fits(x) for k in kinds), ", or ".join(k.said for k in kinds))
 
 
+def one_of(*words: str) -> Kind:
+    """One of several words."""
+    return Kind(lambda x: isinstance(x, str) and x in words, f"one of {', '.join(words)}")
+
+
 NULL = Kind(lambda x: x is None, "null")
 FLAG = Kind(lambda x: isinstance(x, bool), "true or false")
 WORD = Kind(lambda x: isinstance(x, str) and len(x) <= 200, "a short text")

@@ -42,7 +42,7 @@ _INDEX = re.compile(r"\.index(\.[\w-]+)?\.json$")
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 # The longest list of tensors that a safetensors file may begin with, of some 100 bytes for each.
-_HEADER = 16 * MB
+_HEADER = 8 * MB
 _FLOAT8 = {
     "F8_E4M3": jnp.float8_e4m3fn,
     "F8_E5M2": jnp.float8_e5m2,
@@ -164,10 +164,12 @@ def _header(file: Path) -> dict[str, Any]:
     with open(file, "rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         rest = file.stat().st_size - 8
-        if not 2 <= length <= min(rest, _HEADER):
+        if not 2 <= length <= rest:
             raise ValueError(
                 f"{file} is no whole safetensors file (a header of {length} bytes): fetch it again"
             )
+        if length > _HEADER:
+            raise ValueError(f"{file}: its list of tensors takes {length} bytes, more than any's")
         header = parse_json(opened.read(length), f"{file}: its header")
     header.pop("__metadata__", None)
     _check_count(file, len(header))

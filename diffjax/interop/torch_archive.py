@@ -171,7 +171,10 @@ class Reader:
         if 0 in size:
             return np.zeros(size, flat.dtype)
         strides = [s * flat.itemsize for s in stride]
-        return np.lib.stride_tricks.as_strided(flat[offset:], size, strides, writeable=False)
+        # As bytes, for numpy shares no buffers of float8.
+        view = np.ndarray(size, flat.dtype, flat.view(np.uint8), offset * flat.itemsize, strides)
+        view.flags.writeable = False
+        return view
 
     def untyped_tensor(
         self, storage: Storage, offset: int, size: Any, stride: Any, grad: Any, hooks: Any,

@@ -16,7 +16,9 @@ from typing import IO, Any, Protocol
 from diffjax.bounded import MB
 
 # Programs of Stable Diffusion's training checkpoints take half a megabyte.
-LONGEST = 8 * MB
+LONGEST = 4 * MB
+# Of 20,000 tensors; each takes some 40.
+_STEPS_MOST = 1_000_000
 # Of a number (the number that old files begin with has 79), and of numbers that are keys.
 _BITS, _KEYS = 128, 2**32
 
@@ -64,7 +66,10 @@ def run_pickle(opened: IO[bytes], meaning: Meaning) -> Any:
     """
     machine = _Machine(meaning)
     try:
-        for opcode, argument, _ in pickletools.genops(_Bounded(opened)):  # type: ignore[arg-type]
+        program = pickletools.genops(_Bounded(opened))  # type: ignore[arg-type]
+        for count, (opcode, argument, _) in enumerate(program):
+            if count > _STEPS_MOST:
+                raise pickle.UnpicklingError(f"its pickle has more than {_STEPS_MOST} instructions")
             step = _STEPS.get(opcode.name)
             if step is None:
                 raise pickle.UnpicklingError(f"it holds the instruction {opcode.name}")

@@ -15,6 +15,7 @@ from diffjax.interop.fields import (
     WIDTH,
     WORD,
     check_fields,
+    one_of,
     optional,
     real,
 )
@@ -54,8 +55,8 @@ READ = {
     **LEVELLED,
     "layers_per_block": DEPTH,
     "dropout": real(0, 1),
-    "downsample_type": WORD,
-    "upsample_type": WORD,
+    "downsample_type": one_of(*_RESAMPLE),
+    "upsample_type": one_of(*_RESAMPLE),
     "attention_head_dim": optional(WIDTH),
     "attn_norm_num_groups": optional(WIDTH),
     "resnet_time_scale_shift": WORD,
@@ -208,8 +209,6 @@ def _levels(config: Mapping[str, Any], count: int, file: Path) -> tuple[tuple[in
         # The last block of each way changes no resolution.
         for attends, residual in (names[t] for t in types[:-1]):
             said = config.get(key, "conv") if attends else "resnet" if residual else "conv"
-            if said not in _RESAMPLE:
-                raise ValueError(f"{file}: {key}={said!r} is not supported")
             resamples.add(_RESAMPLE[said])
     if kinds[0] != kinds[1][::-1]:
         raise ValueError(f"{file}: down_block_types and up_block_types attend at different levels")
