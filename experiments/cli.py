@@ -31,6 +31,18 @@ ERRORS: dict[type[Exception], int] = {
 }
 
 
+# Characters of an error that are shown: a file may hold names and values of any length.
+_LONGEST = 2000
+
+
+def one_line(error: object) -> str:
+    """An error as one line of a terminal, whatever a file that it quotes holds: blanks become one
+    space, and control characters (by which a terminal can be steered) their escapes."""
+    said = " ".join(str(error)[: 4 * _LONGEST].split())
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+
+
 def overrides() -> list[str]:
     """The `--config.a.b=value` arguments of this process, without their prefix."""
     return list(_overrides)
@@ -47,12 +59,13 @@ def _parse(argv: Sequence[str], names: Sequence[str]) -> list[str]:
     try:
         extra = flags.FLAGS(rest)
     except flags.Error as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     _arguments[:] = extra[1:]
     if len(_arguments) > len(names):
         surplus = _arguments[len(names)]
-        print(f"error: unexpected argument {surplus!r} (flags begin with --)", file=sys.stderr)
+        said = one_line(f"unexpected argument {surplus!r} (flags begin with --)")
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(2)
     missing = [name for name in names[len(_arguments) :] if not name.startswith("[")]
     if missing:
@@ -101,7 +114,7 @@ def run_main(main: Callable[[], None], names: Sequence[str] = ()) -> None:
         except tuple(ERRORS) as error:
             logging.debug("traceback of the error below", exc_info=True)
             code = next(c for kind, c in ERRORS.items() if isinstance(error, kind))
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
             sys.exit(code)
 
     app.run(guarded, flags_parser=lambda argv: _parse(argv, names))

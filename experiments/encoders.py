@@ -119,14 +119,33 @@ def released_encoders(name: str, tokenizer: str | None, activation: str | None) 
     task = ClipTask(network, (size, size, 3), kind)
     state = {k: v for k, v in held.items() if k != "params"}
     variables = Variables(held["params"], state, {})
-    return Encoders(name, task, variables, size, _tokenizer(name, tokenizer, network.text.context))
+    return Encoders(name, task, variables, size, _tokenizer(name, tokenizer, network.text))
 
 
-def _tokenizer(name: str, given: str | None, context: int) -> Tokenizer | None:
+def tower_tokenizer(path: str | Path, tower: Any, **choices: Any) -> Tokenizer:
+    """The tokenizer at `path` for a text tower, of whose length its rows are.
+
+    Args:
+      path, choices: see `load_tokenizer`.
+      tower: has a `context` and a `vocab`.
+
+    Raises:
+      ValueError: as `load_tokenizer`, or it has more tokens than the tower's table.
+    """
+    found = load_tokenizer(path, context=tower.context, **choices)
+    if found.vocab_size > tower.vocab:
+        raise ValueError(
+            f"{path} has {found.vocab_size:,} tokens, but the text tower knows {tower.vocab:,}: it "
+            "is another model's tokenizer"
+        )
+    return found
+
+
+def _tokenizer(name: str, given: str | None, tower: Any) -> Tokenizer | None:
     if given is not None:
-        return load_tokenizer(given, context=context)
+        return tower_tokenizer(given, tower)
     path = Path(name)
     folder = fetch(name, TOKENIZER_FILES) if not path.exists() else path
     folder = folder if folder.is_dir() else folder.parent
     there = [file for file in TOKENIZER_FILES[:3] if (folder / file).exists()]
-    return load_tokenizer(folder, context=context) if there else None
+    return tower_tokenizer(folder, tower) if there else None

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from diffjax.data.tokenizer import Tokenizer
-from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over
 from diffjax.evals.batches import map_batches
 from diffjax.generate.image2image import image2image
@@ -26,7 +25,8 @@ from diffjax.interop.stable_diffusion_original import load_original
 from diffjax.keys import per_row, root, stream
 from diffjax.tasks.diffusion import DiffusionTask
 from experiments.assemble import Assembly
-from experiments.released import stable_diffusion
+from experiments.encoders import tower_tokenizer
+from experiments.released import sides, stable_diffusion
 
 FILES = (".safetensors", ".ckpt")
 # What a user's choice of another sampler keeps of a run's own recipe.
@@ -145,10 +145,11 @@ def released_painter(name: str, tokenizer: str | None = None, clip_skip: int = 1
     if not 1 <= clip_skip <= depth - model.skip:
         raise ValueError(f"--clip_skip={clip_skip} of a tower of {depth - model.skip} blocks")
     model = dataclasses.replace(model, skip=model.skip + clip_skip - 1)
-    words = load_tokenizer(tokenizer or str(held.tokenizer), empty="allow")
-    side = int(held.unet.facts.get("sample_size", 64)) * model.vae.factor
+    words = tower_tokenizer(tokenizer or str(held.tokenizer), model.text, empty="allow")
+    height, width = sides(held.unet.facts.get("sample_size")) or (64, 64)
+    size = (height * model.vae.factor, width * model.vae.factor)
     recipe = {**held.sampling.recipe, "guidance": 7.5}
-    return Painter(model, variables, words, recipe, (side, side), {"model": name}, held.sampling)
+    return Painter(model, variables, words, recipe, size, {"model": name}, held.sampling)
 
 
 def painter_of_run(assembly: Assembly, step: int | None, ema: str | None) -> Painter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -167,15 +167,13 @@ def from_pipeline(pipeline: Pipeline) -> Released:
     """
     part, codec = pipeline.network, pipeline.codec
     channels, out = _channels(part), part.section["out_channels"]
-    size = part.facts.get("sample_size")
+    size = sides(part.facts.get("sample_size"))
     if out not in (channels, 2 * channels):
         raise ValueError(
             f"the network takes {channels} channels and gives {out}: it is shown another image "
             "(an upsampler?), which is not supported"
         )
-    if isinstance(size, int):
-        size = (size, size)
-    if size is None or len(size) != 2:
+    if size is None:
         raise ValueError("the network's config.json does not say its sample_size")
     if codec is not None and codec.section["latent_channels"] != channels:
         raise ValueError(
@@ -212,6 +210,17 @@ def from_pipeline(pipeline: Pipeline) -> Released:
         class_names=pipeline.class_names,
         sampling=pipeline.sampling,
     )
+
+
+def sides(sample_size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """(height, width) of a `sample_size`, which is one number for squares; None where there is
+    none."""
+    if sample_size is None:
+        return None
+    height, width = (
+        (sample_size, sample_size) if isinstance(sample_size, int) else tuple(sample_size)
+    )
+    return height, width
 
 
 def _channels(part: Part) -> int:

@@ -15,14 +15,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.choices import construct
 from diffjax.data.tokenizer import Tokenizer
-from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.evals.batches import to_host
 from diffjax.evals.protocol import fingerprint
 from diffjax.interop.hub import fetch_parts, locate
 from diffjax.interop.text_tower import load_text
 from diffjax.models import build_model
 from diffjax.tasks.conditions import ByText
-from experiments.encoders import TOKENIZER_FILES, released_encoders
+from experiments.encoders import TOKENIZER_FILES, released_encoders, tower_tokenizer
 from experiments.prerequisites import Reference
 
 
@@ -77,7 +76,7 @@ def load_text_tower(reference: Mapping[str, Any]) -> TextTower:
         folder = _folder(str(choices.model))
         part = load_text(folder / "text_encoder")
         network, params = build_model(**part.section), part.variables["params"]
-        tokenizer = load_tokenizer(folder / "tokenizer", context=network.context)  # type: ignore[attr-defined]
+        tokenizer = tower_tokenizer(folder / "tokenizer", network)
     if tokenizer is None:
         raise ValueError(f"text.clip={choices.clip} came without a tokenizer: put its files there")
     return text_tower(network, {"params": params}, tokenizer, choices.skip)

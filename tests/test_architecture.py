@@ -10,7 +10,7 @@ ROOMS = ("diffjax", "configs", "experiments")
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 GROUND = ("diffusion", "objectives", "metrics")
 BASE = {"jax", "numpy", "scipy"}
-SHARED = {"diffjax.keys", "diffjax.choices", "diffjax.compiler"}
+SHARED = {"diffjax.keys", "diffjax.choices", "diffjax.compiler", "diffjax.bounded"}
 LONG_FILES = {"diffjax/diffusion/schedules.py", "diffjax/tasks/diffusion.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 70
 

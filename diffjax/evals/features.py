@@ -25,10 +25,22 @@ QUANTISE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def to_uint8(image: Any, how: str = "round") -> np.ndarray:
-    """`image [...] float32 in [-1, 1]` as uint8, clipped; `how` is a key of `QUANTISE`."""
+    """`image [...] float32 in [-1, 1]` as uint8, clipped; `how` is a key of `QUANTISE`.
+
+    Raises:
+      ValueError: an unknown `how`, or pixels that are not finite, of which there is no picture.
+    """
     if how not in QUANTISE:
         raise unknown("quantise", how, [*QUANTISE, "none"])
-    return np.clip(QUANTISE[how](np.asarray(image, np.float32)), 0, 255).astype(np.uint8)
+    x = np.asarray(image, np.float32)
+    bad = x.size - int(np.isfinite(x).sum())
+    if bad:
+        raise ValueError(
+            f"{bad} of {x.size} values of the pictures are not finite, so nothing is written: the "
+            "network's numbers overflow (a lower guidance, or float32, may help), or its weights "
+            "are broken"
+        )
+    return np.clip(QUANTISE[how](x), 0, 255).astype(np.uint8)
 
 
 def quantised(image: Any, how: str) -> np.ndarray:

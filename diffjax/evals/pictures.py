@@ -37,8 +37,12 @@ def _fitted(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def as_rgb(images: Any) -> np.ndarray:
-    """`[..., H, W, C] float in [-1, 1]` as `[..., H, W, 3] uint8`; beyond three, C is cut."""
-    x = to_uint8(np.nan_to_num(np.asarray(images, np.float32), nan=1.0))
+    """`[..., H, W, C] float in [-1, 1]` as `[..., H, W, 3] uint8`; beyond three, C is cut.
+
+    Raises:
+      ValueError: pixels that are not finite.
+    """
+    x = to_uint8(images)
     return x[..., :3] if x.shape[-1] >= 3 else np.repeat(x[..., :1], 3, axis=-1)
 
 
@@ -73,6 +77,9 @@ def tile_grid(
       title, note: a line above and a softer line below it.
       gap: pixels between tiles.
       every: a wider gap after each `every` columns; 0 for none.
+
+    Raises:
+      ValueError: pixels that are not finite.
     """
     tiles = np.asarray(tiles)
     count_r, count_c, h, w = tiles.shape[:4]

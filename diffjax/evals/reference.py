@@ -8,16 +8,22 @@ the others pass over: what a number was measured under should travel with it.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
+from diffjax.bounded import check_regular, open_zip, parse_json
 from diffjax.evals.protocol import differences
 from diffjax.metrics.frechet import Moments
 
+# How many times its size a file may hold: images of flat colours compress well.
+RATIO = 64.0
 SUFFIX = "_s"  # of the spatial features' keys
 # Of a protocol, what decides whether two sets of moments may be compared.
 SAME = ("resize", "scale", "width", "features", "dequantise")
@@ -47,12 +53,15 @@ def read_reference(file: str | Path) -> Reference:
         are none: not finite, not symmetric, of shapes that do not fit.
     """
     file = Path(file)
+    check_regular(file)
     try:
+        with open_zip(file, RATIO) as archive:
+            names = [name for name in _KEYS if f"{name}.npy" in archive.namelist()]
+            for name in names:
+                _check_size(archive, f"{name}.npy")
         with np.load(file, allow_pickle=False) as opened:
-            if not hasattr(opened, "files"):
-                raise ValueError("it is a single array")
-            held = {name: opened[name] for name in opened.files if name in _KEYS}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+            held = {name: opened[name] for name in names}
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{file} cannot be read as .npz: {error}") from error
     images = held.get("arr_0")
     if images is not None and (images.ndim != 4 or images.dtype != np.uint8):
@@ -61,10 +70,28 @@ def read_reference(file: str | Path) -> Reference:
         )
     if images is None and "mu" not in held:
         raise ValueError(f"{file} holds neither mu and sigma nor images in arr_0")
-    protocol = json.loads(str(held["protocol"])) if "protocol" in held else None
-    count = int(held["count"]) if "count" in held else 0
+    said = str(held["protocol"]).encode() if "protocol" in held else None
+    protocol = None if said is None else parse_json(said, f"{file}: protocol")
+    count = _count(file, held.get("count", np.zeros((), int)))
     pooled, spatial = (_moments(file, held, suffix, count) for suffix in ("", SUFFIX))
     return Reference(pooled, spatial, images, protocol)
+
+
+def _check_size(archive: zipfile.ZipFile, name: str) -> None:
+    """Refuses an array that claims to be larger than its member, for which room would be made."""
+    with archive.open(name) as opened:
+        read = {(1, 0): read_array_header_1_0}.get(read_magic(opened), read_array_header_2_0)
+        shape, _, dtype = read(opened)
+        rest = archive.getinfo(name).file_size - opened.tell()
+    # Objects are refused as such.
+    if not dtype.hasobject and math.prod(shape) * dtype.itemsize != rest:
+        raise ValueError(f"{name} claims {list(shape)} {dtype} in {rest} bytes")
+
+
+def _count(file: Path, held: np.ndarray) -> int:
+    if held.shape != () or held.dtype.kind not in "iu" or held < 0:
+        raise ValueError(f"{file}: count is {held.dtype} {list(held.shape)}, no number of images")
+    return int(held)
 
 
 def check_protocol(name: str, reference: Reference, how: Mapping[str, Any]) -> None:
@@ -91,6 +118,8 @@ def _moments(file: Path, held: Mapping[str, Any], suffix: str, count: int) -> Mo
         return None
     if not all(name in held for name in names):
         raise ValueError(f"{file} holds one of {names[0]} and {names[1]} without the other")
+    if any(held[name].dtype.kind not in "fiu" for name in names):
+        raise ValueError(f"{file}: {names[0]} or {names[1]} holds no numbers")
     mean, cov = (np.asarray(held[name], np.float64) for name in names)
     if mean.ndim != 1 or cov.shape != (len(mean), len(mean)):
         raise ValueError(f"{file}: {names[0]} {list(mean.shape)}, {names[1]} {list(cov.shape)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,19 @@ import numpy as np
 
 from diffjax.interop.autoencoder_tables import autoencoder_table
 from diffjax.interop.block_tables import modern
+from diffjax.interop.fields import (
+    COUNT,
+    DEPTH,
+    FLAG,
+    LEVELS,
+    SIZE,
+    WIDTH,
+    WORD,
+    check_fields,
+    optional,
+    real,
+    several,
+)
 from diffjax.interop.files import read_tensors, weights_file, write_json, write_tensors
 from diffjax.interop.parts import (
     Part,
@@ -24,14 +36,35 @@ from diffjax.interop.parts import (
     read_config,
     spec,
 )
+from diffjax.interop.sizes import (
+    Weights,
+    axes_of,
+    blamed_on,
+    check_sizes,
+    check_stack,
+    count_of,
+)
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 # Bottleneck -> diffusers' class.
 CLASSES = {"kl": "AutoencoderKL", "vq": "VQModel"}
 FACTS = ("sample_size", "force_upcast")
-READ = (*FACTS, "in_channels", "out_channels", "down_block_types", "up_block_types",
-        "block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups",
-        "scaling_factor", "shift_factor", "num_vq_embeddings", "vq_embed_dim")  # fmt: skip
+READ = {
+    "sample_size": optional(SIZE),
+    "force_upcast": optional(FLAG),
+    "in_channels": WIDTH,
+    "out_channels": WIDTH,
+    "down_block_types": several(WORD, 1, LEVELS),
+    "up_block_types": several(WORD, 1, LEVELS),
+    "block_out_channels": several(WIDTH, 1, LEVELS),
+    "layers_per_block": DEPTH,
+    "latent_channels": WIDTH,
+    "norm_num_groups": WIDTH,
+    "scaling_factor": real(1e-6, 1e6),
+    "shift_factor": optional(real(-1e6, 1e6)),
+    "num_vq_embeddings": COUNT,
+    "vq_embed_dim": optional(WIDTH),
+}
 PLAIN = {
     "act_fn": ("silu", "swish"),
     "use_quant_conv": (True,),
@@ -54,18 +87,19 @@ def load_autoencoder(folder: str | Path) -> Part:
       ValueError: as `load_unet`.
     """
     folder = Path(folder)
-    config = read_config(folder / "config.json", CLASSES.values())
-    section = _section(config, folder / "config.json")
+    told = folder / "config.json"
+    config = read_config(told, CLASSES.values())
+    section = _section(config, told)
     facts = {key: config[key] for key in FACTS if key in config}
     file = weights_file(folder)
-    try:
+    with blamed_on(file):
         weights = modern(read_tensors(file))
+        check_stack(section, weights, "encoder.", told)
+        _check_ends(section, weights, told)
         shapes = autoencoder_shapes(section)
         levels = len(section["channel_mult"])
         table = autoencoder_table(levels, section["blocks"], shapes)
         return fill(section, facts, weights, shapes, table)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
 
 
 def save_autoencoder(folder: str | Path, part: Part) -> None:
@@ -108,6 +142,7 @@ def _fixed(section: Mapping[str, Any]) -> dict[str, Any]:
 def _section(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """The `model` section that a config.json describes."""
     check_plain(config, file, READ, PLAIN)
+    check_fields(config, file, READ)
     widths = config.get("block_out_channels", (64,))
     attends = []
     for key, (way, half) in _WAYS.items():
@@ -136,6 +171,24 @@ def _section(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     if config["_class_name"] == CLASSES["vq"]:
         section |= {"bottleneck": "vq", "codes": config.get("num_vq_embeddings", 256)}
     return section
+
+
+def _check_ends(section: Mapping[str, Any], weights: Weights, file: Path) -> None:
+    """Compares a config's images, latents and codes with its weights'."""
+    sizes = {
+        "in_channels": (
+            section["image_channels"],
+            axes_of(weights, "encoder.conv_in.weight", 4)[1],
+        ),
+        "latent_channels": (
+            section["latent_channels"],
+            axes_of(weights, "decoder.conv_in.weight", 4)[1],
+        ),
+    }
+    if "codes" in section:
+        codes = axes_of(weights, "quantize.embedding.weight", 2)[0]
+        sizes["num_vq_embeddings"] = (section["codes"], codes)
+    check_sizes(file, sizes)
 
 
 def _config(part: Part) -> dict[str, Any]:
@@ -177,7 +230,7 @@ def infer_autoencoder(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
         widths: list[int] = []
         while (key := f"encoder.down.{len(widths)}.block.0.conv1.weight") in weights:
             widths.append(weights[key].shape[0])
-        blocks = _count(weights, r"encoder\.down\.0\.block\.(\d+)\.")
+        blocks = count_of(weights, "encoder.down.0.block")
         section = {
             "type": "autoencoder",
             "channels": first[0],
@@ -195,8 +248,3 @@ def infer_autoencoder(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
         codes = weights["quantize.embedding.weight"].shape[0]
         section |= {"bottleneck": "vq", "codes": codes}
     return section
-
-
-def _count(weights: Mapping[str, Any], pattern: str) -> int:
-    """How many numbers stand at the pattern's group, at the beginning of keys."""
-    return len({m[1] for m in map(re.compile(pattern).match, weights) if m})

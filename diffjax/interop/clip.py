@@ -11,19 +11,18 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.choices import unknown
-from diffjax.interop.clip_configs import (
-    HUGGINGFACE,
-    OPEN_CLIP,
-    check_openai,
-    read_huggingface,
-    read_open_clip,
-    write_huggingface,
-    write_open_clip,
-)
+from diffjax.interop.clip_configs import HUGGINGFACE, read_huggingface, write_huggingface
 from diffjax.interop.clip_shapes import infer_section
 from diffjax.interop.clip_tables import IGNORED, clip_table, tell_layout
 from diffjax.interop.files import read_tensors, weights_file, write_tensors
 from diffjax.interop.hub import fetch, locate
+from diffjax.interop.open_clip_configs import (
+    OPEN_CLIP,
+    check_openai,
+    read_open_clip,
+    write_open_clip,
+)
+from diffjax.interop.sizes import blamed_on, check_buildable
 from diffjax.interop.tables import to_ours, to_theirs
 from diffjax.models import build_model
 
@@ -59,14 +58,12 @@ def load_clip(name: str | Path, activation: str | None = None) -> tuple[dict[str
     configs = (*HUGGINGFACE, OPEN_CLIP)
     file = weights_file(locate(name, lambda n: fetch(n, configs), "openai/clip-vit-base-patch32"))
     weights = {k: v for k, v in read_tensors(file).items() if not IGNORED.search(k)}
-    try:
+    with blamed_on(file):
         layout = tell_layout(weights)
         section = infer_section(weights, layout)
         _add_config(section, file, layout, activation)
         shapes = _shapes(section)
         filled = to_ours(weights, shapes, clip_table(layout, shapes), "the file's")
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
     return section, unflatten_dict(filled, sep="/")
 
 
@@ -125,6 +122,7 @@ def _add_config(section: dict[str, Any], file: Path, layout: str, activation: st
 
 def _shapes(section: Mapping[str, Any]) -> dict[str, Any]:
     """Path -> shape and dtype of every variable of the section's network."""
+    check_buildable(section)
     model: Any = build_model(**section)
     size = model.image.image_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-Weights = Mapping[str, np.ndarray]
+from diffjax.interop.sizes import Weights, axes_of, count_of
 
 
 def infer_section(weights: Weights, layout: str) -> dict[str, Any]:
@@ -25,44 +21,29 @@ def infer_section(weights: Weights, layout: str) -> dict[str, Any]:
         found = {
             "image": _openai_vit(weights) if "visual.proj" in weights else _openai_resnet(weights),
             "text": openai_text(weights, text),
-            "embed": _shape(weights, f"{text}text_projection", 2)[1],
+            "embed": axes_of(weights, f"{text}text_projection", 2)[1],
         }
     if "logit_bias" in weights:
         found["bias"] = float(weights["logit_bias"])
     return {"type": "clip", **found}
 
 
-def _shape(weights: Weights, key: str, ndim: int) -> tuple[int, ...]:
-    if key not in weights:
-        raise ValueError(f"the weights lack {key!r}: is the file whole?")
-    shape = weights[key].shape
-    if len(shape) != ndim:
-        raise ValueError(f"{key!r} is {shape}, but must have {ndim} axes")
-    return shape
-
-
-def _count(weights: Weights, prefix: str) -> int:
-    """How many numbers follow `prefix` in the keys."""
-    pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
-    return len({m[1] for m in map(pattern.match, weights) if m})
-
-
 def _transformer(weights: Weights, prefix: str, fc: str) -> dict[str, Any]:
-    hidden, width = _shape(weights, f"{prefix}.0.{fc}.weight", 2)
-    found = {"width": width, "depth": _count(weights, prefix)}
+    hidden, width = axes_of(weights, f"{prefix}.0.{fc}.weight", 2)
+    found = {"width": width, "depth": count_of(weights, prefix)}
     return found if hidden == 4 * width else {**found, "mlp_ratio": hidden / width}
 
 
 def _patches(weights: Weights, kernel: str, positions: str) -> dict[str, Any]:
-    patch = _shape(weights, kernel, 4)[-1]
-    side = math.isqrt(_shape(weights, positions, 2)[0] - 1)
+    patch = axes_of(weights, kernel, 4)[-1]
+    side = math.isqrt(axes_of(weights, positions, 2)[0] - 1)
     return {"patch": patch, "image_size": patch * side}
 
 
 def _sizes(weights: Weights, table: str, positions: str) -> dict[str, Any]:
     return {
-        "vocab": _shape(weights, table, 2)[0],
-        "context": _shape(weights, positions, 2)[0],
+        "vocab": axes_of(weights, table, 2)[0],
+        "context": axes_of(weights, positions, 2)[0],
     }
 
 
@@ -83,13 +64,13 @@ def _openai_vit(weights: Weights) -> dict[str, Any]:
 
 
 def _openai_resnet(weights: Weights) -> dict[str, Any]:
-    tokens = _shape(weights, "visual.attnpool.positional_embedding", 2)[0]
-    counts = (_count(weights, f"visual.layer{k}") for k in (1, 2, 3, 4))
+    tokens = axes_of(weights, "visual.attnpool.positional_embedding", 2)[0]
+    counts = (count_of(weights, f"visual.layer{k}") for k in (1, 2, 3, 4))
     layers = tuple(n for n in counts if n)
     return {
         "type": "resnet",
         "layers": layers,
-        "width": _shape(weights, "visual.layer1.0.conv1.weight", 4)[0],
+        "width": axes_of(weights, "visual.layer1.0.conv1.weight", 4)[0],
         "image_size": 2 ** (len(layers) + 1) * math.isqrt(tokens - 1),
     }
 
@@ -105,7 +86,7 @@ def _huggingface(weights: Weights) -> dict[str, Any]:
             ),
         },
         "text": huggingface_text(weights),
-        "embed": _shape(weights, "text_projection.weight", 2)[0],
+        "embed": axes_of(weights, "text_projection.weight", 2)[0],
     }
 
 

@@ -10,7 +10,19 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from diffjax.interop.dit_tables import depth_of, diffusers_table, original_table
+from diffjax.interop.dit_tables import diffusers_table, original_table
+from diffjax.interop.fields import (
+    COUNT,
+    DEPTH,
+    EPSILON,
+    FLAG,
+    SIDE,
+    SIZE,
+    WIDTH,
+    check_fields,
+    optional,
+    real,
+)
 from diffjax.interop.files import read_tensors, weights_file, write_json, write_tensors
 from diffjax.interop.parts import (
     Part,
@@ -23,6 +35,7 @@ from diffjax.interop.parts import (
     read_config,
     spec,
 )
+from diffjax.interop.sizes import Weights, axes_of, blamed_on, check_sizes, count_of
 from diffjax.interop.unet import WEIGHTS
 from diffjax.models.dit import grid_positions
 
@@ -30,9 +43,20 @@ CLASS = "DiTTransformer2DModel"
 # What folders written before version 0.31 call it: facebook/DiT-XL-2-256 does.
 OLD_CLASS = "Transformer2DModel"
 FACTS = ("sample_size",)
-READ = (*FACTS, "num_attention_heads", "attention_head_dim", "in_channels", "out_channels",
-        "num_layers", "dropout", "patch_size", "num_embeds_ada_norm", "norm_eps",
-        "norm_num_groups", "upcast_attention")  # fmt: skip
+READ = {
+    "sample_size": optional(SIZE),
+    "num_attention_heads": WIDTH,
+    "attention_head_dim": WIDTH,
+    "in_channels": WIDTH,
+    "out_channels": optional(WIDTH),
+    "num_layers": DEPTH,
+    "dropout": real(0, 1),
+    "patch_size": SIDE,
+    "num_embeds_ada_norm": COUNT,
+    "norm_eps": EPSILON,
+    "norm_num_groups": optional(WIDTH),
+    "upcast_attention": optional(FLAG),
+}
 PLAIN = {
     "attention_bias": (True,),
     "activation_fn": ("gelu-approximate",),
@@ -55,16 +79,17 @@ def load_dit(folder: str | Path) -> Part:
       ValueError: as `load_unet`.
     """
     folder = Path(folder)
-    config = read_config(folder / "config.json", (CLASS, OLD_CLASS))
-    section = _section(config, folder / "config.json")
+    told = folder / "config.json"
+    config = read_config(told, (CLASS, OLD_CLASS))
+    section = _section(config, told)
     facts = {key: config[key] for key in FACTS if key in config}
     channels = config.get("in_channels", 4)
     file = weights_file(folder)
-    try:
+    with blamed_on(file):
+        weights = read_tensors(file)
+        _check_sizes(section, channels, weights, told)
         table = diffusers_table(section["depth"], channels)
-        return fill(section, facts, read_tensors(file), _shapes(section, channels), table)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        return fill(section, facts, weights, _shapes(section, channels), table)
 
 
 def save_dit(folder: str | Path, part: Part) -> None:
@@ -104,16 +129,15 @@ def load_dit_original(file: str | Path, heads: int | None = None) -> Part:
     """
     file = Path(file)
     weights = read_tensors(file)
-    try:
+    with blamed_on(file):
         section, facts, channels = _infer(weights, heads)
         held = np.asarray(weights.pop("pos_embed"), np.float32)
         side = facts["sample_size"] // section["patch"]
-        if np.abs(held[0] - grid_positions(side, side, section["width"])).max() > 1e-4:
+        far = np.abs(held[0] - grid_positions(side, side, section["width"])).max()
+        if not far <= 1e-4:
             raise ValueError("its positions are not the fixed sines and cosines of a DiT")
         table = original_table(section["depth"], channels)
         return fill(section, facts, weights, _shapes(section, channels), table)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
 
 
 def unscanned(part: Part) -> Part:
@@ -135,12 +159,32 @@ def _shapes(section: Mapping[str, Any], channels: int) -> dict[str, Any]:
     return parameter_shapes(section, image, spec(1), label=label)
 
 
+def _check_sizes(section: Mapping[str, Any], channels: int, weights: Weights, file: Path) -> None:
+    """Compares a config's network with its weights."""
+    blocks = "transformer_blocks"
+    width, shown, side, _ = axes_of(weights, "pos_embed.proj.weight", 4)
+    table = f"{blocks}.0.norm1.emb.class_embedder.embedding_table.weight"
+    out = section["out_channels"] * section["patch"] ** 2
+    check_sizes(
+        file,
+        {
+            "num_layers": (section["depth"], count_of(weights, blocks)),
+            "num_attention_heads * attention_head_dim": (section["width"], width),
+            "in_channels": (channels, shown),
+            "patch_size": (section["patch"], side),
+            "num_embeds_ada_norm": (section["num_classes"], axes_of(weights, table, 2)[0] - 1),
+            "out_channels * patch_size^2": (out, axes_of(weights, "proj_out_2.weight", 2)[0]),
+        },
+    )
+
+
 def _section(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """The `model` section that a config.json describes."""
     if config["_class_name"] == OLD_CLASS and config.get("norm_type") != "ada_norm_zero":
         said = config.get("norm_type", "layer_norm")
         raise ValueError(f"{file}: a {OLD_CLASS} of norm_type={said!r} is no DiT")
     check_plain(config, file, READ, PLAIN)
+    check_fields(config, file, READ)
     heads, size = config.get("num_attention_heads", 16), config.get("attention_head_dim", 72)
     channels, eps = config.get("in_channels", 4), config.get("norm_eps", 1e-5)
     return {
@@ -204,7 +248,7 @@ def _infer(
     section = {
         "type": "dit",
         "width": width,
-        "depth": depth_of(weights, "blocks"),
+        "depth": count_of(weights, "blocks"),
         "heads": heads,
         "patch": patch,
         "out_channels": out,

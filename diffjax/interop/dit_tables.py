@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from diffjax.interop.tables import Row, layer
 
 LABEL = "LabelTable_0/table"
@@ -57,14 +54,6 @@ def original_table(depth: int, channels: int) -> list[Row]:
         rows += layer(f"{a}/mlp/layer1", f"{b}.mlp.fc1", "dense")
         rows += layer(f"{a}/mlp/layer2", f"{b}.mlp.fc2", "dense")
     return rows
-
-
-def depth_of(keys: Mapping[str, Any], prefix: str) -> int:
-    """How many blocks `<prefix>.0.`, `<prefix>.1.`, ... keys have."""
-    count = 0
-    while any(key.startswith(f"{prefix}.{count}.") for key in keys):
-        count += 1
-    return count
 
 
 def _patches(theirs: str, channels: int) -> list[Row]:

@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from diffjax.interop.edm_tables import edm_table
+from diffjax.interop.fields import SIDE
 from diffjax.interop.files import read_tensors
 from diffjax.interop.parts import Part, fill, multiples, parameter_shapes, spec
 from diffjax.interop.scheduler import Sampling
+from diffjax.interop.sizes import axes_of, blamed_on
+from diffjax.interop.tables import check_finite
 
 CONVERT = (
     'in a checkout of EDM run: python -c "import pickle, safetensors.torch as s; '
@@ -41,7 +44,7 @@ def load_edm(file: str | Path) -> Part:
     file = Path(file)
     _refuse_pickle(file)
     weights = read_tensors(file)
-    try:
+    with blamed_on(file):
         if "u" in weights:
             raise ValueError("it holds iDDPM's preconditioning, not EDM's; only EDM's is known")
         if not all(key.startswith("model.") for key in weights):
@@ -53,14 +56,13 @@ def load_edm(file: str | Path) -> Part:
         section, size, channels = _infer(weights)
         frequencies = weights.pop("map_noise.freqs", None)
         if frequencies is not None:
+            check_finite("map_noise.freqs", np.asarray(frequencies, np.float64), "the file's")
             section["frequencies"] = tuple(np.asarray(frequencies, np.float64).tolist())
         weights = {k: v for k, v in weights.items() if not _FILTER.search(k)}
         shapes = _shapes(section, size, channels)
         return fill(
             section, {"sample_size": size}, weights, shapes, edm_table(section, size, shapes)
         )
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
 
 
 def edm_sampling(part: Part) -> tuple[Sampling, int]:
@@ -98,15 +100,17 @@ def _infer(weights: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int, int]
     if len(sizes) != 1 or "map_layer0.weight" not in weights:
         raise ValueError(f"no network of EDM; it holds {', '.join(sorted(weights)[:3])}")
     size = sizes[0]
-    width, channels = weights[f"enc.{size}x{size}_conv.weight"].shape[:2]
-    embed, noise = weights["map_layer0.weight"].shape
+    if not SIDE.fits(size):
+        raise ValueError(f"the side of its images must be {SIDE.said}")
+    width, channels = axes_of(weights, f"enc.{size}x{size}_conv.weight", 4)[:2]
+    embed, noise = axes_of(weights, "map_layer0.weight", 2)
     widths, attends, blocks = [], [], 0
     while True:
         side = size >> len(widths)
         place = f"enc.{side}x{side}_block"
-        if f"{place}0.conv1.weight" not in weights:
+        if not side or f"{place}0.conv1.weight" not in weights:
             break
-        widths.append(weights[f"{place}0.conv1.weight"].shape[0])
+        widths.append(axes_of(weights, f"{place}0.conv1.weight", 4)[0])
         attends.append(f"{place}0.qkv.weight" in weights)
         blocks = sum(f"{place}{i}.conv1.weight" in weights for i in range(99))
     section: dict[str, Any] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from diffjax.interop.files import WEIGHTS, read_json
+from diffjax.interop.files import WEIGHTS, is_index, shards_of
 
 
 def locate(name: str | Path, download: Callable[[str], Path], example: str) -> Path:
@@ -72,13 +72,13 @@ def _fetch_weights(name: str, under: str) -> Path:
         weights = _download(name, f"{under}{file}")
         if weights is None:
             continue
-        if file.endswith(".index.json"):
-            for part in set(read_json(weights).get("weight_map", {}).values()):
+        if is_index(weights):
+            for part in shards_of(weights):
                 _download(name, f"{under}{part}")
         return weights
     raise ValueError(
-        f"the hub's {name!r} holds none of {', '.join(WEIGHTS)}, or is offline and not in its "
-        "cache: download it where there is a network, and give the folder"
+        f"the hub's {name!r} holds none of {', '.join(WEIGHTS[::2][:6])}, ..., or is offline and "
+        "not in its cache: download it where there is a network, and give the folder"
     )
 
 

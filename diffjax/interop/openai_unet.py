@@ -19,6 +19,7 @@ from diffjax.interop.block_tables import OPENAI_UNET
 from diffjax.interop.files import read_tensors
 from diffjax.interop.parts import Part, fill, multiples
 from diffjax.interop.scheduler import Sampling
+from diffjax.interop.sizes import blamed_on
 from diffjax.interop.unet_2d import unet_2d_shapes
 from diffjax.interop.unet_tables import original_levels, original_table
 
@@ -77,14 +78,12 @@ def load_openai_unet(file: str | Path, release: str | Release) -> Part:
     if isinstance(release, str):
         release = PUBLISHED[pick("released U-Net", release, PUBLISHED)]
     weights = read_tensors(file)
-    try:
+    with blamed_on(file):
         section, channels = _infer(weights, release)
         shapes = unet_2d_shapes(section, channels)
         names = dataclasses.replace(OPENAI_UNET, groups=lambda c: _groups(c, release))
         table = original_table(section["channel_mult"], section["blocks"], shapes, names=names)
         return fill(section, {"sample_size": release.size}, weights, shapes, table)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
 
 
 def openai_sampling(release: str | Release, learned: bool) -> tuple[Sampling, int]:

@@ -13,7 +13,9 @@ import numpy as np
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from diffjax.bounded import shortened
 from diffjax.interop.files import read_json
+from diffjax.interop.sizes import check_buildable
 from diffjax.interop.tables import Row, to_ours, to_theirs
 from diffjax.models import build_model
 
@@ -43,6 +45,7 @@ def parameter_shapes(
 
     `inputs` and `named` are those of `init`, as shapes, `static` those that are no arrays.
     """
+    check_buildable(section)
     return shapes_of(build_model(**section), *inputs, static=static, **named)
 
 
@@ -119,8 +122,10 @@ def read_config(file: Path, classes: Collection[str]) -> dict[str, Any]:
         raise ValueError(f"{file} is missing, which says what the network is")
     config = read_json(file)
     found = config.get("_class_name")
-    if found not in classes:
-        raise ValueError(f"{file} is of a {found!r}, not of a {' or '.join(sorted(classes))}")
+    if not isinstance(found, str) or found not in classes:
+        raise ValueError(
+            f"{file} is of a {shortened(found)}, not of a {' or '.join(sorted(classes))}"
+        )
     return config
 
 
@@ -144,19 +149,21 @@ def check_index(
     Raises:
       ValueError: another pipeline, a part of another class, or a part too many.
     """
-    if index.get("_class_name") not in pipelines:
+    kind = index.get("_class_name")
+    if not isinstance(kind, str) or kind not in pipelines:
         raise ValueError(
-            f"{file} is of a {index.get('_class_name')!r}, which is no {what} "
-            f"({', '.join(pipelines)})"
+            f"{file} is of a {shortened(kind)}, which is no {what} ({', '.join(pipelines)})"
         )
     for name, (_, classes) in parts.items():
         said = index.get(name)
-        if not said or len(said) != 2 or said[1] not in classes:
-            raise ValueError(f"{file}: {name} is {said!r}, but must be a {' or '.join(classes)}")
+        if not isinstance(said, list) or len(said) != 2 or said[1] not in classes:
+            raise ValueError(
+                f"{file}: {name} is {shortened(said)}, but must be a {' or '.join(classes)}"
+            )
     for name, said in index.items():
         known = name.startswith("_") or name in parts or name in unused
         if not known and isinstance(said, list) and any(said):
-            raise ValueError(f"{file}: {name}={said!r} is no part of a {what}")
+            raise ValueError(f"{file}: {name}={shortened(said)} is no part of a {what}")
 
 
 def check_plain(
@@ -175,7 +182,7 @@ def check_plain(
         allowed = plain.get(key, (None, False))
         said = value if isinstance(value, list) else [value]
         if any(one not in allowed for one in said):
-            raise ValueError(f"{file}: {key}={value!r} is not supported")
+            raise ValueError(f"{file}: {key}={shortened(value)} is not supported")
 
 
 def check_same_network(section: Mapping[str, Any], again: Mapping[str, Any], where: str) -> None:
@@ -196,6 +203,8 @@ def check_same_network(section: Mapping[str, Any], again: Mapping[str, Any], whe
 
 def multiples(widths: Sequence[int], file: Path) -> tuple[int, ...]:
     """`channel_mult` of block_out_channels."""
-    if any(w % widths[0] for w in widths):
-        raise ValueError(f"{file}: block_out_channels={widths} are no multiples of the first")
+    if not widths or not widths[0] or any(w % widths[0] for w in widths):
+        raise ValueError(
+            f"{file}: block_out_channels={shortened(widths)} are no multiples of the first"
+        )
     return tuple(w // widths[0] for w in widths)

@@ -12,6 +12,7 @@ from flax.traverse_util import unflatten_dict
 
 from diffjax.interop.files import read_tensors, weights_file
 from diffjax.interop.parts import shapes_of, spec
+from diffjax.interop.sizes import blamed_on
 from diffjax.interop.tables import Row, layer, to_ours
 from diffjax.models.perceptual import STAGES, VGG16, Perceptual
 
@@ -39,10 +40,8 @@ def load_lpips(vgg: str | Path, heads: str | Path) -> dict[str, Any]:
 def _read(file: str | Path, shapes: Mapping[str, Any], table: list[Row]) -> dict[str, np.ndarray]:
     path = weights_file(Path(file))
     tensors = {k: v for k, v in read_tensors(path).items() if not _CLASSIFIER.match(k)}
-    try:
+    with blamed_on(path):
         return to_ours(tensors, shapes, table, "the file's")
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 def _vgg_table() -> list[Row]:

@@ -15,6 +15,7 @@ from diffjax.choices import pick
 from diffjax.interop.autoencoder import load_autoencoder, save_autoencoder
 from diffjax.interop.dit import CLASS as DIT
 from diffjax.interop.dit import OLD_CLASS, load_dit, save_dit
+from diffjax.interop.fields import sub_map
 from diffjax.interop.files import read_json, write_json
 from diffjax.interop.hub import fetch, fetch_parts, locate
 from diffjax.interop.parts import Part, check_index
@@ -93,8 +94,10 @@ def load_pipeline(name: str | Path) -> Pipeline:
         return Pipeline(load_unet_2d(_place(folder, "unet", "config.json")), sampling, steps)
     codec = load_autoencoder(_place(folder, "vae", "config.json"))
     network = load_dit(_place(folder, "transformer", "config.json"))
-    labels = index.get("id2label") or {}
-    names = tuple(str(labels[k]) for k in sorted(labels, key=int))
+    labels = sub_map(index, "id2label", file)
+    if not all(k.isdecimal() and len(k) < 9 and isinstance(v, str) for k, v in labels.items()):
+        raise ValueError(f"{file}: id2label must give the names of classes by their numbers")
+    names = tuple(labels[k] for k in sorted(labels, key=int))
     return Pipeline(network, sampling, steps, codec, names)
 
 

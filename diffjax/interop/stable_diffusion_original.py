@@ -6,6 +6,7 @@ the text tower: transformers' in version 1, OpenCLIP's in version 2.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from diffjax.interop.clip_tables import IGNORED, huggingface_text, openai_text
 from diffjax.interop.files import read_tensors, write_tensors
 from diffjax.interop.parts import Part, emptied, fill, flat_params, multiples
 from diffjax.interop.scheduler import PREDICTIONS, Sampling, sampling_of
+from diffjax.interop.sizes import blamed_on
 from diffjax.interop.stable_diffusion import StableDiffusion
 from diffjax.interop.text_tower import text_shapes, text_table
 from diffjax.interop.unet import projection, unet_shapes
@@ -75,7 +77,7 @@ def load_original(
     """
     file = Path(file)
     weights = read_tensors(file)
-    try:
+    with blamed_on(file):
         parts = _split(weights, ema)
         second = bool(parts[TEXT_2])
         if second and prediction is None:
@@ -85,6 +87,8 @@ def load_original(
             )
         # The shortest decimal that is the same in float32, as folders have it.
         scale = float(str(np.float32(weights.get("scale_factor", 0.18215))))
+        if not math.isfinite(scale) or not scale:
+            raise ValueError(f"scale_factor={scale} is no scale of latents")
         return StableDiffusion(
             unet=_unet(parts[UNET]),
             vae=_autoencoder(parts[VAE], scale),
@@ -93,8 +97,6 @@ def load_original(
             # A tower without its projection was cut for a folder, its last block with it.
             skip=int(second and "text_projection" in parts[TEXT_2]),
         )
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
 
 
 def save_original(file: str | Path, model: StableDiffusion) -> None:

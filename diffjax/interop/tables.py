@@ -94,14 +94,19 @@ def to_ours(
       whose: what the errors call them: a file, or a library.
 
     Raises:
-      ValueError: keys missing or unexpected, shapes that differ, or copies that do; one line says
-        which.
+      ValueError: keys missing or unexpected, shapes that differ, copies that do, or values that are
+        not finite; one line says which.
     """
     _account(theirs, {key for row in table for key in row.theirs}, whose)
     _account(ours, {row.ours for row in table}, "our")
     filled, wrong = {}, []
     for row in table:
-        shape, parts = tuple(ours[row.ours].shape), [np.asarray(theirs[k]) for k in row.theirs]
+        shape, dtype = tuple(ours[row.ours].shape), ours[row.ours].dtype
+        # Half and quarter precisions do not mix with others, and some cannot be computed with.
+        with np.errstate(all="ignore"):  # what overflows is found below
+            parts = [np.asarray(theirs[k], dtype) for k in row.theirs]
+        for key, part in zip(row.theirs, parts, strict=True):
+            check_finite(key, part, whose)
         if row.copies:
             parts = [_the_same(row, parts)]
         try:
@@ -115,13 +120,27 @@ def to_ours(
             there = " and ".join(str(p.shape) for p in parts)
             wrong.append(f"{row.theirs[0]} is {there}, which does not make {row.ours} {shape}")
         else:
-            filled[row.ours] = np.asarray(value, ours[row.ours].dtype, order="C")
+            filled[row.ours] = np.asarray(value, dtype, order="C")
     if wrong:
         raise ValueError(
             f"{whose} shapes differ from the configuration's: {'; '.join(wrong[:3])} "
             f"({len(wrong)} in all)"
         )
     return filled
+
+
+def check_finite(key: str, value: np.ndarray, whose: str) -> None:
+    """Refuses a tensor with values that are no numbers.
+
+    Raises:
+      ValueError: there are some; names the tensor.
+    """
+    bad = value.size - int(np.isfinite(value).sum())
+    if bad:
+        raise ValueError(
+            f"{bad} of {value.size} values of {whose} {key} are not finite (NaN or infinity): "
+            "the weights are broken, fetch or train them again"
+        )
 
 
 def to_theirs(ours: Mapping[str, np.ndarray], table: Sequence[Row]) -> dict[str, np.ndarray]:

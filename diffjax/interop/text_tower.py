@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffjax.bounded import shortened
+from diffjax.interop.clip_configs import check_tower, tower_says
 from diffjax.interop.clip_configs import huggingface_text as text_config
-from diffjax.interop.clip_configs import tower_says
 from diffjax.interop.clip_shapes import huggingface_text as text_sizes
 from diffjax.interop.clip_tables import IGNORED, huggingface_text
+from diffjax.interop.fields import WIDTH, check_fields
 from diffjax.interop.files import (
     read_json,
     read_tensors,
@@ -23,6 +25,7 @@ from diffjax.interop.files import (
     write_tensors,
 )
 from diffjax.interop.parts import Part, emptied, fill, flat_params, parameter_shapes, spec
+from diffjax.interop.sizes import blamed_on
 from diffjax.interop.tables import Row
 from diffjax.models import build_model
 
@@ -40,24 +43,23 @@ def load_text(folder: str | Path) -> Part:
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder / 'config.json'} is missing, which says what the tower is")
-    config = read_json(folder / "config.json")
-    if config.get("model_type") not in KINDS:
-        raise ValueError(
-            f"{folder / 'config.json'} is of a {config.get('model_type')!r} model, not of a "
-            f"{KINDS[0]!r}"
-        )
+    told = folder / "config.json"
+    config = read_json(told)
+    kind = config.get("model_type")
+    if kind not in KINDS:
+        raise ValueError(f"{told} is of a {shortened(kind)} model, not of a {KINDS[0]!r}")
+    check_fields(config, told, {"projection_dim": WIDTH})
+    says = tower_says(config, told, "text")
     file = weights_file(folder)
-    try:
+    with blamed_on(file):
         weights = {k: v for k, v in read_tensors(file).items() if not IGNORED.search(k)}
         if "embeddings.token_embedding.weight" in weights:  # as transformers 5 names them
             weights = {f"text_model.{k}": v for k, v in weights.items()}
         sizes = text_sizes(weights)
-        says = tower_says(config, folder / "config.json", "text")
+        check_tower(config, sizes, told)
         section = {"type": "text", "embed": config.get("projection_dim", 512), **sizes, **says}
         shapes = text_shapes(section, whole=False)
         return fill(section, {}, weights, shapes, text_table(huggingface_text, shapes))
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
 
 
 def save_text(folder: str | Path, part: Part, skip: int = 0) -> None:

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from diffjax.interop.torch_archive import Reader, Storage, named_tensors
+from diffjax.interop.torch_archive import Reader, Storage, checked, named_tensors
 
 # How such a file begins: the pickled number 0x1950A86A20F9469CFC6C.
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"
@@ -26,47 +26,50 @@ def read_legacy(path: Path) -> dict[str, np.ndarray]:
       ValueError: the file is damaged, or names something that is no tensor's; says what.
     """
     try:
+        size = path.stat().st_size
         with open(path, "rb") as file:
-            _, _, machine = (Reader(file).load() for _ in range(3))
+            _, _, machine = (Reader().load(file) for _ in range(3))
             if not machine["little_endian"]:
                 raise ValueError("it was written on a big-endian machine")
             start = file.tell()
             # The tensors stand before their bytes: the first pass only finds where those are.
-            first = _Scan(file)
-            first.load()
-            second = Reader(file)
-            keys = second.load()
-            buffers = {str(key): _storage(file, first.dtypes[str(key)]) for key in keys}
+            first = _Scan()
+            first.load(file)
+            keys = Reader().load(file)
+            again = Reader()
+            for key in keys:
+                if str(key) not in first.storages:
+                    raise ValueError(f"it holds a storage {key}, which no tensor is of")
+                storage = first.storages.pop(str(key))
+                again.buffers[storage] = _storage(file, storage.dtype, size)
             file.seek(start)
-            again = Reader(file)
-            again.buffers = buffers
-            found = again.load()
+            found = named_tensors(again.load(file), size)
     except Exception as error:  # a malformed pickle can fail in any way
         raise ValueError(f"{path} cannot be read as a torch file: {error}") from error
-    return named_tensors(found, path)
+    return checked(found, path)
 
 
 class _Scan(Reader):
-    """Unpickles without the tensors' bytes, and notes the dtype of every storage."""
+    """Unpickles without the tensors' bytes, and notes every storage."""
 
-    def __init__(self, file: IO[bytes]):
-        super().__init__(file)
-        self.dtypes: dict[str, np.dtype] = {}
+    def __init__(self) -> None:
+        super().__init__()
+        self.storages: dict[str, Storage] = {}
 
-    def persistent_load(self, pid: Any, /) -> Storage:
-        storage = super().persistent_load(pid)
+    def persistent(self, pid: Any) -> Storage:
+        storage = super().persistent(pid)
         if len(pid) > 5 and pid[5] is not None:
             raise pickle.UnpicklingError(f"storage {storage.key} is a view of another one")
-        self.dtypes[storage.key] = storage.dtype
+        self.storages[storage.key] = storage
         return storage
 
     def tensor(self, *_: Any) -> np.ndarray:
         return np.zeros(0)
 
 
-def _storage(file: IO[bytes], dtype: np.dtype) -> np.ndarray:
-    count = int(np.frombuffer(file.read(8), "<i8")[0])
-    data = file.read(count * dtype.itemsize)
-    if count < 0 or len(data) != count * dtype.itemsize:
+def _storage(file: IO[bytes], dtype: np.dtype, size: int) -> np.ndarray:
+    """The elements of the storage that `file`, of `size` bytes, stands at."""
+    count = int.from_bytes(file.read(8), "little", signed=True)
+    if not 0 <= count * dtype.itemsize <= size - file.tell():
         raise ValueError("it ends before its last tensor")
-    return np.frombuffer(data, dtype)
+    return np.frombuffer(file.read(count * dtype.itemsize), dtype)

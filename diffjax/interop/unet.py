@@ -6,8 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from diffjax.interop.fields import (
+    DEPTH,
+    EPSILON,
+    FLAG,
+    LEVELS,
+    SIZE,
+    WIDTH,
+    WORD,
+    check_fields,
+    optional,
+    per_level,
+    real,
+    several,
+    whole,
+)
 from diffjax.interop.files import read_tensors, weights_file, write_json, write_tensors
 from diffjax.interop.parts import (
     Part,
@@ -20,6 +33,14 @@ from diffjax.interop.parts import (
     parameter_shapes,
     read_config,
     spec,
+)
+from diffjax.interop.sizes import (
+    Weights,
+    axes_of,
+    blamed_on,
+    check_sizes,
+    check_stack,
+    count_of,
 )
 from diffjax.interop.unet_tables import Projection, rename_table
 
@@ -34,12 +55,31 @@ WAVES = {
     (False, 0): "sin",
     (False, 1): "sin_endpoint",
 }
+# What all U-Nets of diffusers' say.
+LEVELLED = {
+    "flip_sin_to_cos": FLAG,
+    "freq_shift": real(-1e6, 1e6),
+    "down_block_types": several(WORD, 1, LEVELS),
+    "up_block_types": several(WORD, 1, LEVELS),
+    "block_out_channels": several(WIDTH, 1, LEVELS),
+    "downsample_padding": whole(0, 1),
+    "norm_num_groups": WIDTH,
+    "norm_eps": EPSILON,
+}
 # Kept beside the section, and written back.
 FACTS = ("sample_size", "use_linear_projection", "upcast_attention")
-READ = (*FACTS, "in_channels", "out_channels", "flip_sin_to_cos", "freq_shift", "down_block_types",
-        "up_block_types", "block_out_channels", "layers_per_block", "downsample_padding",
-        "norm_num_groups", "norm_eps", "cross_attention_dim", "transformer_layers_per_block",
-        "attention_head_dim")  # fmt: skip
+READ = {
+    "sample_size": optional(SIZE),
+    "use_linear_projection": optional(FLAG),
+    "upcast_attention": optional(FLAG),
+    "in_channels": WIDTH,
+    "out_channels": WIDTH,
+    **LEVELLED,
+    "layers_per_block": per_level(DEPTH),
+    "cross_attention_dim": optional(per_level(WIDTH)),
+    "transformer_layers_per_block": per_level(DEPTH),
+    "attention_head_dim": per_level(WIDTH),
+}
 PLAIN = {
     "mid_block_type": ("UNetMidBlock2DCrossAttn",),
     "mid_block_scale_factor": (1,),
@@ -66,18 +106,19 @@ def load_unet(folder: str | Path) -> Part:
         has not; tensors missing or unexpected; shapes that do not fit.
     """
     folder = Path(folder)
-    config = read_config(folder / "config.json", (CLASS,))
-    section = _section(config, folder / "config.json")
+    told = folder / "config.json"
+    config = read_config(told, (CLASS,))
+    section = _section(config, told)
     facts = {key: config[key] for key in FACTS if key in config}
     file = weights_file(folder)
-    try:
+    with blamed_on(file):
         weights = read_tensors(file)
+        check_stack(section, weights, "", told)
+        _check_attention(section, weights, told)
         shapes = unet_shapes(section, weights, "conv_in.weight", "attn2.to_k.weight")
         proj = projection(facts)
         table = rename_table(section["channel_mult"], section["blocks"], shapes, proj)
         return fill(section, facts, weights, shapes, table)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
 
 
 def save_unet(folder: str | Path, part: Part) -> None:
@@ -98,6 +139,17 @@ def save_unet(folder: str | Path, part: Part) -> None:
     write_tensors(folder / WEIGHTS, state)
 
 
+def _check_attention(section: Mapping[str, Any], weights: Weights, file: Path) -> None:
+    """Compares the transformers of a config with those of its weights."""
+    places = [f"down_blocks.{i}.attentions.0" for i in section["attention_levels"]]
+    depths = {count_of(weights, f"{place}.transformer_blocks") for place in places}
+    sizes = {
+        "transformer_layers_per_block": (section["transformer_depth"], max(depths, default=0)),
+        "out_channels": (section["out_channels"], axes_of(weights, "conv_out.weight", 4)[0]),
+    }
+    check_sizes(file, sizes if places else {"out_channels": sizes["out_channels"]})
+
+
 def time_embed(config: Mapping[str, Any], file: Path) -> str:
     """The key of `SINUSOIDS` that a config.json means."""
     wave = bool(config.get("flip_sin_to_cos", True)), int(config.get("freq_shift", 0))
@@ -112,7 +164,7 @@ def projection(facts: Mapping[str, Any]) -> Projection:
 
 
 def unet_shapes(
-    section: Mapping[str, Any], weights: Mapping[str, np.ndarray], first: str, key: str
+    section: Mapping[str, Any], weights: Weights, first: str, key: str
 ) -> dict[str, Any]:
     """Shapes of the section's parameters, for the input and token widths that the weights have.
 
@@ -128,8 +180,8 @@ def unet_shapes(
             f"no U-Net with cross-attention: {first} or ...{key} is not there, but "
             f"{', '.join(sorted(weights)[:3])}"
         )
-    channels = weights[first].shape[2 if first.endswith("kernel") else 1]
-    tokens = weights[wide[0]].shape[0 if key.endswith("kernel") else 1]
+    channels = axes_of(weights, first, 4)[2 if first.endswith("kernel") else 1]
+    tokens = axes_of(weights, wide[0], 2)[0 if key.endswith("kernel") else 1]
     side = 2 ** (len(section["channel_mult"]) - 1)
     image = spec(1, side, side, channels)
     return parameter_shapes(section, image, spec(1), tokens=spec(1, 1, tokens))
@@ -138,6 +190,7 @@ def unet_shapes(
 def _section(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """The `model` section that a config.json describes."""
     check_plain(config, file, READ, PLAIN)
+    check_fields(config, file, READ)
     widths = config.get("block_out_channels", (320, 640, 1280, 1280))
     levels = len(widths)
     down = config.get("down_block_types", ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",))

@@ -7,6 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.interop.block_tables import modern
+from diffjax.interop.fields import (
+    COUNT,
+    DEPTH,
+    FLAG,
+    SIZE,
+    WIDTH,
+    WORD,
+    check_fields,
+    one_of,
+    optional,
+    real,
+)
 from diffjax.interop.files import read_tensors, weights_file, write_json, write_tensors
 from diffjax.interop.parts import (
     Part,
@@ -20,7 +32,8 @@ from diffjax.interop.parts import (
     read_config,
     spec,
 )
-from diffjax.interop.unet import WAVES, WEIGHTS, time_embed
+from diffjax.interop.sizes import Weights, axes_of, blamed_on, check_sizes, check_stack
+from diffjax.interop.unet import LEVELLED, WAVES, WEIGHTS, time_embed
 from diffjax.interop.unet_tables import rename_table
 
 CLASS = "UNet2DModel"
@@ -35,11 +48,23 @@ _FORMS = {
 }
 _RESAMPLE = {"conv": "conv", "resnet": "resblock"}
 _SHIFTS = {"default": False, "scale_shift": True}
-READ = (*FACTS, "in_channels", "out_channels", "flip_sin_to_cos", "freq_shift", "down_block_types",
-        "up_block_types", "block_out_channels", "layers_per_block", "downsample_padding", "dropout",
-        "downsample_type", "upsample_type", "attention_head_dim", "norm_num_groups", "norm_eps",
-        "attn_norm_num_groups", "resnet_time_scale_shift", "add_attention", "num_class_embeds",
-        "time_embedding_dim", "num_train_timesteps")  # fmt: skip
+READ = {
+    "sample_size": optional(SIZE),
+    "in_channels": WIDTH,
+    "out_channels": WIDTH,
+    **LEVELLED,
+    "layers_per_block": DEPTH,
+    "dropout": real(0, 1),
+    "downsample_type": one_of(*_RESAMPLE),
+    "upsample_type": one_of(*_RESAMPLE),
+    "attention_head_dim": optional(WIDTH),
+    "attn_norm_num_groups": optional(WIDTH),
+    "resnet_time_scale_shift": WORD,
+    "add_attention": FLAG,
+    "num_class_embeds": optional(COUNT),
+    "time_embedding_dim": optional(WIDTH),
+    "num_train_timesteps": optional(COUNT),
+}
 PLAIN = {
     "time_embedding_type": ("positional",),
     "mid_block_type": ("UNetMidBlock2D",),
@@ -56,17 +81,18 @@ def load_unet_2d(folder: str | Path) -> Part:
       ValueError: as `load_unet`.
     """
     folder = Path(folder)
-    config = read_config(folder / "config.json", (CLASS,))
-    section = _section(config, folder / "config.json")
+    told = folder / "config.json"
+    config = read_config(told, (CLASS,))
+    section = _section(config, told)
     facts = {key: config[key] for key in FACTS if key in config}
     file = weights_file(folder)
-    try:
+    with blamed_on(file):
         weights = modern(read_tensors(file))
+        check_stack(section, weights, "", told)
+        _check_ends(config, section, weights, told)
         shapes = unet_2d_shapes(section, config.get("in_channels", 3))
         table = rename_table(section["channel_mult"], section["blocks"], shapes)
         return fill(section, facts, weights, shapes, table)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
 
 
 def save_unet_2d(folder: str | Path, part: Part) -> None:
@@ -99,6 +125,20 @@ def unet_2d_shapes(section: Mapping[str, Any], channels: int) -> dict[str, Any]:
     return parameter_shapes(section, spec(1, side, side, channels), spec(1), **named)
 
 
+def _check_ends(
+    config: Mapping[str, Any], section: Mapping[str, Any], weights: Weights, file: Path
+) -> None:
+    """Compares what goes into and comes out of a config's network with its weights."""
+    sizes = {
+        "in_channels": (config.get("in_channels", 3), axes_of(weights, "conv_in.weight", 4)[1]),
+        "out_channels": (section["out_channels"], axes_of(weights, "conv_out.weight", 4)[0]),
+    }
+    if "num_classes" in section:
+        classes = axes_of(weights, "class_embedding.weight", 2)[0]
+        sizes["num_class_embeds"] = (section["num_classes"], classes)
+    check_sizes(file, sizes)
+
+
 def _by_level(part: Part) -> dict[str, Any]:
     """The section with the levels that attend, by the size of its images."""
     section: dict[str, Any] = {"channel_mult": (1, 2, 2, 2), "blocks": 2, **part.section}
@@ -118,6 +158,7 @@ def _by_level(part: Part) -> dict[str, Any]:
 def _section(config: Mapping[str, Any], file: Path) -> dict[str, Any]:
     """The `model` section that a config.json describes."""
     check_plain(config, file, READ, PLAIN)
+    check_fields(config, file, READ)
     widths = config.get("block_out_channels", (224, 448, 672, 896))
     shift = config.get("resnet_time_scale_shift", "default")
     if shift not in _SHIFTS:
@@ -168,8 +209,6 @@ def _levels(config: Mapping[str, Any], count: int, file: Path) -> tuple[tuple[in
         # The last block of each way changes no resolution.
         for attends, residual in (names[t] for t in types[:-1]):
             said = config.get(key, "conv") if attends else "resnet" if residual else "conv"
-            if said not in _RESAMPLE:
-                raise ValueError(f"{file}: {key}={said!r} is not supported")
             resamples.add(_RESAMPLE[said])
     if kinds[0] != kinds[1][::-1]:
         raise ValueError(f"{file}: down_block_types and up_block_types attend at different levels")
