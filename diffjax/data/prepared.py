@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,7 @@ class PreparedSource:
         self.fields = tuple(fields)
         self.channels = channels or (shape[2] if shape[2] in (1, 3) or codec else 3)
         label = features.get("label") if "label" in fields else None
+        self._has_captions = "caption" in features
         self.info = DatasetInfo(
             name=name,
             split=split,
@@ -98,6 +99,15 @@ class PreparedSource:
                 f"outside [0, {self.info.num_classes})"
             )
         return record
+
+    def captions(self) -> Iterator[tuple[str, str | list[str]]]:
+        """See `Source`; the records are read, their images are not decoded."""
+        if "caption" not in self.fields or not self._has_captions:
+            return
+        for start in range(0, len(self), 1024):
+            stored = self._records.__getitems__(range(start, min(start + 1024, len(self))))
+            for i, record in enumerate(stored, start):
+                yield f"{self.folder}: record {i}", _plain(record["caption"])
 
     def _image(self, index: int, stored: Any) -> np.ndarray:
         if self.info.codec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -53,6 +53,23 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record: ...
+
+    def captions(self) -> Iterator[tuple[str, str | list[str]]]:
+        """(where it stands, caption or captions) of every record, in order, without reading an
+        image; nothing of a source without captions."""
+        ...
+
+
+def check_same_classes(train: DatasetInfo, other: DatasetInfo) -> None:
+    """Raises ValueError where `other` names other classes than `train`, or in another order: its
+    labels would mean something else."""
+    ours, theirs = train.class_names, other.class_names
+    if ours and theirs and ours != theirs:
+        odd = sorted(set(ours) ^ set(theirs)) or ["their order"]
+        raise ValueError(
+            f"{other.name} ({other.split}) and {train.name} ({train.split}) differ in their "
+            f"classes: {', '.join(odd[:5])}; set class_names of both to the same"
+        )
 
 
 def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:
