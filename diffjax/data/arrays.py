@@ -80,8 +80,8 @@ class ArraySource:
     def __getitem__(self, index: int) -> Record:
         return {name: column[index] for name, column in self.columns.items()}
 
-    def captions(self) -> Iterator[tuple[str, str | list[str]]]:
-        """See `Source`."""
+    def read_captions(self) -> Iterator[tuple[str, str | list[str]]]:
+        """See `captions.captions_of`."""
         for i, caption in enumerate(self.columns.get("caption", ())):
             yield f"{self.info.name}: record {i}", caption
 

@@ -93,8 +93,8 @@ class FolderSource:
             record["caption"] = entry.caption
         return record
 
-    def captions(self) -> Iterator[tuple[str, str | list[str]]]:
-        """(where it stands, caption) of every example that has one; no image is read."""
+    def read_captions(self) -> Iterator[tuple[str, str | list[str]]]:
+        """See `captions.captions_of`; no image is read."""
         for entry in self.entries:
             if entry.caption is not None:
                 yield entry.where, entry.caption

@@ -110,7 +110,7 @@ def _from_classes(
     labels = {name: i for i, name in enumerate(names)}
     for name in found:
         if normal(name) not in labels:
-            raise unknown(f"class, the folder {folder / name}:", normal(name), names)
+            raise unknown(f"class, of the folder {folder},", normal(name), names)
     captions = _sidecars(folder, listing)
     entries = [
         Entry(f, labels[normal(f.split("/")[0])], *captions.get(f, ())) for f in listing.images

@@ -12,7 +12,8 @@ from diffjax.choices import unknown
 from diffjax.data.folder_files import Listing, links_out, normal, shown
 from diffjax.data.tables import FIELDS, Row, rows
 
-_NUMBER = re.compile(r"[+-]?[0-9]{1,40}")
+_NUMBER = re.compile(r"[+-]?[0-9]+")
+_DIGITS = 40  # No number of more is converted: that takes long, or fails.
 _LARGEST_LABEL = 2**31 - 2  # Labels are int32, and so is their number.
 
 
@@ -142,8 +143,8 @@ def _label(label: Any, where: str, names: tuple[str, ...], given: bool) -> int:
         raise ValueError(f"{where}: label {repr(label)[:80]} is neither a whole number nor a name")
     if names and not given:
         raise ValueError(f"{where}: label {label!r} is a number, others are names")
-    if abs(int(label)) > _LARGEST_LABEL:
-        raise ValueError(f"{where}: label {label} is larger than any number of classes")
+    if len(str(label)) > _DIGITS or abs(int(label)) > _LARGEST_LABEL:
+        raise ValueError(f"{where}: label {str(label)[:80]} is larger than any number of classes")
     return int(label)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from diffjax.choices import unknown
 from diffjax.data.builders.base import CODEC, CONTENT, RecordBuilder, prepare
@@ -70,7 +71,7 @@ class PreparedSource:
         self.fields = tuple(fields)
         self.channels = channels or (shape[2] if shape[2] in (1, 3) or codec else 3)
         label = features.get("label") if "label" in fields else None
-        self._has_captions = "caption" in features
+        self._has_captions = "caption" in features and "caption" in fields
         self.info = DatasetInfo(
             name=name,
             split=split,
@@ -100,14 +101,18 @@ class PreparedSource:
             )
         return record
 
-    def captions(self) -> Iterator[tuple[str, str | list[str]]]:
-        """See `Source`; the records are read, their images are not decoded."""
-        if "caption" not in self.fields or not self._has_captions:
+    def read_captions(self) -> Iterator[tuple[str, str | list[str]]]:
+        """See `captions.captions_of`; of each record the captions alone are decoded."""
+        if not self._has_captions:
             return
+        stored = self._records.data_source
+        example: Any = tf_example_pb2.Example  # type: ignore[attr-defined]
         for start in range(0, len(self), 1024):
-            stored = self._records.__getitems__(range(start, min(start + 1024, len(self))))
-            for i, record in enumerate(stored, start):
-                yield f"{self.folder}: record {i}", _plain(record["caption"])
+            indices = range(start, min(start + 1024, len(self)))
+            for i, data in zip(indices, stored.__getitems__(list(indices)), strict=True):
+                features = example.FromString(data).features
+                texts = [t.decode() for t in features.feature["caption"].bytes_list.value]
+                yield f"{self.folder}: record {i}", texts[0] if len(texts) == 1 else texts
 
     def _image(self, index: int, stored: Any) -> np.ndarray:
         if self.info.codec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -53,11 +53,6 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Record: ...
-
-    def captions(self) -> Iterator[tuple[str, str | list[str]]]:
-        """(where it stands, caption or captions) of every record, in order, without reading an
-        image; nothing of a source without captions."""
-        ...
 
 
 def check_same_classes(train: DatasetInfo, other: DatasetInfo) -> None:

@@ -40,19 +40,18 @@ def read_text(file: Path) -> str:
     except OSError as error:
         raise ValueError(f"{shown(file)}: cannot be read ({error.strerror or error})") from None
     mark = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
-    if mark is None:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise ValueError(
-                f"{shown(file)}, line {line}: is not UTF-8 (byte 0x{data[error.start]:02X}; "
-                "Latin-1 or Windows-1252, perhaps); save it as UTF-8"
-            ) from None
-        if "\0" not in text:
-            return text
+    if mark is None and b"\0" in data:
         mark = "UTF-16 without its mark, or no text: it holds zero bytes"
-    raise ValueError(f"{shown(file)}: is not UTF-8 ({mark}); save it as UTF-8")
+    if mark is not None:
+        raise ValueError(f"{shown(file)}: is not UTF-8 ({mark}); save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{shown(file)}, line {line}: is not UTF-8 (byte 0x{data[error.start]:02X}; Latin-1 or "
+            "Windows-1252, perhaps); save it as UTF-8"
+        ) from None
 
 
 def rows(table: Path) -> Iterator[Row]:

@@ -210,9 +210,7 @@ class Tokenizer:
     def _checked(self, i: int, text: str, ids: list[int]) -> list[int]:
         """The ids of text `i` without its ends, or the error it is."""
         if not ids and self.empty == "error":
-            raise RefusedText(
-                i, f"is empty: {_quoted(text)}; give it words, or allow empty texts"
-            )
+            raise RefusedText(i, f"is empty: {_quoted(text)}; give it words, or allow empty texts")
         if len(ids) + 2 > self.context and self.overlong == "error":
             raise RefusedText(
                 i,
