@@ -1,8 +1,12 @@
 """Captions that cannot be tokenised are found before anything is drawn, where they stand."""
 
+import html
 import json
+import re
 from dataclasses import replace
+from types import SimpleNamespace
 
+import ftfy
 import numpy as np
 import pytest
 
@@ -17,10 +21,12 @@ from diffjax.data.folder import FolderSource
 from diffjax.data.sources import make_source
 from diffjax.data.tokenizer_training import train_tokenizer
 from diffjax.data.transforms import make_transforms
+from experiments import prepare_data
 from experiments.assemble import Assembly
 from tests.data.captions import strange
 from tests.data.pictures import pixels, write
 
+CLEANED = [*strange(300, seed=4), "a\tb", "it's  a B\n", "&amp;", "\x1b[1m"]
 TOKENIZER = train_tokenizer(["a red cube"], 520, context=10)
 
 
@@ -133,13 +139,23 @@ def test_a_run_is_refused_when_it_starts(folder, tmp_path):
         Assembly(config(folder), tmp_path / "run")
 
 
-@pytest.mark.parametrize("text", strange(300, seed=4) + ["a\tb", "it's  a B\n", "&amp;", "\x1b[1m"])
+@pytest.mark.parametrize("text", CLEANED)
 def test_the_short_way_of_cleaning_comes_to_the_same(text):
-    import html
-    import re
-
-    import ftfy
-
     for given in (text, text.encode("ascii", "ignore").decode()):
         long = html.unescape(html.unescape(ftfy.fix_text(given)))
         assert clean_openai(given) == re.sub(r"\s+", " ", long.strip()).strip().lower()
+
+
+def test_prepare_data_checks_captions_by_a_tokenizer(folder, tmp_path, monkeypatch, capsys):
+    TOKENIZER.save(tmp_path / "words")
+    given = SimpleNamespace(
+        source="folder", path=str(folder), data_dir=str(tmp_path / "data"), name="cubes", splits=[],
+        size=None, channels=3, on_corrupt="error", tokenizer=str(tmp_path / "words"),
+    )  # fmt: skip
+    monkeypatch.setattr(prepare_data, "FLAGS", given)
+    with pytest.raises(ValueError, match=r"metadata.jsonl, line 31: the caption has"):
+        prepare_data.run()
+    assert not (tmp_path / "data").exists()
+    given.tokenizer = None
+    prepare_data.run()
+    assert "train: 40 images" in capsys.readouterr().out

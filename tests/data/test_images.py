@@ -2,20 +2,21 @@
 
 import io
 import os
-import resource
 import socket
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
+from diffjax.data import images
 from diffjax.data.folder import FolderSource
 from diffjax.data.image_formats import REFUSED, formats, suffixes
-from diffjax.data.images import CORRUPT, NoPicture, as_array, decode
+from diffjax.data.images import CORRUPT, NoPicture, as_array, decode, to_pixels
 from experiments.search_index import Folder
 from tests.data.pictures import pixels, write
 
@@ -42,14 +43,6 @@ def encoded(image, kind, **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
-
-
-def tiff(image, **tags):
-    """A TIFF with other tags than Pillow writes by itself."""
-    info = TiffImagePlugin.ImageFileDirectory_v2()
-    for number, value in tags.items():
-        info[int(number[1:])] = value
-    return encoded(image, "TIFF", tiffinfo=info)
 
 
 def grey(data):
@@ -123,14 +116,15 @@ def test_numbers_that_say_no_picture_are_refused_by_name(tmp_path, caplog, name,
     assert len(source) == 1 and message in source.skipped[0][1] and message in caplog.text
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "PA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_colours_survive_every_mode(mode):
     """Left half green, right half transparent where the mode can say so."""
-    alpha = mode in ("LA", "PA", "RGBA")
-    image = Image.new("RGBA", (8, 4), (0, 255, 0, 255))
-    image.paste((0, 0, 255, 0) if alpha else (0, 0, 255, 255), (4, 0, 8, 4))
-    image = image.convert("LA").convert("PA") if mode == "PA" else image.convert(mode)
-    kind = {"PA": "IM", "CMYK": "TIFF", "YCbCr": "TIFF"}.get(mode, "PNG")
+    alpha = mode in ("LA", "RGBA")
+    image = Image.new("RGBA", (8, 4), (255, 255, 255, 255) if mode == "1" else (0, 255, 0, 255))
+    blue = 0 if mode == "1" else 255
+    image.paste((0, 0, blue, 0 if alpha else 255), (4, 0, 8, 4))
+    image = image.convert(mode)
+    kind = {"CMYK": "TIFF", "YCbCr": "TIFF"}.get(mode, "PNG")
     found = decode(encoded(image, kind), 3).astype(int)
     left = image.convert("RGB").getpixel((0, 0))
     right = (255, 255, 255) if alpha else image.convert("RGB").getpixel((7, 0))
@@ -138,6 +132,13 @@ def test_colours_survive_every_mode(mode):
 
 
 def test_palettes_with_transparency_and_first_frames():
+    image = Image.new("P", (8, 4), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    alpha = Image.new("L", (8, 4), 255)
+    alpha.paste(0, (4, 0, 8, 4))
+    image.putalpha(alpha)
+    assert image.mode == "PA"
+    assert to_pixels(image, 3)[0, [0, 7]].tolist() == [[10, 200, 30], [255, 255, 255]]
     frames = [Image.new("P", (4, 4), i) for i in (1, 2)]
     for frame in frames:
         frame.putpalette([0, 0, 0, 10, 20, 30, 200, 0, 0])
@@ -184,6 +185,7 @@ def test_a_bomb_is_refused(tmp_path, monkeypatch):
         FolderSource(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_damaged_files_of_every_kind_are_corrupt_and_nothing_else():
     draw = np.random.default_rng(0)
     image = Image.fromarray(pixels(0, 16, 16))
@@ -234,13 +236,18 @@ def test_memory_is_a_few_times_the_decoded_size(tmp_path, side, mode):
 def test_only_regular_files_are_read(tmp_path, kind):
     file = tmp_path / "set" / "a.png"
     write(tmp_path / "set" / "b.png", pixels(0))
-    listener = socket.socket(socket.AF_UNIX)
+    listener, timers = socket.socket(socket.AF_UNIX), []
 
     def special(path):
         if kind == "pipe":
             os.mkfifo(path)
+            # Who waits for a writer gets one, and an empty file.
+            later = threading.Timer(10, lambda: os.close(os.open(path, os.O_RDWR)))
+            later.daemon = True
+            later.start()
+            timers.append(later)
         elif kind == "device":
-            path.symlink_to("/dev/zero")
+            path.symlink_to("/dev/null")  # What reads it ends, here.
         else:
             os.chdir(path.parent)  # The path of a socket has 108 bytes.
             listener.bind(path.name)
@@ -254,9 +261,8 @@ def test_only_regular_files_are_read(tmp_path, kind):
             FolderSource(file.parent)
         source = FolderSource(file.parent, on_corrupt="skip")
         assert [name for name, _ in source.skipped] == ["a.png"] and len(source) == 1
-        images = Folder(file.parent)
         with pytest.raises(OSError, match=f"is {what}, not a file"):
-            images.pixels(0)
+            Folder(file.parent).pixels(0)
         file.unlink()
         for name in ("metadata.jsonl", "captions.csv", "b.txt"):
             if kind == "socket":
@@ -267,13 +273,22 @@ def test_only_regular_files_are_read(tmp_path, kind):
                 FolderSource(file.parent)
             place.unlink()
     finally:
+        for timer in timers:
+            timer.cancel()
         listener.close()
         os.chdir(here)
 
 
-def test_grey_of_eight_bits_is_as_before():
+def test_strips_change_nothing(monkeypatch):
     image = Image.fromarray(pixels(3, 40, 60))
     for channels, mode in ((1, "L"), (3, "RGB")):
         want = as_array(image.convert(mode))
         np.testing.assert_array_equal(decode(encoded(image, "PNG"), channels), want)
-    assert resource.getpagesize() > 0
+    monkeypatch.setattr(
+        images, "STRIP", 130
+    )  # Two rows at a time, where there is transparency too.
+    clear = image.copy()
+    clear.putalpha(Image.fromarray(pixels(4, 40, 60, 1)[..., 0]))
+    white = Image.new("RGBA", clear.size, (255, 255, 255, 255))
+    want = as_array(Image.alpha_composite(white, clear).convert("RGB"))
+    np.testing.assert_array_equal(decode(encoded(clear, "PNG"), 3), want)
