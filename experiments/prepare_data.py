@@ -63,6 +63,9 @@ def define_flags() -> None:
     flags.DEFINE_string("codec", None, "latents: a run's workdir, a folder, or a name on the hub.")
     flags.DEFINE_string("ema", None, "latents: which average of a run's weights.")
     flags.DEFINE_integer("channels", 3, "folder: 3 for RGB, 1 for grey.")
+    flags.DEFINE_list(
+        "classes", [], "folder: the classes in the order of their labels; by default those found."
+    )
     flags.DEFINE_enum("on_corrupt", "error", ["error", "skip"], "folder: on a corrupt image.")
     flags.DEFINE_string(
         "tokenizer", None, "folder: refuse captions that this tokenizer, a file or folder, would."
@@ -77,6 +80,7 @@ def folder_recipe() -> tuple[str, Make]:
     if not name.isidentifier():
         raise ValueError(f"--name={name}: use letters, digits and underscores alone")
     options = dict(size=FLAGS.size, channels=FLAGS.channels, on_corrupt=FLAGS.on_corrupt)
+    options |= dict(class_names=tuple(FLAGS.classes) or None)
     sources = {
         split or "train": FolderSource(path, split, **options) for split in FLAGS.splits or [None]
     }

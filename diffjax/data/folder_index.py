@@ -52,6 +52,10 @@ def index_folder(
       ValueError: no folder, no images, two tables, one that contradicts the images, or files that
         leave open which labels are meant.
     """
+    if class_names is not None:
+        class_names = tuple(map(normal, class_names))
+        if len(set(class_names)) < len(class_names):
+            raise ValueError(f"{folder}: class_names holds a name twice: {', '.join(class_names)}")
     listing = list_folder(folder)
     if (table := _table(folder, listing)) is not None:
         entries, names, said = table_entries(folder, table, listing, labels, class_names)

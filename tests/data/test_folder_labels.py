@@ -99,6 +99,7 @@ def test_a_split_that_lacks_a_class_keeps_the_labels_of_the_others(class_folder,
     assert same.entries[0].label == 1 and same.info.num_classes == 2
     check_same_classes(train.info, same.info)
     check_same_classes(train.info, ArraySource(np.zeros((1, 2, 2, 3), np.uint8)).info)
+    fails("class_names holds a name twice: cat, cat", class_folder, class_names=("cat", "cat"))
     fails("did you mean 'cats'? (options: cats, dogs)", class_folder, class_names=("cats", "dogs"))
 
 
