@@ -57,7 +57,7 @@ def index_folder(
         if len(set(class_names)) < len(class_names):
             raise ValueError(f"{folder}: class_names holds a name twice: {', '.join(class_names)}")
     listing = list_folder(folder)
-    if (table := _table(folder, listing)) is not None:
+    if (table := _table(folder, listing, labels)) is not None:
         entries, names, said = table_entries(folder, table, listing, labels, class_names)
         listing.others.remove(table.name)
         return FolderIndex(entries, names, _left_out(listing, {}, *said))
@@ -73,8 +73,9 @@ def index_folder(
     return FolderIndex(tuple(entries), (), _left_out(listing, captions))
 
 
-def _table(folder: Path, listing: Listing) -> Path | None:
-    """The table of the folder, if there is one; errors for any that would not be read."""
+def _table(folder: Path, listing: Listing, labels: bool) -> Path | None:
+    """The table of the folder, if there is one; errors for any that would not be read, but for
+    those of folders below where no labels are asked for."""
     known = [f for f in listing.others if PurePosixPath(f).name.lower() in TABLES + UNREAD]
     here = [f for f in known if "/" not in f]
     unread = [f for f in here if f.lower() in UNREAD]
@@ -86,7 +87,7 @@ def _table(folder: Path, listing: Listing) -> Path | None:
     if len(here) > 1:
         order = sorted(here, key=lambda f: TABLES.index(f.lower()))
         raise ValueError(f"{folder}: has both {order[0]} and {order[1]}; keep one")
-    if len(known) > len(here):
+    if labels and len(known) > len(here):
         below = next(f for f in known if f not in here)
         raise ValueError(
             f"{shown(folder / below)}: a table in a folder below is not read; set split=... if "

@@ -160,6 +160,7 @@ def test_two_tables_and_tables_that_are_not_read(folder):
     (folder / "part").mkdir()
     (folder / "metadata.jsonl").rename(folder / "part" / "metadata.jsonl")
     fails(folder, f"{folder}/part/metadata.jsonl: a table in a folder below is not read")
+    assert len(FolderSource(folder, labels=False)) == 2
 
 
 def test_a_link_in_a_table_stays_in_the_folder(folder):
