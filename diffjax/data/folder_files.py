@@ -67,7 +67,7 @@ def list_folder(folder: Path) -> Listing:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     listing = Listing()
-    _walk(folder, PurePosixPath(), {_identity(folder): folder}, listing)
+    _walk(folder, {_identity(folder): folder}, listing)
     listing.images.sort(key=_by_parts)
     listing.texts.sort(key=_by_parts)
     listing.folders.sort()
@@ -78,24 +78,22 @@ def _by_parts(file: str) -> list[str]:
     return file.split("/")
 
 
-def _walk(
-    folder: Path, inside: PurePosixPath, known: dict[tuple[int, int], Path], found: Listing
-) -> None:
+def _walk(folder: Path, known: dict[tuple[int, int], Path], found: Listing) -> None:
     """Adds what lies below `folder` to `found`; `known` are the folders met so far."""
-    stack = [(folder, inside)]
+    stack = [(folder, "")]
     while stack:
-        folder, inside = stack.pop()
+        folder, prefix = stack.pop()
         for entry in _entries(folder):
-            file = str(inside / entry.name)
+            file = prefix + entry.name
             if entry.name.startswith(".") or entry.name in SYSTEM:
                 found.hidden += 1
             elif _leads_to_folder(entry):
                 path = Path(entry.path)
                 _no_loop(path)
                 _once(path, known)
-                if not inside.parts:
+                if not prefix:
                     found.folders.append(file)
-                stack.append((path, inside / entry.name))
+                stack.append((path, file + "/"))
             elif is_image_name(entry.name):
                 found.images.append(file)
             elif entry.is_symlink() and not os.path.exists(entry.path):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
-from pathlib import PurePath
 
 from PIL import Image
 
@@ -43,7 +43,7 @@ def suffixes() -> frozenset[str]:
 
 def is_image_name(name: str) -> bool:
     """Whether a file is an image by its suffix, in upper or lower case."""
-    return PurePath(name).suffix.lower() in suffixes()
+    return os.path.splitext(name)[1].lower() in suffixes()
 
 
 def usual_suffixes() -> str:
