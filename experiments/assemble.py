@@ -12,8 +12,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax.choices import construct, unknown
+from diffjax.data.captions import check_captions
 from diffjax.data.evaluation import ReadWhenAsked, as_arrays, outline
 from diffjax.data.loader import Loader
+from diffjax.data.schema import Source, check_same_classes
 from diffjax.data.sources import factor_words, make_source
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.transforms import make_transforms
@@ -71,6 +73,7 @@ class Assembly:
         else:
             self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
         pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
+        self._check_captions(self.source, *self.data.transforms)
         batches = trained_on(self.data, self.source, self.frozen.codec, pictures)
         self.loader = Prefetching(
             Loader(
@@ -105,6 +108,13 @@ class Assembly:
             self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
         )
         self.start = make_start(self.config.get("start"), self, open_run)
+
+    def _check_captions(self, source: Source, *more: Mapping[str, Any]) -> None:
+        """Raises ValueError, before anything is computed, for a caption that cannot be tokenised;
+        a run with checkpoints has been through that."""
+        if not (self.workdir / "checkpoints").is_dir():
+            sections = (*more, *self.data.eval_transforms)
+            check_captions(source, make_transforms(sections, self.tokenizer))
 
     def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What the network must know of the data, where the config leaves it open."""
@@ -182,6 +192,8 @@ class Assembly:
         sources = {"train": self.source}
         for name, section in {**tests, **self.data.others}.items():
             sources[name] = make_source(**section)
+            check_same_classes(self.source.info, sources[name].info)
+            self._check_captions(sources[name])
         return {
             name: ReadWhenAsked(
                 lambda s=source: as_arrays(s, transforms), lambda s=source: outline(s, transforms)

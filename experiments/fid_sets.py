@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from diffjax.data.arrays import ArraySource
+from diffjax.data.captions import captions_of
 from diffjax.data.folder import FolderSource
 from diffjax.data.schema import Source
 from diffjax.data.sources import make_source
@@ -53,7 +54,7 @@ def open_set(name: str, channels: int) -> Given:
     """
     path = Path(name)
     if path.is_dir():
-        return Given(name, FolderSource(path, channels=channels))
+        return Given(name, FolderSource(path, channels=channels, labels=False))
     if path.suffix == ".npz":
         reference = read_reference(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
@@ -165,10 +166,7 @@ def captions(source: Source, name: str) -> list[str]:
     Raises:
       ValueError: images without captions.
     """
-    found = []
-    for i in range(len(source)):
-        caption = source[i].get("caption")
-        if caption is None:
-            raise ValueError(f"clip_score compares images with captions; {name} has none")
-        found.append(caption if isinstance(caption, str) else caption[0])
+    found = [c if isinstance(c, str) else c[0] for _, c in captions_of(source)]
+    if not found:
+        raise ValueError(f"clip_score compares images with captions; {name} has none")
     return found

@@ -27,8 +27,11 @@ from absl import app, flags
 from diffjax.choices import unknown
 from diffjax.data.builders import cifar, folder
 from diffjax.data.builders.base import CONTENT, RecordBuilder, prepare
+from diffjax.data.captions import check_texts
 from diffjax.data.folder import FolderSource
+from diffjax.data.folder_files import shown
 from diffjax.data.prepared import EMBEDDED, PreparedSource, default_data_dir, prepared_splits
+from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.data.transforms import make_transforms
 from experiments.codec import load_codec
 from experiments.flag_types import define_path
@@ -63,7 +66,13 @@ def define_flags() -> None:
     flags.DEFINE_string("ema", None, "latents: which average of a run's weights.")
     flags.DEFINE_boolean("flips", False, "latents: keep those of the mirrored pictures too.")
     flags.DEFINE_integer("channels", 3, "folder: 3 for RGB, 1 for grey.")
+    flags.DEFINE_list(
+        "classes", [], "folder: the classes in the order of their labels; by default those found."
+    )
     flags.DEFINE_enum("on_corrupt", "error", ["error", "skip"], "folder: on a corrupt image.")
+    flags.DEFINE_string(
+        "tokenizer", None, "folder: refuse captions that this tokenizer, a file or folder, would."
+    )
     flags.DEFINE_string("sha256", None, "cifar: of an archive that was packed again.")
 
 
@@ -74,12 +83,16 @@ def folder_recipe() -> tuple[str, Make]:
     if not name.isidentifier():
         raise ValueError(f"--name={name}: use letters, digits and underscores alone")
     options = dict(size=FLAGS.size, channels=FLAGS.channels, on_corrupt=FLAGS.on_corrupt)
+    options |= dict(class_names=tuple(FLAGS.classes) or None)
     sources = {
         split or "train": FolderSource(path, split, **options) for split in FLAGS.splits or [None]
     }
+    tokenizer = load_tokenizer(FLAGS.tokenizer) if FLAGS.tokenizer else None
     for split, source in sources.items():
+        if tokenizer is not None:
+            check_texts(source, tokenizer)
         for file, reason in source.skipped:
-            print(f"{split}: skipped {file} ({reason})")
+            print(f"{split}: skipped {shown(file)} ({reason})")
     return name, lambda aside: folder.builder(name, sources, aside)
 
 

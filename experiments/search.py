@@ -18,6 +18,7 @@ from absl import flags
 from PIL import UnidentifiedImageError
 
 from diffjax.choices import unknown
+from diffjax.data.folder_files import read_file
 from diffjax.data.images import CORRUPT, decode
 from diffjax.data.sources import make_source
 from experiments.assemble import Assembly, open_run
@@ -76,7 +77,7 @@ def split_of(assembly: Assembly, name: str) -> Examples:
 
 def _read_query(path: str) -> np.ndarray:
     try:
-        return decode(Path(path).read_bytes(), 3)
+        return decode(read_file(path), 3)
     except FileNotFoundError:
         raise ValueError(f"--image={path}: no such file") from None
     except UnidentifiedImageError:
@@ -111,6 +112,8 @@ def main() -> None:
     else:
         encoders = released_encoders(FLAGS.model, FLAGS.tokenizer, FLAGS.activation)
     assert images is not None
+    if isinstance(images, Folder) and images.left_out:
+        print(f"left out {images.left_out}")
     out = Path(FLAGS.out) if FLAGS.out else Path(FLAGS.run or ".") / "search.html"
     queries = _queries(encoders)
     found = index(images, encoders, out.with_suffix(".index.npz"))

@@ -15,8 +15,9 @@ from typing import Protocol
 import numpy as np
 from PIL import UnidentifiedImageError
 
-from diffjax.data.folder_index import image_files
-from diffjax.data.images import CORRUPT, SUFFIXES, decode
+from diffjax.data.folder_files import list_folder, open_file, shown
+from diffjax.data.image_formats import usual_suffixes
+from diffjax.data.images import CORRUPT, decode
 from diffjax.data.schema import Source
 from diffjax.train.writer import replace_file
 
@@ -36,29 +37,35 @@ class Collection(Protocol):
 
 
 class Folder:
-    """The images below a folder, hidden ones left out.
+    """The images below a folder; `left_out` says what else is there.
 
     Raises:
-      ValueError: no such folder, or none in it.
+      ValueError: no such folder, none in it, or a loop of links.
     """
 
     def __init__(self, folder: Path):
-        if not folder.is_dir():
-            raise ValueError(f"{folder}: no such folder")
+        listing = list_folder(folder)
         self.name, self._folder = str(folder), folder
-        self.names = [file.as_posix() for file in image_files(folder)]
-        if not self.names:
-            raise ValueError(f"{folder}: no images ({', '.join(SUFFIXES)}) in it")
-        facts = [(folder / name).stat() for name in self.names]
+        self._files, self.left_out = listing.images, listing.left_out()
+        if not self._files:
+            raise ValueError(f"{folder}: no images ({usual_suffixes()}) in it")
+        self.names = [shown(file) for file in self._files]
         root = folder.resolve()
-        self.stamps = [
-            f"{root / name} {fact.st_size} {fact.st_mtime_ns}"
-            for name, fact in zip(self.names, facts, strict=True)
-        ]
+        self.stamps = [_stamp(root / file) for file in self._files]
 
     def pixels(self, index: int) -> np.ndarray:
         """See `Collection`."""
-        return decode((self._folder / self.names[index]).read_bytes(), 3)
+        with open_file(self._folder / self._files[index]) as file:
+            return decode(file, 3)
+
+
+def _stamp(file: Path) -> str:
+    """What changes when the file does."""
+    try:
+        fact = file.stat()
+    except OSError:  # A link to nothing, which is told of when it is read.
+        return shown(file)
+    return f"{shown(file)} {fact.st_size} {fact.st_mtime_ns}"
 
 
 class Examples:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.choices import build
+from diffjax.data.captions import captions_of
 from diffjax.data.schema import Source
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.tokenizer_files import load_tokenizer
@@ -46,9 +47,9 @@ def keep_tokenizer(tokenizer: Tokenizer, workdir: Path) -> None:
 
 
 def _captions(source: Source) -> Iterator[str]:
-    for i in range(len(source)):
-        record = source[i]
-        if "caption" not in record:
-            raise ValueError(f"tokenizer: the data {source.info.name!r} have no captions")
-        caption = record["caption"]
+    found = False
+    for _, caption in captions_of(source):
+        found = True
         yield from [caption] if isinstance(caption, str) else caption
+    if not found:
+        raise ValueError(f"tokenizer: the data {source.info.name!r} have no captions")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -80,6 +80,11 @@ class ArraySource:
 
     def __getitem__(self, index: int) -> Record:
         return {name: column[index] for name, column in self.columns.items()}
+
+    def read_captions(self) -> Iterator[tuple[str, str | list[str]]]:
+        """See `captions.captions_of`."""
+        for i, caption in enumerate(self.columns.get("caption", ())):
+            yield f"{self.info.name}: record {i}", caption
 
     def gather(self, indices: np.ndarray) -> Columns:
         """The records at `indices [B] int`, as columns."""

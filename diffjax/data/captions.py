@@ -1,15 +1,23 @@
-"""The transform that turns a record's captions into tokens."""
+"""The transform that turns a record's captions into tokens, and the check that it can."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from diffjax.data.draws import Draws
-from diffjax.data.schema import Columns
-from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.prepared import PreparedSource
+from diffjax.data.schema import Columns, Source
+from diffjax.data.tokenizer import RefusedText, Tokenizer
+
+# Prepared sets of more records are not read through for their captions when a run starts.
+MANY = 200_000
+Pick = Literal["random", "first", "last"]
+_CHUNK = 8192  # texts that are encoded at a time
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class Tokenize:
     """
 
     tokenizer: Tokenizer
-    pick: Literal["random", "first", "last"] = "random"
+    pick: Pick = "random"
     drop: float = 0.0
 
     def __post_init__(self) -> None:
@@ -55,7 +63,7 @@ class Tokenize:
 
 def tokenize(
     given: Tokenizer | None,
-    pick: Literal["random", "first", "last"] = "random",
+    pick: Pick = "random",
     drop: float = 0.0,
     tokenizer: str | None = None,
 ) -> Tokenize:
@@ -74,3 +82,71 @@ def tokenize(
             f"{given.fingerprint}"
         )
     return Tokenize(given, pick, drop)
+
+
+def captions_of(source: Source) -> Iterator[tuple[str, str | list[str]]]:
+    """(where it stands, caption or captions) of every record, in order; nothing of a source without
+    captions. Sources that can do so (`read_captions`) give them without decoding an image."""
+    read: Any = getattr(source, "read_captions", None)
+    if read is not None:
+        yield from read()
+        return
+    for i in range(len(source)):
+        record = source[i]
+        if "caption" not in record:
+            return
+        yield f"{source.info.name}: record {i}", record["caption"]
+
+
+def check_captions(source: Source, transforms: Sequence[Any]) -> None:
+    """Encodes every caption of `source` that a `Tokenize` among `transforms` may ask for.
+
+    Captions of a prepared set of more than MANY records are not read here, and the log says so:
+    `experiments.prepare_data --tokenizer` checks them when the set is written.
+
+    Raises:
+      ValueError: a caption that the tokenizer refuses, by the file and line where it stands.
+    """
+    asked: dict[Pick, Tokenizer] = {
+        t.pick: t.tokenizer for t in transforms if isinstance(t, Tokenize)
+    }
+    for pick, tokenizer in asked.items():
+        # All that "first" and "last" ask for is among what "random" may.
+        if (pick != "random" and "random" in asked) or _takes_all(tokenizer):
+            continue
+        if isinstance(source, PreparedSource) and len(source) > MANY:
+            logging.warning(
+                "%s: its %d captions are not checked now; experiments.prepare_data --tokenizer "
+                "does that when a set is written",
+                *(source.folder, len(source)),
+            )
+            continue
+        check_texts(source, tokenizer, pick)
+
+
+def check_texts(source: Source, tokenizer: Tokenizer, pick: Pick = "random") -> None:
+    """Encodes every caption that `pick` may choose; see `check_captions`."""
+    places: dict[str, str] = {}
+    for where, text in _texts(source, pick):
+        places.setdefault(text, where)
+    texts = list(places)
+    for start in range(0, len(texts), _CHUNK):
+        chunk = texts[start : start + _CHUNK]
+        try:
+            tokenizer.encode(chunk)
+        except RefusedText as error:
+            raise ValueError(f"{places[chunk[error.index]]}: the caption {error.reason}") from None
+
+
+def _takes_all(tokenizer: Tokenizer) -> bool:
+    return tokenizer.overlong == "truncate" and tokenizer.empty == "allow"
+
+
+def _texts(source: Source, pick: Pick) -> Iterator[tuple[str, str]]:
+    """(where it stands, text) of what `pick` may choose."""
+    for where, caption in captions_of(source):
+        several = [caption] if isinstance(caption, str) else caption
+        if not several:
+            raise ValueError(f"{where}: an empty list of captions")
+        chosen = {"random": several, "first": several[:1], "last": several[-1:]}[pick]
+        yield from ((where, text) for text in chosen)

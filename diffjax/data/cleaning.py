@@ -24,6 +24,8 @@ _WORDS = (
 
 def clean_openai(text: str) -> str:
     """ftfy, HTML entities unescaped twice, white space collapsed, lower case."""
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return " ".join(text.split()).lower()  # What the rest comes to, at a tenth of its time.
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return re.sub(r"\s+", " ", text.strip()).strip().lower()
 

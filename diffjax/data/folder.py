@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from diffjax.data.folder_index import Entry, FolderIndex, index_folder
-from diffjax.data.images import CORRUPT, decode
+from diffjax.data.folder_files import open_file, read_file, shown
+from diffjax.data.folder_index import FolderIndex, index_folder
+from diffjax.data.folder_table import Entry
+from diffjax.data.images import CORRUPT, decode, reason
 from diffjax.data.resize import center_crop_resize
 from diffjax.data.schema import DatasetInfo, Record, check_labels
 
@@ -31,9 +33,13 @@ class FolderSource:
       channels: 1 or 3; images of other modes are converted, transparent ones laid over white.
       num_classes: by default what the labels show.
       on_corrupt: "error", or "skip" to leave such images out; `skipped` holds them with the reason.
+      labels: False reads the images, and their captions, without labels.
+      class_names: the classes in the order of their labels; by default those that the folder
+        shows, sorted. It keeps a class's label where a split lacks another class.
 
     Raises:
-      ValueError: a missing split, an empty folder, a corrupt image, a label out of range.
+      ValueError: a missing split, an empty folder, a corrupt image, a label out of range, and
+        whatever `folder_index` refuses.
     """
 
     def __init__(
@@ -44,6 +50,8 @@ class FolderSource:
         channels: int = 3,
         num_classes: int | None = None,
         on_corrupt: Literal["error", "skip"] = "error",
+        labels: bool = True,
+        class_names: tuple[str, ...] | None = None,
     ):
         if on_corrupt not in ("error", "skip"):
             raise ValueError(f"on_corrupt must be 'error' or 'skip', not {on_corrupt!r}")
@@ -52,15 +60,17 @@ class FolderSource:
         self.folder = _split_folder(Path(path).expanduser(), split)
         self.size = size
         self.channels = channels
-        index = index_folder(self.folder)
+        index = index_folder(self.folder, labels, class_names)
+        for line in index.left_out:
+            logging.warning("%s: %s", self.folder, line)
         good, self.skipped, shapes, sha = _checked(
             self.folder, index, lambda entry: self.pixels(entry), on_corrupt
         )
         self.entries = good
         shape = tuple(s.pop() if len(s) == 1 else None for s in map(set, zip(*shapes, strict=True)))
-        labels = np.array([e.label for e in good if e.label is not None], np.int64)
-        classes = num_classes or len(index.class_names) or int(labels.max(initial=-1)) + 1
-        check_labels(labels, classes, str(self.folder))
+        numbers = np.array([e.label for e in good if e.label is not None], np.int64)
+        classes = num_classes or len(index.class_names) or int(numbers.max(initial=-1)) + 1
+        check_labels(numbers, classes, str(self.folder))
         self.info = DatasetInfo(
             name=Path(path).name,
             split=split or "all",
@@ -83,19 +93,28 @@ class FolderSource:
             record["caption"] = entry.caption
         return record
 
+    def read_captions(self) -> Iterator[tuple[str, str | list[str]]]:
+        """See `captions.captions_of`; no image is read."""
+        for entry in self.entries:
+            if entry.caption is not None:
+                yield entry.where, entry.caption
+
     def data(self, entry: Entry) -> bytes:
         """The file of `entry` as it is."""
-        return (self.folder / entry.file).read_bytes()
+        return read_file(self.folder / entry.file)
 
     def pixels(self, entry: Entry) -> np.ndarray:
         """`[H, W, C] uint8` of `entry`, `size` pixels if that is set."""
-        pixels = decode(self.data(entry), self.channels)
+        with open_file(self.folder / entry.file) as file:
+            pixels = decode(file, self.channels)
         return pixels if self.size is None else center_crop_resize(pixels, self.size)
 
 
 def _split_folder(folder: Path, split: str | None) -> Path:
     if split is None:
         return folder
+    if Path(split).is_absolute() or ".." in Path(split).parts:
+        raise ValueError(f"{folder}: split {split!r} leaves the folder")
     if not (folder / split).is_dir():
         found = sorted(d.name for d in folder.glob("*/")) if folder.is_dir() else []
         raise ValueError(f"{folder}: no split {split!r} (folders there: {', '.join(found)})")
@@ -112,10 +131,12 @@ def _checked(
 
     def check(entry: Entry) -> tuple[tuple[int, ...] | None, str]:
         try:
-            content = hashlib.sha256((folder / entry.file).read_bytes()).hexdigest()
-            return pixels(entry).shape[:2], f"{entry} {content}"
+            shape = pixels(entry).shape[:2]
+            with open_file(folder / entry.file) as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            return shape, f"{entry} {content}"
         except CORRUPT as error:
-            return None, f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+            return None, reason(error)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         results = list(pool.map(check, index.entries))
@@ -128,17 +149,21 @@ def _checked(
             sha.update(note.encode())
         elif on_corrupt == "error":
             raise ValueError(
-                f"{folder / entry.file}: corrupt image ({note}); remove it, or set "
+                f"{shown(folder / entry.file)}: corrupt image ({note}); remove it, or set "
                 "on_corrupt='skip'"
             )
         else:
             skipped.append((entry.file, note))
     if not good:
-        raise ValueError(f"{folder}: all {len(skipped)} images are corrupt, first {skipped[0][0]}")
+        file, note = skipped[0]
+        raise ValueError(
+            f"{folder}: all {len(skipped)} images are corrupt, first {shown(file)} ({note})"
+        )
     if skipped:
-        names = ", ".join(file for file, _ in skipped[:5])
+        names = ", ".join(shown(file) for file, _ in skipped[:5])
+        more = ", ..." if len(skipped) > 5 else ""
         logging.warning(
-            "%s: skipped %d of %d images, corrupt: %s%s",
-            *(folder, len(skipped), len(results), names, ", ..." if len(skipped) > 5 else ""),
+            "%s: skipped %d of %d images, corrupt: %s%s (the first: %s)",
+            *(folder, len(skipped), len(results), names, more, skipped[0][1]),
         )
     return tuple(good), tuple(skipped), shapes, sha.hexdigest()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from diffjax.choices import unknown
 from diffjax.data.builders.base import CODEC, CONTENT, RecordBuilder, prepare
@@ -71,6 +72,7 @@ class PreparedSource:
         self.fields = (*fields, FLIPPED) if flipped else tuple(fields)
         self.channels = channels or (shape[2] if shape[2] in (1, 3) or codec else 3)
         label = features.get("label") if "label" in fields else None
+        self._has_captions = "caption" in features and "caption" in fields
         self.info = DatasetInfo(
             name=name,
             split=split,
@@ -100,6 +102,19 @@ class PreparedSource:
                 f"outside [0, {self.info.num_classes})"
             )
         return record
+
+    def read_captions(self) -> Iterator[tuple[str, str | list[str]]]:
+        """See `captions.captions_of`; of each record the captions alone are decoded."""
+        if not self._has_captions:
+            return
+        stored = self._records.data_source
+        example: Any = tf_example_pb2.Example  # type: ignore[attr-defined]
+        for start in range(0, len(self), 1024):
+            indices = range(start, min(start + 1024, len(self)))
+            for i, data in zip(indices, stored.__getitems__(list(indices)), strict=True):
+                features = example.FromString(data).features
+                texts = [t.decode() for t in features.feature["caption"].bytes_list.value]
+                yield f"{self.folder}: record {i}", texts[0] if len(texts) == 1 else texts
 
     def _image(self, index: int, stored: Any) -> np.ndarray:
         if self.info.codec:

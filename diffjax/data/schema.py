@@ -61,6 +61,18 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record: ...
 
 
+def check_same_classes(train: DatasetInfo, other: DatasetInfo) -> None:
+    """Raises ValueError where `other` names other classes than `train`, or in another order: its
+    labels would mean something else."""
+    ours, theirs = train.class_names, other.class_names
+    if ours and theirs and ours != theirs:
+        odd = sorted(set(ours) ^ set(theirs)) or ["their order"]
+        raise ValueError(
+            f"{other.name} ({other.split}) and {train.name} ({train.split}) differ in their "
+            f"classes: {', '.join(odd[:5])}; set class_names of both to the same"
+        )
+
+
 def check_labels(labels: np.ndarray, num_classes: int, where: str) -> None:
     """Raises ValueError unless every one of `labels [N] int` lies in [0, num_classes)."""
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))

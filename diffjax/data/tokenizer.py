@@ -37,6 +37,18 @@ def alphabet() -> list[str]:
     return letters + [letter + SUFFIX for letter in letters]
 
 
+class RefusedText(ValueError):
+    """Text number `index` of those given cannot be encoded, for `reason`."""
+
+    def __init__(self, index: int, reason: str):
+        super().__init__(f"text {index} {reason}")
+        self.index, self.reason = index, reason
+
+
+def _quoted(text: str) -> str:
+    return repr(text) if len(text) < 200 else f"{text[:200]!r} ..."
+
+
 @dataclass(frozen=True, eq=False)
 class Tokenizer:
     """Texts to rows `<|startoftext|> ... <|endoftext|> pad pad`, all of one length.
@@ -109,15 +121,15 @@ class Tokenizer:
         stands right before it).
 
         Raises:
-          ValueError: a text that is too long or empty, unless these are allowed; no string.
+          RefusedText: one that is too long or empty, unless these are allowed; no string.
         """
         if isinstance(texts, str):
             raise ValueError(f"encode takes a sequence of texts, not one text: [{texts!r}]")
         for i, text in enumerate(texts):
             if not isinstance(text, str):
-                raise ValueError(f"text {i} is no string but {type(text).__name__}: {text!r}")
-            if any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise ValueError(f"text {i} holds half of a surrogate pair: {text!r}")
+                raise RefusedText(i, f"is no string but {type(text).__name__}: {text!r}")
+            if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise RefusedText(i, f"holds half of a surrogate pair: {_quoted(text)}")
         clean = [clean_openai(t) for t in texts] if self.style == "openai" else list(texts)
         encoded = self._backend.encode_batch(clean, add_special_tokens=False)
         rows = np.tile(self.blank, (len(texts), 1))
@@ -198,11 +210,12 @@ class Tokenizer:
     def _checked(self, i: int, text: str, ids: list[int]) -> list[int]:
         """The ids of text `i` without its ends, or the error it is."""
         if not ids and self.empty == "error":
-            raise ValueError(f"text {i} is empty: {text!r}; give it words, or allow empty texts")
+            raise RefusedText(i, f"is empty: {_quoted(text)}; give it words, or allow empty texts")
         if len(ids) + 2 > self.context and self.overlong == "error":
-            raise ValueError(
-                f"text {i} has {len(ids) + 2} tokens, the context {self.context}; shorten it, or "
-                f"truncate: {text!r}"
+            raise RefusedText(
+                i,
+                f"has {len(ids) + 2} tokens, the context {self.context}; shorten it, or "
+                f"truncate: {_quoted(text)}",
             )
         return ids[: self.context - 2]
 

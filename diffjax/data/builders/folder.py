@@ -29,7 +29,8 @@ def builder(name: str, sources: Mapping[str, FolderSource], data_dir: Path) -> R
             ("fields", sorted(first[0]), sorted(source[0])),
         ):
             if a != b:
-                raise ValueError(f"{source.folder}: {what} {b} of {split!r} differ from {a}")
+                hint = "; give class_names, all of them" if what == "classes" else ""
+                raise ValueError(f"{source.folder}: {what} {b} of {split!r} differ from {a}{hint}")
 
     def records(source: FolderSource) -> Iterator[dict[str, Any]]:
         for entry in source.entries:
