@@ -1,0 +1,105 @@
+"""Numbers of a config have their ranges, declared beside the fields that they fill."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import pytest
+
+from diffjax.choices import build, construct
+from diffjax.ranges import Count, Decay, Dtype, Positive, Real, Seed
+from diffjax.train.optim import Optimizer
+from diffjax.train.run import TrainChoices
+
+
+@dataclasses.dataclass
+class Part:
+    rate: Positive = 1.0
+    decay: Decay | None = None
+    sizes: tuple[Count, ...] = (1,)
+    pairs: tuple[tuple[str, Real, Real], ...] = ()
+    where: Mapping[str, Count] = dataclasses.field(default_factory=dict)
+    kind: Literal["a", 2] = "a"
+    seed: Seed = 0
+    dtype: Dtype = "float32"
+    other: Any = None
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (dict(rate=0), "part.rate=0 must be greater than 0"),
+        (dict(rate=-1.5), "part.rate=-1.5 must be greater than 0"),
+        (dict(rate=float("nan")), "part.rate=nan must be greater than 0"),
+        (dict(rate=float("inf")), "part.rate=inf must be at most 1e+30"),
+        (dict(rate=10**400), "part.rate=1000"),
+        (dict(rate=10**5000), "part.rate=a number of 16610 bits must be at most"),
+        (dict(rate="x"), "rate='x' is no float"),
+        (dict(rate=True), "rate=True is no float"),
+        (dict(rate=None), "rate=None is no float"),
+        (dict(rate={}), "rate={} is no float"),
+        (dict(rate=[1.0]), "rate=(1.0,) is no float"),
+        (dict(decay=1.0), "part.decay=1.0 must be less than 1"),
+        (dict(decay="no"), "decay='no' is no float or None"),
+        (dict(sizes=[1, 0]), "part.sizes[1]=0 must be at least 1"),
+        (dict(sizes=[1, 2.5]), "sizes[1]=2.5 is no int"),
+        (dict(sizes=[True]), "sizes[0]=True is no int"),
+        (dict(sizes=3), "sizes=3 is no tuple: write (3,)"),
+        (dict(sizes=[2**31]), "part.sizes[0]=2147483648 must be at most 2147483647"),
+        (dict(pairs=[["a", 1, 2], ["b", 1]]), "part.pairs[1]=('b', 1) must have 3 entries"),
+        (dict(pairs=[["a", 1, "b"]]), "pairs[0][2]='b' is no float"),
+        (dict(where={"x": 0}), "part.where.x=0 must be at least 1"),
+        (dict(where=3), "part.where=3 is no section"),
+        (dict(where=[("x", 1)]), "is no section"),
+        (dict(kind=2.0), "part.kind must be 'a' or 2, not 2.0"),
+        (dict(kind=[]), "part.kind must be 'a' or 2, not ()"),
+        (dict(seed=2**63), "part.seed=9223372036854775808 must be at most 9223372036854775807"),
+        (dict(seed=None), "seed=None is no int"),
+        (dict(dtype="flaot32"), "part.dtype='flaot32' must be one of float32"),
+        (dict(dtype=-1), "part.dtype=-1"),
+        (dict(raet=1), "did you mean 'rate'"),
+    ],
+)
+def test_what_lies_outside_is_one_line_that_says_where(section, said):
+    with pytest.raises(ValueError) as caught:
+        construct(Part, "part", section)
+    assert said in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_what_lies_inside_is_taken_as_it_is():
+    section = dict(rate=3, decay=0.0, sizes=[1, 2**31 - 1], pairs=[["a", -1, 2.5]], kind=2)
+    made = construct(Part, "part", {**section, "seed": 2**63 - 1, "where": {"x": 1}})
+    assert made.rate == 3 and made.sizes == (1, 2**31 - 1) and made.pairs == (("a", -1, 2.5),)
+    assert construct(Part, "part", dict(decay=None)).decay is None
+
+
+@pytest.mark.parametrize("section", [None, 3, "x", [], [("type", "part")], True])
+def test_what_stands_in_a_sections_place_is_named(section):
+    with pytest.raises(ValueError, match=r"^task.part=.* is no section: write task.part=dict"):
+        build({"part": Part}, "task.part", section)
+
+
+@pytest.mark.parametrize("name", [3, None, [], {}, "prat"])
+def test_a_type_that_is_none_is_answered_where_it_stands(name):
+    with pytest.raises(ValueError, match="unknown task.part .*options: part"):
+        build({"part": Part}, "task.part", {"type": name})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lr", -1), ("lr", 0), ("clip_norm", -1), ("b2", 1.5), ("b1", -0.1), ("warmup_steps", -1),
+     ("weight_decay", -1.0), ("final", 2.0), ("eps", float("nan"))],
+)  # fmt: skip
+def test_an_optimizer_refuses_what_it_cannot_mean(key, value):
+    with pytest.raises(ValueError, match=f"^optim.{key}={value}"):
+        construct(Optimizer, "optim", {key: value})
+    with pytest.raises(ValueError, match=f"^optim.parts.rival.{key}={value}"):
+        construct(Optimizer, "optim", {"parts": {"rival": {key: value}}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("steps", 10**22), ("keep_every", -2), ("batch_size", 0), ("keep", 0)]
+)
+def test_a_run_refuses_what_it_cannot_count(key, value):
+    with pytest.raises(ValueError, match=f"^train.{key}={value} must be at"):
+        construct(TrainChoices, "train", {"steps": 4, "batch_size": 2, key: value})
