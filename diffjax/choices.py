@@ -3,9 +3,11 @@ number outside its declared range one that names the range."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from types import NoneType, UnionType
 from typing import (
@@ -53,12 +55,14 @@ def hints_of(maker: Callable[..., Any]) -> dict[str, Any]:
     """Parameter -> annotation with its range, as far as they can be told."""
     while isinstance(maker, functools.partial):
         maker = maker.func
+    made: Any = maker
+    if inspect.isclass(maker) and not dataclasses.is_dataclass(maker):
+        made = maker.__init__
     try:
-        return get_type_hints(maker, include_extras=True)
-    except (NameError, TypeError):  # A name that is imported for the type checker alone.
-        made = maker.__init__ if inspect.isclass(maker) else maker
+        return get_type_hints(made, include_extras=True)
+    except NameError:  # A name that is imported for the type checker alone.
         known = getattr(made, "__globals__", {})
-        return {k: _resolved(v, known) for k, v in inspect.get_annotations(maker).items()}
+        return {k: _resolved(v, known) for k, v in inspect.get_annotations(made).items()}
 
 
 def _resolved(hint: Any, known: Mapping[str, Any]) -> Any:
@@ -145,10 +149,9 @@ def _in_sequence(name: str, value: Any, hint: Any) -> _Complaint | None:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value of a config can be meant by a plain type; True where it cannot be told."""
-    if hint in (int, float) and isinstance(value, bool):
-        return False
-    if hint is float:
-        return isinstance(value, int | float)
+    if hint in (int, float):
+        kind = numbers.Integral if hint is int else numbers.Real
+        return isinstance(value, kind) and not isinstance(value, bool)
     if hint is tuple:
         return isinstance(value, tuple | list)
     try:
@@ -209,11 +212,20 @@ def check(
     missing = [k for k, p in parameters.items() if p.default is p.empty and k not in section]
     if whole and missing and not open_ended:
         raise ValueError(f"{told} needs {', '.join(map(repr, missing))}")
-    for key, hint in hints_of(maker).items():
-        wrong = _complaint(key, section[key], hint) if key in section else None
-        if wrong is not None:
-            raise ValueError(f"{what}.{wrong.text}" if wrong.range else f"{told}: {wrong.text}")
+    check_values(what, section, hints_of(maker), told)
     return section
+
+
+def check_values(
+    what: str, section: Mapping[str, Any], hints: Mapping[str, Any], told: str = ""
+) -> None:
+    """Raises ValueError where a value of `section` is not what its hint asks for; `what` as in
+    `check`, `told` with more words."""
+    for key, value in section.items():
+        wrong = _complaint(key, value, hints.get(key, Any))
+        if wrong is not None:
+            place = f"{what}." if wrong.range else f"{told or what}: "
+            raise ValueError(place + wrong.text)
 
 
 def construct(

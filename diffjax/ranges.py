@@ -18,35 +18,52 @@ from jax.typing import DTypeLike
 
 _INT32, _FLOAT32 = 2**31 - 1, 1e30
 
-# Real numbers.
+# Real numbers. None but `Reach` may be infinite.
 Real = Annotated[float, Interval(ge=-_FLOAT32, le=_FLOAT32)]
 Positive = Annotated[float, Interval(gt=0, le=_FLOAT32)]
 NonNegative = Annotated[float, Interval(ge=0, le=_FLOAT32)]
-Reach = Annotated[float, Interval(ge=0, le=float("inf"))]  # infinity is "everywhere"
+Reach = Annotated[float, Interval(ge=0, le=float("inf"))]
 Probability = Annotated[float, Interval(ge=0, le=1)]
 Share = Annotated[float, Interval(gt=0, le=1)]
-Decay = Annotated[float, Interval(ge=0, lt=1)]  # what is left, or left out: at 1 nothing moves
+Beta = Annotated[float, Interval(gt=0, lt=1)]
+Decay = Annotated[float, Interval(ge=0, lt=1)]  # at 1 nothing would be left, or nothing move
 Percentile = Annotated[float, Interval(gt=0, le=100)]
-Exponent = Annotated[float, Interval(ge=-100, le=100)]
-LogSNR = Annotated[float, Interval(ge=-60, le=60)]
+Exponent = Annotated[float, Interval(ge=-80, le=80)]  # of e, in float32
+Ratio = Annotated[float, Interval(gt=0, le=1024)]  # of a layer's width to another's
 
 # Whole numbers.
 Integer = Annotated[int, Interval(ge=-_INT32, le=_INT32)]
 Seed = Annotated[int, Interval(ge=0, le=2**63 - 1)]
 Whole = Annotated[int, Interval(ge=0, le=_INT32)]
 Count = Annotated[int, Interval(ge=1, le=_INT32)]
+Axis = Annotated[int, Interval(ge=-1, le=2**20)]  # of a mesh; -1 takes what is left
+Workers = Annotated[int, Interval(ge=0, le=1024)]
+
+# Sizes of networks.
 Width = Annotated[int, Interval(ge=1, le=2**16)]  # channels, features, heads
-Layers = Annotated[int, Interval(ge=1, le=1024)]
-MaybeLayers = Annotated[int, Interval(ge=0, le=1024)]
+MaybeWidth = Annotated[int, Interval(ge=0, le=2**16)]
+Depth = Annotated[int, Interval(ge=1, le=1024)]
+MaybeDepth = Annotated[int, Interval(ge=0, le=1024)]
 Factor = Annotated[int, Interval(ge=1, le=1024)]
-Pixels = Annotated[int, Interval(ge=1, le=2**15)]
+Times = Annotated[int, Interval(ge=0, le=1024)]
+Octaves = Annotated[int, Interval(ge=0, le=32)]
+Length = Annotated[int, Interval(ge=2, le=2**16)]  # of texts in tokens: two are the ends
+Vocabulary = Annotated[int, Interval(ge=2, le=2**24)]
 Classes = Annotated[int, Interval(ge=0, le=2**24)]
-Vocabulary = Annotated[int, Interval(ge=1, le=2**24)]
-Batch = Annotated[int, Interval(ge=1, le=2**24)]
+
+# Sizes of images, and of sets of them.
+Pixels = Annotated[int, Interval(ge=1, le=2**15)]
+MaybePixels = Annotated[int, Interval(ge=0, le=2**15)]
+Grey = Annotated[int, Interval(ge=0, le=255)]
+GreyLevels = Annotated[int, Interval(ge=2, le=2**16)]
+Channels = Annotated[int, Interval(ge=1, le=4)]
+Amount = Annotated[int, Interval(ge=1, le=2**24)]
+MaybeAmount = Annotated[int, Interval(ge=0, le=2**24)]
 Tiles = Annotated[int, Interval(ge=1, le=1000)]  # of a picture, along a side
 MaybeTiles = Annotated[int, Interval(ge=0, le=1000)]
-Steps = Annotated[int, Interval(ge=1, le=10**5)]  # of a sampler, or of a schedule's table
-Workers = Annotated[int, Interval(ge=0, le=1024)]
+
+# Of schedules and samplers.
+Steps = Annotated[int, Interval(ge=1, le=10**5)]
 
 
 class FloatType:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffjax.choices import construct, unknown
+from diffjax.ranges import Whole
 from diffjax.tasks.base import Params
 from diffjax.train.state import TrainState
 
@@ -21,7 +22,7 @@ class EvalChoices:
       at_end: whether the end of the run is evaluated too.
     """
 
-    every: int = 0
+    every: Whole = 0
     ema: str | None = None
     at_end: bool = True
 

@@ -15,6 +15,7 @@ from diffjax.evals.batches import to_host
 from diffjax.evals.features import FeatureExtractor, from_classifier
 from diffjax.evals.released_features import inception_features
 from diffjax.interop.inception import load_inception
+from diffjax.ranges import Amount, Width
 from experiments.assemble import Assembly
 from experiments.prerequisites import finished_run
 from experiments.settings import read_config, run_name
@@ -59,9 +60,9 @@ class InceptionFeatures:
     protocol: str = "pytorch_fid"
     resize: str | None = None
     scale: str | None = None
-    width: int = 2048
+    width: Width = 2048
     logits_bias: bool = False
-    batch_size: int = 64
+    batch_size: Amount = 64
     quantise: str = "round"
     dequantise: str = "none"
 

@@ -81,7 +81,7 @@ def test_what_stands_in_a_sections_place_is_named(section):
 
 @pytest.mark.parametrize("name", [3, None, [], {}, "prat"])
 def test_a_type_that_is_none_is_answered_where_it_stands(name):
-    with pytest.raises(ValueError, match="unknown task.part .*options: part"):
+    with pytest.raises(ValueError, match=r"unknown task\.part .*options: part"):
         build({"part": Part}, "task.part", {"type": name})
 
 

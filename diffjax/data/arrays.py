@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from diffjax.data.schema import Columns, DatasetInfo, Record, Source, check_labels
+from diffjax.ranges import Classes
 
 CACHE_BYTES = 512 * 2**20
 
@@ -37,7 +38,7 @@ class ArraySource:
         name: str = "array",
         split: str = "train",
         class_names: Sequence[str] = (),
-        num_classes: int | None = None,
+        num_classes: Classes | None = None,
         fingerprint: str | None = None,
         codec: str | None = None,
     ):

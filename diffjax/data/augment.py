@@ -13,13 +13,14 @@ import numpy as np
 
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
+from diffjax.ranges import Grey, MaybePixels, NonNegative, Positive, Probability
 
 
 @dataclass(frozen=True)
 class RandomFlip:
     """Left to right with probability `prob`."""
 
-    prob: float = 0.5
+    prob: Probability = 0.5
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         image = columns["image"]
@@ -36,8 +37,8 @@ class RandomShift:
     """Moved by up to `pixels` either way along both axes; what comes in is `fill` (0..255), or with
     "edge" the border's own colour."""
 
-    pixels: int = 1
-    fill: int | Literal["edge"] = 0
+    pixels: MaybePixels = 1
+    fill: Grey | Literal["edge"] = 0
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         image = stacked_uint8(columns, "random_shift")
@@ -62,10 +63,10 @@ class RandomAffine:
       fill: what comes in from outside, 0..255.
     """
 
-    degrees: float = 10.0
-    scale: tuple[float, float] = (0.9, 1.1)
-    pixels: float = 0.0
-    fill: int = 0
+    degrees: NonNegative = 10.0
+    scale: tuple[Positive, Positive] = (0.9, 1.1)
+    pixels: NonNegative = 0.0
+    fill: Grey = 0
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         image = stacked_uint8(columns, "random_affine")

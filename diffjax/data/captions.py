@@ -10,6 +10,7 @@ import numpy as np
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
 from diffjax.data.tokenizer import Tokenizer
+from diffjax.ranges import Probability
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Tokenize:
 
     tokenizer: Tokenizer
     pick: Literal["random", "first", "last"] = "random"
-    drop: float = 0.0
+    drop: Probability = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop <= 1:
@@ -56,7 +57,7 @@ class Tokenize:
 def tokenize(
     given: Tokenizer | None,
     pick: Literal["random", "first", "last"] = "random",
-    drop: float = 0.0,
+    drop: Probability = 0.0,
     tokenizer: str | None = None,
 ) -> Tokenize:
     """The transform of a config section; `given` is the run's tokenizer.

@@ -16,6 +16,7 @@ from diffjax.data.folder_index import Entry, FolderIndex, index_folder
 from diffjax.data.images import CORRUPT, decode
 from diffjax.data.resize import center_crop_resize
 from diffjax.data.schema import DatasetInfo, Record, check_labels
+from diffjax.ranges import Channels, Classes, Pixels
 
 
 class FolderSource:
@@ -40,9 +41,9 @@ class FolderSource:
         self,
         path: str | os.PathLike[str],
         split: str | None = None,
-        size: int | None = None,
-        channels: int = 3,
-        num_classes: int | None = None,
+        size: Pixels | None = None,
+        channels: Channels = 3,
+        num_classes: Classes | None = None,
         on_corrupt: Literal["error", "skip"] = "error",
     ):
         if on_corrupt not in ("error", "skip"):

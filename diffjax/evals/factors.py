@@ -14,6 +14,7 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers, article, check_templates, sample_rows, unit
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
+from diffjax.ranges import Amount, Integer
 from diffjax.tasks.base import Variables
 
 
@@ -50,9 +51,9 @@ class Arithmetic:
     context: EvalContext
     factors: Mapping[str, str]
     split: str = "test"
-    where: Mapping[str, int] = field(default_factory=dict)
-    pairs: int = 300
-    batch_size: int = 256
+    where: Mapping[str, Integer] = field(default_factory=dict)
+    pairs: Amount = 300
+    batch_size: Amount = 256
 
     def __post_init__(self) -> None:
         check_templates(tuple(self.factors.values()), "arithmetic")
@@ -142,8 +143,8 @@ class Questions:
     context: EvalContext
     questions: Mapping[str, Mapping[str, object]]
     split: str = "test"
-    limit: int = 500
-    batch_size: int = 256
+    limit: Amount = 500
+    batch_size: Amount = 256
 
     def __post_init__(self) -> None:
         for name, question in self.questions.items():

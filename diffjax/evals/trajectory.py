@@ -14,6 +14,7 @@ from diffjax.evals.batches import to_host
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
+from diffjax.ranges import Seed, Tiles
 from diffjax.tasks.base import Variables
 
 
@@ -39,9 +40,9 @@ class Trajectory:
     context: EvalContext
     pred: str = "trajectory"
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
-    rows: int = 6
-    columns: int = 12
-    seed: int = 0
+    rows: Tiles = 6
+    columns: Tiles = 12
+    seed: Seed = 0
     title: str = "From noise to image"
 
     @cached_property

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from diffjax.compiler import compiler_options
-from diffjax.ranges import Batch, Count, Seed, Whole
+from diffjax.ranges import Amount, Count, Seed, Whole
 from diffjax.tasks.base import Params, Task, Variables
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
@@ -71,11 +71,11 @@ class TrainChoices:
     """
 
     steps: Count
-    batch_size: Batch
+    batch_size: Amount
     checkpoint_every: Count = 1000
     log_every: Count = 100
     steps_per_dispatch: Count = 1
-    grad_accum: Batch = 1
+    grad_accum: Amount = 1
     on_nonfinite: str = "stop"
     keep: Count = 2
     keep_every: Whole = 0

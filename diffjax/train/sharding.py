@@ -15,6 +15,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from diffjax.ranges import Axis
+
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
 # Path rules for tensor parallelism, right-aligned so that scanned layers fit: attention and MLP
@@ -25,7 +27,7 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 )
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+def make_mesh(data: Axis = -1, fsdp: Axis = 1, tensor: Axis = 1) -> Mesh:
     """The mesh over all devices; one axis may be -1 and takes what is left.
 
     Raises:
