@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffjax.choices import construct, unknown
+from diffjax.choices import construct
 from diffjax.data.evaluation import ReadWhenAsked, as_arrays
 from diffjax.data.loader import Loader
 from diffjax.data.sources import factor_words, make_source
@@ -35,26 +35,19 @@ from experiments.data import DataChoices, Prefetching, epoch_of, trained_on
 from experiments.evaluations import RunEvaluations, split_evals
 from experiments.frozen import load_frozen
 from experiments.perceptual import TOWER, make_perceptual
+from experiments.sections import check_sections
 from experiments.settings import plain, read_config
 from experiments.start import make_start
 from experiments.text import make_tokenizer
 from experiments.whole_batch import check_whole_batch
-
-SECTIONS = ("seed", "data", "tokenizer", "codec", "text", "model", "start", "task", "optim", "ema",
-            "mesh", "train", "evals", "features", "perceptual", "judge", "expected")  # fmt: skip
 
 
 class Assembly:
     """A run and what surrounds it, built from a config; nothing is trained or sampled yet."""
 
     def __init__(self, config: ConfigDict, workdir: Path):
-        for key in config:
-            if key not in SECTIONS:
-                raise unknown("config section", key, SECTIONS)
-        missing = [k for k in ("data", "model", "task", "optim", "train") if k not in config]
-        if missing:
-            raise ValueError(f"the config has no section {', '.join(missing)}")
         self.config = plain(config)
+        check_sections(self.config)
         self.workdir = workdir
         self.data: DataChoices = construct(DataChoices, "data", self.config["data"])
         self.choices: TrainChoices = construct(TrainChoices, "train", self.config["train"])
@@ -212,10 +205,12 @@ class Assembly:
     ) -> RunEvaluations:
         """The evaluators of the config, built now so that a mistake shows before training."""
         context = self.context(features, judge)
-        built = {
-            name: make_evaluator(context=context, **section)
-            for name, section in self.eval_sections.items()
-        }
+        built = {}
+        for name, section in self.eval_sections.items():
+            try:
+                built[name] = make_evaluator(context=context, **section)
+            except ValueError as error:
+                raise ValueError(f"evals.{name}: {error}") from error
         return RunEvaluations(built, self.eval_choices)
 
     def check_evaluations(self) -> None:

@@ -180,7 +180,10 @@ class EvalContext:
           ValueError: for a function or an option that does not exist, naming the nearest, or a
             value outside its range.
         """
-        fn, given = self.predict_fns[pick("predict function", pred, self.predict_fns)], dict(pred_kw)
+        fn, given = (
+            self.predict_fns[pick("predict function", pred, self.predict_fns)],
+            dict(pred_kw),
+        )
         parameters = inspect.signature(fn).parameters.values()
         options = {
             p.name: p.default

@@ -36,7 +36,7 @@ def make_mesh(data: Axis = -1, fsdp: Axis = 1, tensor: Axis = 1) -> Mesh:
     sizes, count = [data, fsdp, tensor], len(jax.devices())
     if sizes.count(-1) == 1:
         known = int(np.prod([s for s in sizes if s != -1]))
-        sizes[sizes.index(-1)] = max(count // known, 1)
+        sizes[sizes.index(-1)] = max(count // max(known, 1), 1)
     if int(np.prod(sizes)) != count or min(sizes) < 1:
         axes = ", ".join(f"{a}={s}" for a, s in zip(AXES, sizes, strict=True))
         raise ValueError(
