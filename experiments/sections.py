@@ -95,7 +95,7 @@ def _eval(what: str, section: Any) -> None:
 
 
 def _references() -> dict[str, Callable[[str, Any], Any]]:
-    """The sections that name other networks; these open runs, which are assembled as this one is."""
+    """The sections that name other networks, whose rooms assemble runs and so stand above."""
     from experiments.codec import CodecChoices
     from experiments.features import FEATURES
     from experiments.judge import JudgeChoices

@@ -213,7 +213,7 @@ class Cells:
             return Measured(run, None if there else config).open(make_features)
         overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
         chosen = load_config(run, [*overrides, f"seed={seed}"])
-        assembly = Assembly(chosen, self.workdir / "runs" / key)
+        assembly = Assembly(chosen, self.workdir / "runs" / key, named=True)
         check_workdir(assembly.config, assembly.workdir)
         train(assembly.run)
         return assembly

@@ -168,7 +168,8 @@ def without_data(monkeypatch):
 
     def assembled(config: ConfigDict, workdir: Path) -> Assembly:
         seen["config"] = config.to_dict()
-        seen["config"]["data"]["cache"] = config.data.cache = False
+        if isinstance(config.get("data"), ConfigDict):
+            seen["config"]["data"]["cache"] = config.data.cache = False
         return Assembly(config, workdir)
 
     return assembled
