@@ -16,12 +16,16 @@ from typing import Annotated, Any
 from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt, MultipleOf
 from jax.typing import DTypeLike
 
-_INT32, _FLOAT32 = 2**31 - 1, 1e30
+_INT32, _LARGE = 2**31 - 1, 10**9
+_SMALL = Ge(2.0**-126)  # less than that is 0 in float32
 
 # Real numbers. None but `Reach` may be infinite.
-Real = Annotated[float, Interval(ge=-_FLOAT32, le=_FLOAT32)]
-Positive = Annotated[float, Interval(gt=0, le=_FLOAT32)]
-NonNegative = Annotated[float, Interval(ge=0, le=_FLOAT32)]
+Real = Annotated[float, Interval(ge=-_LARGE, le=_LARGE)]
+Positive = Annotated[float, Interval(gt=0, le=_LARGE), _SMALL]
+NonNegative = Annotated[float, Interval(ge=0, le=_LARGE)]
+Rate = Annotated[float, Interval(gt=0, le=1000), _SMALL]
+Images = Annotated[float, Interval(gt=0, le=1e12), _SMALL]  # of a training: many epochs of them
+Guided = Annotated[float, Interval(ge=-1000, le=1000)]
 Reach = Annotated[float, Interval(ge=0, le=float("inf"))]
 Probability = Annotated[float, Interval(ge=0, le=1)]
 Share = Annotated[float, Interval(gt=0, le=1)]

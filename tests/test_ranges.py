@@ -1,15 +1,42 @@
 """Numbers of a config have their ranges, declared beside the fields that they fill."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 
-from diffjax.choices import build, construct
+from diffjax.choices import LINEN, build, check_values, construct, hints_of
+from diffjax.data.oversampling import Oversample
+from diffjax.data.sources import SOURCES
+from diffjax.diffusion.grids import make_grid
+from diffjax.diffusion.guidance import Guidance
+from diffjax.diffusion.samplers import SAMPLERS
+from diffjax.evals import EVALUATORS
+from diffjax.evals.compare import Settings
+from diffjax.models import MODELS
+from diffjax.models.clip import IMAGE_TOWERS
+from diffjax.models.text import TextTransformer
+from diffjax.models.vae import DECODERS, ENCODERS
 from diffjax.ranges import Count, Decay, Dtype, Positive, Real, Seed
+from diffjax.tasks import PARTS, TASKS
+from diffjax.tasks.diffusion_likelihood import bits_per_dim, flow_bits_per_dim
+from diffjax.tasks.vae import VaeTask
+from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
 from diffjax.train.run import TrainChoices
+from diffjax.train.sharding import make_mesh
+from experiments.codec import CodecChoices
+from experiments.data import DataChoices
+from experiments.evaluations import EvalChoices
+from experiments.features import FEATURES
+from experiments.judge import JudgeChoices
+from experiments.perceptual import PerceptualChoices
+from experiments.sections import CONTEXT, GIVEN, TABLE_OF_TRANSFORMS
+from experiments.start import StartChoices
+from experiments.text import TOKENIZERS
+from experiments.text_towers import TextChoices
 
 
 @dataclasses.dataclass
@@ -31,7 +58,8 @@ class Part:
         (dict(rate=0), "part.rate=0 must be greater than 0"),
         (dict(rate=-1.5), "part.rate=-1.5 must be greater than 0"),
         (dict(rate=float("nan")), "part.rate=nan must be greater than 0"),
-        (dict(rate=float("inf")), "part.rate=inf must be at most 1e+30"),
+        (dict(rate=float("inf")), "part.rate=inf must be at most 1000000000"),
+        (dict(rate=1e-300), "part.rate=1e-300 must be at least 1.17"),
         (dict(rate=10**400), "part.rate=1000"),
         (dict(rate=10**5000), "part.rate=a number of 16610 bits must be at most"),
         (dict(rate="x"), "rate='x' is no float"),
@@ -103,3 +131,64 @@ def test_an_optimizer_refuses_what_it_cannot_mean(key, value):
 def test_a_run_refuses_what_it_cannot_count(key, value):
     with pytest.raises(ValueError, match=f"^train.{key}={value} must be at"):
         construct(TrainChoices, "train", {"steps": 4, "batch_size": 2, key: value})
+
+
+def builders() -> dict[str, tuple[Any, tuple[str, ...]]]:
+    """Everything that a section of a config can build, and the parameters that no section gives."""
+    tables = {
+        "model": (MODELS, LINEN),
+        "model.image": (IMAGE_TOWERS, LINEN),
+        "model.encoder": (ENCODERS, LINEN),
+        "model.decoder": (DECODERS, LINEN),
+        "task": (TASKS, GIVEN),
+        "data.train": (SOURCES, ()),
+        "transform": (TABLE_OF_TRANSFORMS, ()),
+        "tokenizer": (TOKENIZERS, ("captions",)),
+        "evals": (EVALUATORS, CONTEXT),
+        "features": (FEATURES, ()),
+        "sampler": (SAMPLERS, ("grid",)),
+        **{f"task.{name}": (table, LINEN) for name, table in PARTS.items()},
+    }
+    single = [DataChoices, Oversample, TrainChoices, Optimizer, EMA, make_mesh, EvalChoices, Guidance,
+              make_grid, CodecChoices, TextChoices, JudgeChoices, PerceptualChoices, StartChoices,
+              Settings, TextTransformer, bits_per_dim, flow_bits_per_dim, VaeTask.elbo,
+              VaeTask.iwae]  # fmt: skip
+    found = {f"{what} {kind!r}": (maker, hidden) for what, (table, hidden) in tables.items()
+             for kind, maker in table.items()}  # fmt: skip
+    return found | {maker.__qualname__: (maker, LINEN) for maker in single}
+
+
+BUILDERS = builders()
+
+
+def bare(hint: Any) -> bool:
+    """Whether an annotation holds a number without a range."""
+    if get_origin(hint) is Annotated:
+        return False
+    return hint in (int, float) or any(bare(one) for one in get_args(hint) if one is not Ellipsis)
+
+
+@pytest.mark.parametrize("what", BUILDERS)
+def test_every_number_that_a_section_can_set_has_a_range(what):
+    maker, hidden = BUILDERS[what]
+    hints, signature = hints_of(maker), inspect.signature(maker).parameters
+    keys = [k for k in signature if k not in hidden]
+    untold = [
+        k for k in keys if k not in hints and signature[k].kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    assert not [k for k in untold if k != "self"], "parameters without an annotation"
+    assert not [k for k in keys if k in hints and bare(hints[k])], "numbers without a range"
+
+
+@pytest.mark.parametrize("what", BUILDERS)
+def test_a_default_lies_in_its_own_range(what):
+    maker, hidden = BUILDERS[what]
+    parameters = inspect.signature(maker).parameters
+    defaults = {k: p.default for k, p in parameters.items()
+                if k not in hidden and isinstance(p.default, int | float | tuple | str)}  # fmt: skip
+    check_values(what, defaults, hints_of(maker))
+
+
+def test_the_test_sees_a_number_without_a_range():
+    assert all(bare(hint) for hint in (int, float | None, tuple[int, ...], Mapping[str, float]))
+    assert not any(bare(hint) for hint in (Count, Count | None, tuple[Positive, ...], bool, str))

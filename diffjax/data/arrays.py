@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from diffjax.data.schema import Columns, DatasetInfo, Record, Source, check_labels
-from diffjax.ranges import Classes
+from diffjax.ranges import Classes, Whole
 
 CACHE_BYTES = 512 * 2**20
 
@@ -31,7 +31,7 @@ class ArraySource:
     def __init__(
         self,
         image: np.ndarray,
-        label: np.ndarray | Sequence[int] | None = None,
+        label: np.ndarray | Sequence[Whole] | None = None,
         caption: Sequence[str | list[str]] | None = None,
         others: Mapping[str, np.ndarray] | None = None,
         *,

@@ -16,7 +16,7 @@ from jax import Array
 
 from diffjax.diffusion.levels import Level, over
 from diffjax.diffusion.sampling import Denoiser, Estimate
-from diffjax.ranges import NonNegative, Percentile, Probability, Reach, Real, Width
+from diffjax.ranges import Guided, NonNegative, Percentile, Probability, Reach, Width
 
 # (z, level, conditioning) -> Estimate; the conditioning is any tree of arrays [B, ...].
 ConditionalDenoiser = Callable[[Array, Level, Any], Estimate]
@@ -40,7 +40,7 @@ class Guidance:
         (Peebles & Xie 2023, appendix: 3 of 4). None for all.
     """
 
-    scale: Real | Array = 1.0
+    scale: Guided | Array = 1.0
     low: NonNegative = 0.0
     high: Reach = float("inf")
     rescale: Probability = 0.0

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.ranges import Positive
+from diffjax.ranges import Images, Positive
 from diffjax.tasks.base import Params
 
 
@@ -24,7 +24,7 @@ class EMA:
         initial values are forgotten early; None for none (Ho et al. 2020).
     """
 
-    half_life: Positive
+    half_life: Images
     ramp: Positive | None = None
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ import optax.contrib
 from optax.contrib import MuonDimensionNumbers
 
 from diffjax.choices import construct, unknown
-from diffjax.ranges import Decay, NonNegative, Positive, Probability, Real, Whole
+from diffjax.ranges import Decay, NonNegative, Positive, Probability, Rate, Real, Whole
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "muon")
 DECAYS = ("constant", "cosine", "linear", "rsqrt")
@@ -41,7 +41,7 @@ class Optimizer:
     """
 
     type: str = "adam"
-    lr: Positive = 2e-4
+    lr: Rate = 2e-4
     decay: str = "constant"
     warmup_steps: Whole = 0
     final: Probability = 0.0
