@@ -76,6 +76,10 @@ class FloatType:
     names = ("float32", "bfloat16", "float16", "float64")
 
 
+class Rising:
+    """Marks numbers of which none is less than the one before."""
+
+
 Dtype = Annotated[DTypeLike, FloatType()]
 
 
@@ -98,7 +102,16 @@ def _broken(value: Any, bound: Any) -> str | None:
         return None if value % bound.multiple_of == 0 else f"a multiple of {bound.multiple_of}"
     if isinstance(bound, FloatType):
         return None if str(value) in bound.names else f"one of {', '.join(bound.names)}"
+    if isinstance(bound, Rising):
+        return None if list(value) == sorted(value) else "in rising order"
     raise TypeError(f"{bound!r} declares no range that is known here")
+
+
+def check_order(what: str, choice: Any, low: str, high: str) -> None:
+    """Raises ValueError where the field `low` of a choice is not less than its field `high`."""
+    least, most = getattr(choice, low), getattr(choice, high)
+    if not least < most:
+        raise ValueError(f"{what}.{low}={least} must be less than {what}.{high}={most}")
 
 
 def outside(value: Any, bounds: Iterable[Any]) -> str | None:

@@ -19,7 +19,7 @@ from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
-from diffjax.ranges import Count, Decay, Dtype, Positive, Real, Seed
+from diffjax.ranges import Count, Decay, Dtype, Positive, Real, Rising, Seed
 from diffjax.tasks import PARTS, TASKS
 from diffjax.tasks.diffusion_likelihood import bits_per_dim, flow_bits_per_dim
 from diffjax.tasks.vae import VaeTask
@@ -47,6 +47,7 @@ class Part:
     pairs: tuple[tuple[str, Real, Real], ...] = ()
     where: Mapping[str, Count] = dataclasses.field(default_factory=dict)
     kind: Literal["a", 2] = "a"
+    reach: Annotated[tuple[Real, Real], Rising()] = (0, 1)
     seed: Seed = 0
     dtype: Dtype = "float32"
     other: Any = None
@@ -79,6 +80,7 @@ class Part:
         (dict(where={"x": 0}), "part.where.x=0 must be at least 1"),
         (dict(where=3), "part.where=3 is no section"),
         (dict(where=[("x", 1)]), "is no section"),
+        (dict(reach=[2, 1]), "part.reach=(2, 1) must be in rising order"),
         (dict(kind=2.0), "part.kind must be 'a' or 2, not 2.0"),
         (dict(kind=[]), "part.kind must be 'a' or 2, not ()"),
         (dict(seed=2**63), "part.seed=9223372036854775808 must be at most 9223372036854775807"),
@@ -149,10 +151,10 @@ def builders() -> dict[str, tuple[Any, tuple[str, ...]]]:
         "sampler": (SAMPLERS, ("grid",)),
         **{f"task.{name}": (table, LINEN) for name, table in PARTS.items()},
     }
-    single = [DataChoices, Oversample, TrainChoices, Optimizer, EMA, make_mesh, EvalChoices, Guidance,
-              make_grid, CodecChoices, TextChoices, JudgeChoices, PerceptualChoices, StartChoices,
-              Settings, TextTransformer, bits_per_dim, flow_bits_per_dim, VaeTask.elbo,
-              VaeTask.iwae]  # fmt: skip
+    single = [DataChoices, Oversample, TrainChoices, Optimizer, EMA, make_mesh, EvalChoices,
+              Guidance, make_grid, CodecChoices, TextChoices, JudgeChoices, PerceptualChoices,
+              StartChoices, Settings, TextTransformer, bits_per_dim, flow_bits_per_dim,
+              VaeTask.elbo, VaeTask.iwae]  # fmt: skip
     found = {f"{what} {kind!r}": (maker, hidden) for what, (table, hidden) in tables.items()
              for kind, maker in table.items()}  # fmt: skip
     return found | {maker.__qualname__: (maker, LINEN) for maker in single}
@@ -173,10 +175,7 @@ def test_every_number_that_a_section_can_set_has_a_range(what):
     maker, hidden = BUILDERS[what]
     hints, signature = hints_of(maker), inspect.signature(maker).parameters
     keys = [k for k in signature if k not in hidden]
-    untold = [
-        k for k in keys if k not in hints and signature[k].kind is not inspect.Parameter.VAR_KEYWORD
-    ]
-    assert not [k for k in untold if k != "self"], "parameters without an annotation"
+    assert not [k for k in keys if k not in hints and k != "self"], "without an annotation"
     assert not [k for k in keys if k in hints and bare(hints[k])], "numbers without a range"
 
 
@@ -184,8 +183,8 @@ def test_every_number_that_a_section_can_set_has_a_range(what):
 def test_a_default_lies_in_its_own_range(what):
     maker, hidden = BUILDERS[what]
     parameters = inspect.signature(maker).parameters
-    defaults = {k: p.default for k, p in parameters.items()
-                if k not in hidden and isinstance(p.default, int | float | tuple | str)}  # fmt: skip
+    given = {k: p.default for k, p in parameters.items() if k not in hidden}
+    defaults = {k: v for k, v in given.items() if isinstance(v, int | float | tuple | str)}
     check_values(what, defaults, hints_of(maker))
 
 

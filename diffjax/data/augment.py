@@ -7,13 +7,13 @@ so `to_float` comes last.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
-from diffjax.ranges import Grey, MaybePixels, NonNegative, Positive, Probability
+from diffjax.ranges import Grey, MaybePixels, NonNegative, Positive, Probability, Rising
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RandomAffine:
     """
 
     degrees: NonNegative = 10.0
-    scale: tuple[Positive, Positive] = (0.9, 1.1)
+    scale: Annotated[tuple[Positive, Positive], Rising()] = (0.9, 1.1)
     pixels: NonNegative = 0.0
     fill: Grey = 0
 

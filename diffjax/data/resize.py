@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,7 @@ from diffjax.data.arrays import stack
 from diffjax.data.draws import Draws
 from diffjax.data.images import as_array, as_image
 from diffjax.data.schema import Columns
-from diffjax.ranges import Grey, MaybePixels, Pixels, Positive, Share
+from diffjax.ranges import Grey, MaybePixels, Pixels, Positive, Rising, Share
 
 BICUBIC = Image.Resampling.BICUBIC
 BOX = Image.Resampling.BOX
@@ -136,8 +137,8 @@ class RandomResizedCrop:
     """
 
     size: Pixels
-    scale: tuple[Share, Share] = (0.08, 1.0)
-    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    scale: Annotated[tuple[Share, Share], Rising()] = (0.08, 1.0)
+    ratio: Annotated[tuple[Positive, Positive], Rising()] = (3 / 4, 4 / 3)
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         tries = [draws.stream(f"try {k}") for k in range(10)]

@@ -11,7 +11,7 @@ import numpy as np
 from diffjax.diffusion.levels import Level, namespace
 from diffjax.diffusion.paths import Schedule, variance_preserving
 from diffjax.diffusion.tables import Cosine, Linear, ScaledLinear, Sigmoid, SigmoidBeta, Table
-from diffjax.ranges import Beta, Exponent, NonNegative, Positive
+from diffjax.ranges import Beta, Exponent, NonNegative, Positive, check_order
 
 __all__ = [
     "EDM",
@@ -37,6 +37,9 @@ class VPSDE(Schedule):
     beta_min: NonNegative = 0.1
     beta_max: Positive = 20.0
     epsilon: Beta = 1e-3
+
+    def __post_init__(self) -> None:
+        check_order("task.schedule", self, "beta_min", "beta_max")
 
     @property
     def t_min(self) -> float:
@@ -66,6 +69,9 @@ class ContinuousCosine(Schedule):
     logsnr_max: Exponent = 20.0
     shift: Exponent = 0.0
 
+    def __post_init__(self) -> None:
+        check_order("task.schedule", self, "logsnr_min", "logsnr_max")
+
     @cached_property
     def _line(self) -> tuple[float, float]:
         b = np.arctan(np.exp(-self.logsnr_max / 2))
@@ -90,6 +96,9 @@ class VE(Schedule):
     sigma_min: Positive = 0.01
     sigma_max: Positive = 50.0
 
+    def __post_init__(self) -> None:
+        check_order("task.schedule", self, "sigma_min", "sigma_max")
+
     def level(self, t: Any) -> Level:
         xp = namespace(t)
         sigma = self.sigma_min * (self.sigma_max / self.sigma_min) ** t
@@ -109,6 +118,9 @@ class EDM(Schedule):
 
     sigma_min: Positive = 0.002
     sigma_max: Positive = 80.0
+
+    def __post_init__(self) -> None:
+        check_order("task.schedule", self, "sigma_min", "sigma_max")
 
     @property
     def t_min(self) -> float:

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from diffjax.diffusion.levels import Level, namespace
 from diffjax.diffusion.paths import Schedule, variance_preserving
-from diffjax.ranges import Beta, Exponent, Positive, Probability, Steps
+from diffjax.ranges import Beta, Exponent, Positive, Probability, Steps, check_order
 
 # log SNR that stands for "no signal" where a zero terminal SNR needs interpolating (alpha 4e-18).
 NO_SIGNAL = -80.0
@@ -125,6 +125,9 @@ class Sigmoid(Table):
     end: Exponent = 3.0
     tau: Positive = 1.0
     beta_max: Beta = 0.999
+
+    def __post_init__(self) -> None:
+        check_order("task.schedule", self, "start", "end")
 
     def betas(self) -> np.ndarray:
         low, high = expit(self.start / self.tau), expit(self.end / self.tau)
