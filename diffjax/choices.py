@@ -122,8 +122,8 @@ def _complaint(name: str, value: Any, hint: Any) -> _Complaint | None:
     if origin in (tuple, *_SEQUENCES):
         return _in_sequence(name, value, hint)
     if origin in _MAPPINGS or hint in _MAPPINGS:
-        if not isinstance(value, Mapping):
-            return _Complaint(f"{name}={said(value)} is no section: write {name}=dict(...)", True)
+        if not _is_section(value):
+            return _Complaint(f"{name} is a section, dict(...), not {said(value)}", True)
         kinds = inner or (Any, Any)
         found = (_complaint(f"{name}.{k}", v, kinds[1]) for k, v in value.items())
         return next(filter(None, found), None)
@@ -165,14 +165,18 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
+def _is_section(value: Any) -> bool:
+    return isinstance(value, Mapping) or hasattr(value, "keys")  # a ConfigDict is no Mapping
+
+
 def as_section(what: str, section: Any) -> Mapping[str, Any]:
     """`section` if it is one.
 
     Raises:
       ValueError: it is a list, a number, a word, None: no mapping of words to values.
     """
-    if not isinstance(section, Mapping):
-        raise ValueError(f"{what}={said(section)} is no section: write {what}=dict(...)")
+    if not _is_section(section):
+        raise ValueError(f"{what} is a section, dict(...), not {said(section)}")
     for key in section:
         if not isinstance(key, str):
             raise ValueError(f"{what} has the key {said(key)}: keys of a section are words")

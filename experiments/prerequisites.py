@@ -13,10 +13,10 @@ from absl import logging
 from diffjax.evals.features import FeatureExtractor
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
+from experiments.outline import check_state
 from experiments.references import is_pinned
 from experiments.settings import check_workdir, load_config, run_name
 from experiments.text import keep_tokenizer
-from experiments.trial import try_shapes
 
 
 def finished_run(
@@ -43,7 +43,7 @@ def finished_run(
         keep_tokenizer(assembly.tokenizer, workdir)
     train_prerequisites(assembly)
     if not is_finished(assembly):
-        try_shapes(assembly.run)
+        check_state(assembly.run)
         logging.info("Training %s in %s, which another run rests on", config, workdir)
         train(assembly.run, assembly.evaluations(features(assembly)))
     return assembly

@@ -16,11 +16,11 @@ from experiments import distributed, environment
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
 from experiments.judge import make_judges
+from experiments.outline import check_state
 from experiments.prerequisites import train_prerequisites
 from experiments.report import write_report
 from experiments.settings import check_workdir, load_config
 from experiments.text import keep_tokenizer
-from experiments.trial import try_shapes
 
 FLAGS = flags.FLAGS
 
@@ -41,7 +41,7 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
     environment.write(workdir, environment.command_line("experiments.train"))
     if assembly.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(assembly.tokenizer, workdir)
-    try_shapes(assembly.run)
+    check_state(assembly.run)
     assembly.check_evaluations()
     train_prerequisites(assembly)
     evaluations = assembly.evaluations(**make_judges(assembly))

@@ -19,8 +19,8 @@ import pytest
 from ml_collections import ConfigDict
 from test_configs import CONFIGS, LARGE, without_data  # noqa: F401 (a fixture)
 
+from experiments.outline import check_state
 from experiments.settings import load_config, plain
-from experiments.trial import try_shapes
 
 LIMIT = 20.0  # seconds for one
 CHEAP = (
@@ -142,7 +142,7 @@ def faults(path: str, count: int, seed: int, assembled: Any, workdir: Any) -> li
                 config = ConfigDict(copy.deepcopy(tree))
                 assembly = assembled(config, workdir)
                 if path not in LARGE and where.split(".")[0] in ("data", "model", "task", "optim"):
-                    try_shapes(assembly.run)
+                    check_state(assembly.run)
                 assembly.check_evaluations()
         except ValueError as error:
             line = " ".join(str(error).split())

@@ -19,7 +19,7 @@ from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import GroupNorm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.resampling import upsample
-from diffjax.ranges import Decay, Depth, Dtype, Exponent, Pixels, Positive, Width
+from diffjax.ranges import Decay, Depth, Dtype, Exponent, MaybeDepth, Pixels, Positive, Width
 
 KINDS: dict[str, Any] = {"kernel_init": torch_kernel, "bias_init": torch_bias}
 
@@ -62,7 +62,7 @@ class MLPEncoder(nn.Module):
 
     outputs: Width
     width: Width = 256
-    depth: Depth = 2
+    depth: MaybeDepth = 2
     dropout: Decay = 0.0
     dtype: Dtype = "float32"
 
@@ -78,7 +78,7 @@ class MLPDecoder(nn.Module):
 
     shape: tuple[Pixels, ...]
     width: Width = 256
-    depth: Depth = 2
+    depth: MaybeDepth = 2
     dropout: Decay = 0.0
     dtype: Dtype = "float32"
 

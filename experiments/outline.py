@@ -1,4 +1,4 @@
-"""A run's network tried by shape, before anything is trained: nothing is computed."""
+"""The outline of a run's state, before anything is trained: shapes and bytes, nothing computed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GIB = 2**30
 MISFITS = (TypeError, ZeroDivisionError, OverflowError, IndexError, FlaxError)
 
 
-def try_shapes(run: Run) -> None:
+def check_state(run: Run) -> None:
     """Traces the initialisation of the run's state.
 
     Raises:
@@ -48,8 +48,7 @@ def try_shapes(run: Run) -> None:
 
 
 def _bytes(leaf: Any) -> int:
-    size = 4 if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended) else leaf.dtype.itemsize
-    return int(np.prod(leaf.shape, dtype=object)) * size
+    return int(np.prod(leaf.shape, dtype=object)) * leaf.dtype.itemsize
 
 
 def device_memory() -> float | None:
