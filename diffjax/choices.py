@@ -154,10 +154,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, kind) and not isinstance(value, bool)
     if hint is tuple:
         return isinstance(value, tuple | list)
-    try:
-        return not inspect.isclass(hint) or isinstance(value, hint)
-    except TypeError:  # A protocol that cannot be asked for at run time.
-        return True
+    return hint not in (bool, str, NoneType) or isinstance(value, hint)
 
 
 def _tuples(value: Any) -> Any:
