@@ -112,7 +112,7 @@ def without_data(monkeypatch):
                 raise unknown("key of source", key, known)
         config = seen["config"]
         if type == "shapes":
-            return scenes(options["split"], config["train"]["batch_size"])
+            return scenes(options.get("split", "train"), config["train"]["batch_size"])
         shape = config["data"].get("image_shape") or DEFAULT_SHAPE
         classes = config["task"].get("num_classes", config["model"].get("num_classes", 10))
         size = config["train"]["batch_size"]

@@ -15,6 +15,7 @@ from diffjax.diffusion.guidance import Guidance
 from diffjax.diffusion.samplers import SAMPLERS
 from diffjax.evals import EVALUATORS
 from diffjax.evals.compare import Settings
+from diffjax.evals.factors import Question
 from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
@@ -152,7 +153,7 @@ def builders() -> dict[str, tuple[Any, tuple[str, ...]]]:
         **{f"task.{name}": (table, LINEN) for name, table in PARTS.items()},
     }
     single = [DataChoices, Oversample, TrainChoices, Optimizer, EMA, make_mesh, EvalChoices,
-              Guidance, make_grid, CodecChoices, TextChoices, JudgeChoices, PerceptualChoices,
+              Question, Guidance, make_grid, CodecChoices, TextChoices, JudgeChoices, PerceptualChoices,
               StartChoices, Settings, TextTransformer, bits_per_dim, flow_bits_per_dim,
               VaeTask.elbo, VaeTask.iwae]  # fmt: skip
     found = {f"{what} {kind!r}": (maker, hidden) for what, (table, hidden) in tables.items()

@@ -8,13 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from diffjax.choices import unknown
+from diffjax.choices import check, unknown
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers, article, check_templates, sample_rows, unit
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
-from diffjax.ranges import Amount, Integer
+from diffjax.ranges import Amount, Integer, MaybeAmount
 from diffjax.tasks.base import Variables
 
 
@@ -128,6 +128,15 @@ def _pairs(
     return a[kept], b[kept]
 
 
+@dataclass(frozen=True)
+class Question:
+    """An entry of `Questions.questions`, see there."""
+
+    factor: str
+    caption: str
+    where: Mapping[str, Integer] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Questions:
     """Zero-shot question answering: question and candidate answers become captions, and the one
@@ -143,18 +152,13 @@ class Questions:
     context: EvalContext
     questions: Mapping[str, Mapping[str, object]]
     split: str = "test"
-    limit: Amount = 500
+    limit: MaybeAmount = 500
     batch_size: Amount = 256
 
     def __post_init__(self) -> None:
         for name, question in self.questions.items():
             what = f"questions.{name}"
-            for key in question:
-                if key not in ("factor", "caption", "where"):
-                    raise unknown(f"key of {what}:", key, ("factor", "caption", "where"))
-            for key in ("factor", "caption"):
-                if key not in question:
-                    raise ValueError(f"{what} needs {key!r}")
+            check(Question, what, question)
             _words(self.context, str(question["factor"]), what)
             if "{answer}" not in str(question["caption"]):
                 raise ValueError(f"{what}: caption {question['caption']!r} holds no {{answer}}")
