@@ -8,7 +8,9 @@ import difflib
 import functools
 import inspect
 import numbers
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -154,7 +156,9 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, kind) and not isinstance(value, bool)
     if hint is tuple:
         return isinstance(value, tuple | list)
-    return hint not in (bool, str, NoneType) or isinstance(value, hint)
+    if get_origin(hint) is os.PathLike:
+        return isinstance(value, os.PathLike)
+    return hint not in (bool, str, NoneType, Path) or isinstance(value, hint)
 
 
 def _tuples(value: Any) -> Any:

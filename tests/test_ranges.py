@@ -153,8 +153,8 @@ def builders() -> dict[str, tuple[Any, tuple[str, ...]]]:
         **{f"task.{name}": (table, LINEN) for name, table in PARTS.items()},
     }
     single = [DataChoices, Oversample, TrainChoices, Optimizer, EMA, make_mesh, EvalChoices,
-              Question, Guidance, make_grid, CodecChoices, TextChoices, JudgeChoices, PerceptualChoices,
-              StartChoices, Settings, TextTransformer, bits_per_dim, flow_bits_per_dim,
+              Question, Guidance, make_grid, CodecChoices, TextChoices, JudgeChoices,
+              PerceptualChoices, StartChoices, Settings, TextTransformer, bits_per_dim, flow_bits_per_dim,
               VaeTask.elbo, VaeTask.iwae]  # fmt: skip
     found = {f"{what} {kind!r}": (maker, hidden) for what, (table, hidden) in tables.items()
              for kind, maker in table.items()}  # fmt: skip

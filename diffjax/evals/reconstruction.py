@@ -56,7 +56,7 @@ class Reconstruction:
 
     def __post_init__(self) -> None:
         for name in (self.encode, self.decode):
-            self.context.bind(name, self.pred_kw)
+            self.context.recipe(self.pred_kw, self.context.bind(name, self.pred_kw)[1])
         self.context.split(self.split)
         for name in self.measures:
             check_measure(pick("measure", name, MEASURES), self.context, self.split)
