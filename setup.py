@@ -14,6 +14,7 @@ RUN = [
     "ml-collections>=1.1",
     "absl-py",
     "numpy>=2",
+    "annotated-types>=0.7",  # ranges of numbers, declared beside the fields; pure Python
     "scipy",
     "scikit-learn",
     "pillow",

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffjax.choices import construct, unknown
+from diffjax.choices import construct
 from diffjax.data.captions import check_captions
 from diffjax.data.evaluation import ReadWhenAsked, as_arrays, outline
 from diffjax.data.loader import Loader
@@ -35,29 +35,33 @@ from diffjax.train.start import in_turn
 from diffjax.train.state import TrainState
 from experiments.data import DataChoices, Prefetching, epoch_of, trained_on
 from experiments.evaluations import RunEvaluations, split_evals, told_of
-from experiments.frozen import load_frozen
+from experiments.frozen import NAMES, load_frozen
 from experiments.perceptual import TOWER, make_perceptual
+from experiments.references import confined
+from experiments.sections import check_sections
 from experiments.settings import plain, read_config
 from experiments.start import make_start
 from experiments.text import make_tokenizer
 from experiments.whole_batch import check_whole_batch
 
-SECTIONS = ("seed", "data", "tokenizer", "codec", "text", "model", "start", "task", "optim", "ema",
-            "mesh", "train", "evals", "features", "perceptual", "judge", "expected")  # fmt: skip
-
 
 class Assembly:
-    """A run and what surrounds it, built from a config; nothing is trained or sampled yet."""
+    """A run and what surrounds it, built from a config; nothing is trained or sampled yet.
 
-    def __init__(self, config: ConfigDict, workdir: Path):
-        for key in config:
-            if key not in SECTIONS:
-                raise unknown("config section", key, SECTIONS)
-        missing = [k for k in ("data", "model", "task", "optim", "train") if k not in config]
-        if missing:
-            raise ValueError(f"the config has no section {', '.join(missing)}")
+    Args:
+      config: its sections, see `experiments.sections`.
+      workdir: its folder.
+      named: whether it is of a config file that the user named: then the configs that it names in
+        turn are theirs too; else they are followed as `experiments.references` says.
+
+    Raises:
+      ValueError: whatever is wrong with the config, or with what it names.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Path, named: bool = False):
         self.config = plain(config)
-        self.workdir = workdir
+        check_sections(self.config)
+        self.workdir, self.named = workdir, named
         self.data: DataChoices = construct(DataChoices, "data", self.config["data"])
         self.choices: TrainChoices = construct(TrainChoices, "train", self.config["train"])
         self.optimizer: Optimizer = construct(Optimizer, "optim", self.config["optim"])
@@ -67,7 +71,7 @@ class Assembly:
         self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
         sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
         self.source = make_source(**self.data.train)
-        self.frozen = load_frozen(self.config)
+        self.frozen = load_frozen({**self.config, **{k: self.reference(k) for k in NAMES}})
         if self.frozen.text is not None:
             self.tokenizer = self.frozen.text.tokenizer
         else:
@@ -95,7 +99,7 @@ class Assembly:
                 f"{wanted}: add a resizing transform, or prepare the set at that size"
             )
         classes = self.source.info.num_classes
-        self.seen = make_perceptual(self.config.get("perceptual"), workdir, classes, open_run)
+        self.seen = make_perceptual(self.reference("perceptual"), workdir, classes, open_run)
         self.task = make_task(
             self.config["task"],
             build_model(**{**self.config["model"], **self._outputs(spec)}),
@@ -115,6 +119,12 @@ class Assembly:
         if not (self.workdir / "checkpoints").is_dir():
             sections = (*more, *self.data.eval_transforms)
             check_captions(source, make_transforms(sections, self.tokenizer))
+
+    def reference(self, name: str) -> Mapping[str, Any] | None:
+        """The section `name`, which stands for another network, as it may be followed; None where
+        the config has none."""
+        section = self.config.get(name)
+        return section if self.named or not section else confined(name, section, self.workdir)
 
     def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What the network must know of the data, where the config leaves it open."""

@@ -15,6 +15,7 @@ from diffjax.data.loader import Loader
 from diffjax.data.oversampling import Oversample, epoch_indices
 from diffjax.data.schema import Source
 from diffjax.data.transforms import TRANSFORMS, Transform
+from diffjax.ranges import Pixels, Workers
 from experiments.latents import cached_latents
 
 if TYPE_CHECKING:
@@ -47,15 +48,15 @@ class DataChoices:
     train: Mapping[str, Any]
     test: Mapping[str, Any] | None = None
     others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    image_shape: tuple[int, ...] | None = None
+    image_shape: tuple[Pixels, ...] | None = None
     oversample: tuple[Mapping[str, Any], ...] = ()
     transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
     eval_transforms: tuple[Mapping[str, Any], ...] = ({"type": "to_float"},)
     cache_latents: bool = False
     cache: bool | str = "auto"
-    prefetch: int = 2
-    threads: int = 1
-    workers: int = 0
+    prefetch: Workers = 2
+    threads: Workers = 1
+    workers: Workers = 0
 
 
 def trained_on(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffjax.choices import construct, unknown
+from diffjax.ranges import Whole
 from diffjax.tasks.base import Params, Variables
 from diffjax.train.state import TrainState
 
@@ -22,7 +23,7 @@ class EvalChoices:
       at_end: whether the end of the run is evaluated too.
     """
 
-    every: int = 0
+    every: Whole = 0
     ema: str | None = None
     at_end: bool = True
 

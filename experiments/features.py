@@ -15,8 +15,10 @@ from diffjax.evals.batches import to_host
 from diffjax.evals.features import FeatureExtractor, from_classifier
 from diffjax.evals.released_features import inception_features
 from diffjax.interop.inception import load_inception
+from diffjax.ranges import Amount, Width
 from experiments.assemble import Assembly
-from experiments.prerequisites import finished_run
+from experiments.prerequisites import finished_run, opened_run
+from experiments.references import is_pinned
 from experiments.settings import load_config, read_config, run_name
 
 
@@ -26,20 +28,32 @@ class ClassifierFeatures:
 
     Attributes:
       config: the classifier's config file.
+      run: in its place, the workdir of a classifier that is trained.
       ema: which average of its weights; None for the weights themselves.
       quantise: how images become 8 bits first, see `evals.features`.
       overrides: `a.b=value` changes of its config.
     """
 
-    config: str
+    config: str | None = None
+    run: str | None = None
     ema: str | None = None
     quantise: str = "round"
     overrides: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if (self.config is None) == (self.run is None):
+            raise ValueError("features needs one of config (a classifier's) and run (its workdir)")
+        if self.run is not None and self.overrides:
+            raise ValueError("features.overrides are of a config, and not read with features.run")
+
     def load(self, runs: Path) -> FeatureExtractor:
-        """The extractor, from `runs/<name>`; trained there first where it is not finished."""
-        name = run_name(self.config)
-        assembly = finished_run(self.config, self.overrides, runs / name)
+        """The extractor, from `run`, or from `runs/<name>`; trained there first where it is not
+        finished."""
+        if self.config is None:
+            assembly = opened_run(Path(str(self.run)), "features")
+        else:
+            assembly = finished_run(self.config, self.overrides, runs / run_name(self.config))
+        name = assembly.workdir.name
         _, state, frozen = assembly.trained()
         variables = state.variables(frozen, self.ema)
         return from_classifier(assembly.task.predict_fns(), variables, name, quantise=self.quantise)
@@ -47,9 +61,13 @@ class ClassifierFeatures:
     def outline(self, runs: Path) -> FeatureExtractor:
         """The extractor that `load` will give, of shapes in place of weights: to try evaluators
         with, see `FeatureExtractor.shapes`. Nothing is trained."""
-        name = run_name(self.config)
-        assembly = Assembly(load_config(self.config, self.overrides), runs / name)
-        predict = assembly.task.predict_fns()
+        if self.config is None:
+            assembly = opened_run(Path(str(self.run)), "features")
+        else:
+            chosen = load_config(self.config, self.overrides)
+            workdir = runs / run_name(self.config)
+            assembly = Assembly(chosen, workdir, named=not is_pinned(self.config))
+        predict, name = assembly.task.predict_fns(), assembly.workdir.name
         return from_classifier(predict, assembly.outline, name, quantise=self.quantise)
 
 
@@ -67,9 +85,9 @@ class InceptionFeatures:
     protocol: str = "pytorch_fid"
     resize: str | None = None
     scale: str | None = None
-    width: int = 2048
+    width: Width = 2048
     logits_bias: bool = False
-    batch_size: int = 64
+    batch_size: Amount = 64
     quantise: str = "round"
     dequantise: str = "none"
 
@@ -121,7 +139,7 @@ def features_of_run(workdir: Path) -> FeatureExtractor:
 def make_features(assembly: Assembly) -> FeatureExtractor | None:
     """The extractor of the config's `features` section, None where it has none. The run of a
     classifier lies beside this one's."""
-    section = assembly.config.get("features")
+    section = assembly.reference("features")
     if not section:
         return None
     source = build(FEATURES, "features", {"type": "classifier", **section})
@@ -131,7 +149,7 @@ def make_features(assembly: Assembly) -> FeatureExtractor | None:
 def outline_features(assembly: Assembly) -> FeatureExtractor | None:
     """The extractor of the config's `features` section by shape, where it is a classifier of ours,
     which may be trained only later; None for others."""
-    section = assembly.config.get("features")
+    section = assembly.reference("features")
     if not section or section.get("type", "classifier") != "classifier":
         return None
     source = build(FEATURES, "features", {"type": "classifier", **section})

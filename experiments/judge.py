@@ -72,7 +72,7 @@ def make_judge(section: Mapping[str, Any] | None) -> ClipJudge | None:
 
 def make_judges(assembly: Assembly) -> dict[str, Any]:
     """`features` and `judge` of `Assembly.context`, as the config says."""
-    judge = make_judge(assembly.config.get("judge"))
+    judge = make_judge(assembly.reference("judge"))
     features = make_features(assembly)
     if features is None and judge is not None:
         features = judge.features()

@@ -9,13 +9,13 @@ from typing import Any
 
 import jax
 
-from diffjax.choices import construct
+from diffjax.choices import LINEN, as_section, build, construct
 from diffjax.evals.batches import to_host
 from diffjax.interop.perceptual import load_lpips
-from diffjax.models import build_model
+from diffjax.models import MODELS
 from diffjax.models.perceptual import VGG16, Perceptual
 from diffjax.train.start import Given, Start
-from experiments.settings import load_config, plain, run_name
+from experiments.settings import load_config, plain, read_config, run_name
 from experiments.start import recorded
 
 TOWER = "perceptual"
@@ -25,6 +25,7 @@ TOWER = "perceptual"
 class PerceptualChoices:
     """Attributes:
     config: a classifier's config file; its run lies beside this one's, and is trained first.
+    run: in its place, the workdir of a classifier that is trained.
     ema: which average of its weights; None for the weights themselves.
     overrides: `a.b=value` changes of its config.
     vgg, heads: instead of it, files of LPIPS: torchvision's `vgg16` and the linear heads
@@ -33,6 +34,7 @@ class PerceptualChoices:
     """
 
     config: str | None = None
+    run: str | None = None
     ema: str | None = None
     overrides: tuple[str, ...] = ()
     vgg: str | None = None
@@ -40,9 +42,12 @@ class PerceptualChoices:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        files = self.vgg is not None and self.heads is not None
-        if files == (self.config is not None) or (self.vgg is None) != (self.heads is None):
-            raise ValueError("perceptual needs config (a classifier), or both of vgg and heads")
+        given = [self.config is not None, self.run is not None, self.vgg is not None]
+        if sum(given) != 1 or (self.vgg is None) != (self.heads is None):
+            raise ValueError(
+                "perceptual needs config (a classifier) or run (its workdir), or both of vgg and "
+                "heads"
+            )
 
 
 def make_perceptual(
@@ -65,17 +70,22 @@ def make_perceptual(
     if not section:
         return None
     choices: PerceptualChoices = construct(PerceptualChoices, "perceptual", section)
-    if choices.config is None:
+    if choices.vgg is not None:
         network = Perceptual(VGG16(choices.dtype))
         origin = f"{choices.vgg} and {choices.heads}"
         read: Callable[[], Any] = lambda: load_lpips(str(choices.vgg), str(choices.heads))  # noqa: E731
     else:
-        model = plain(load_config(choices.config, choices.overrides).model)
-        backbone: Any = build_model(**{"num_classes": num_classes, **model})
+        if choices.config is not None:
+            run = workdir.parent / run_name(choices.config)
+            model = plain(load_config(choices.config, choices.overrides).model)
+        else:
+            run = Path(str(choices.run))
+            model = read_config(run).get("model", {})
+        model = as_section(f"perceptual: the model of {choices.config or run}", model)
+        backbone: Any = build(MODELS, "model", {"num_classes": num_classes, **model}, LINEN)
         if not hasattr(backbone, "maps"):
-            raise ValueError(f"perceptual.config={choices.config}: its network has no maps")
+            raise ValueError(f"perceptual: the network of {choices.config or run} has no maps")
         network = Perceptual(backbone, heads=False)
-        run = workdir.parent / run_name(choices.config)
         origin = str(run)
         read = lambda: _of_run(open_run(run), choices.ema)  # noqa: E731
 

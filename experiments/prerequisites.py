@@ -13,6 +13,8 @@ from absl import logging
 from diffjax.evals.features import FeatureExtractor
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
+from experiments.outline import check_state
+from experiments.references import is_pinned
 from experiments.settings import check_workdir, load_config, run_name
 from experiments.text import keep_tokenizer
 
@@ -26,7 +28,8 @@ def finished_run(
     """The run of `config` in `workdir`, trained to its end there where it has not been.
 
     Args:
-      config: its config file, `file.py` or `file.py:argument`.
+      config: its config file, `file.py` or `file.py:argument`; the user's, or an installed one by
+        its absolute path.
       overrides: `a.b=value` changes of it.
       workdir: its folder.
       features: gives the feature extractor of its evaluators.
@@ -34,16 +37,37 @@ def finished_run(
     Raises:
       ValueError: `workdir` holds a run of another config.
     """
-    assembly = Assembly(load_config(config, overrides), workdir)
+    assembly = Assembly(load_config(config, overrides), workdir, named=not is_pinned(config))
     check_workdir(assembly.config, workdir)
     if assembly.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(assembly.tokenizer, workdir)
     train_prerequisites(assembly)
     if not is_finished(assembly):
+        check_state(assembly.run)
         logging.info("Training %s in %s, which another run rests on", config, workdir)
         evaluations = assembly.evaluations(features(assembly))
         assembly.try_evaluations(evaluations)
         train(assembly.run, evaluations)
+    return assembly
+
+
+def opened_run(workdir: Path, section: str) -> Assembly:
+    """The finished run in `workdir`, which a config section names.
+
+    Raises:
+      ValueError: no run, or an unfinished one.
+    """
+    if not (workdir / "config.json").exists():
+        raise ValueError(
+            f"{section}.run={workdir} holds no run: train it, or name the config file "
+            f"that it is to be trained from in {section}.config"
+        )
+    assembly = open_run(workdir)
+    if not is_finished(assembly):
+        raise ValueError(
+            f"{section}.run={workdir} is not finished: go on with it, or name its config "
+            f"file in {section}.config"
+        )
     return assembly
 
 
@@ -87,18 +111,7 @@ class Reference:
         workdir = Path(str(self.run))
         if self.config is not None:
             return finished_run(self.config, (), workdir, features)
-        if not (workdir / "config.json").exists():
-            raise ValueError(
-                f"{self.section}.run={workdir} holds no run: train it, or name the config file "
-                f"that it is to be trained from in {self.section}.config"
-            )
-        assembly = open_run(workdir)
-        if not is_finished(assembly):
-            raise ValueError(
-                f"{self.section}.run={workdir} is not finished: go on with it, or name its config "
-                f"file in {self.section}.config"
-            )
-        return assembly
+        return opened_run(workdir, self.section)
 
 
 def is_finished(assembly: Assembly) -> bool:
@@ -108,7 +121,7 @@ def is_finished(assembly: Assembly) -> bool:
 
 def train_prerequisites(assembly: Assembly) -> None:
     """Trains the classifier in whose layers the run compares images, where it is not finished."""
-    section = assembly.config.get("perceptual") or {}
+    section = assembly.reference("perceptual") or {}
     if section.get("config"):
         workdir = assembly.workdir.parent / run_name(section["config"])
         finished_run(section["config"], section.get("overrides", ()), workdir)

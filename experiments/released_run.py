@@ -46,7 +46,8 @@ class ReleasedRun(Assembly):
         sections = {**plain(config), **plain(model.sections)}
         for name, section in sections.get("evals", {}).items():
             sections["evals"][name] = _by_the_model(section, recipe)
-        super().__init__(ConfigDict({k: v for k, v in sections.items() if k != "start"}), workdir)
+        sections.pop("start", None)
+        super().__init__(ConfigDict(sections), workdir, named=True)
         self.origin, self.released = dict(origin), model
         shape = self.loader.batch_spec()["image"].shape[1:]
         if shape != model.image_shape:

@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 import configs
-from diffjax.choices import unknown
+from diffjax.choices import said, unknown
 from diffjax.train.writer import replace_file
 from experiments.flag_types import expand_paths
 
@@ -52,6 +52,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
         raise
     except Exception as error:
         raise ValueError(f"--config={name}: {_where(error, file)}") from error
+    if not isinstance(config, ConfigDict):
+        raise ValueError(f"--config={name}: get_config gives no ConfigDict but {said(config)}")
     for override in overrides:
         apply_override(config, override)
     expand_paths(config)
@@ -83,11 +85,14 @@ def read_config(workdir: Path) -> dict[str, Any]:
     if not file.exists():
         raise ValueError(f"{workdir} holds no run (no config.json): train it first")
     try:
-        return json.loads(file.read_text())
-    except ValueError as error:
+        config = json.loads(file.read_text())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON ({error}): put the config back, or remove it") from (
             error
         )
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} holds no sections: put the config back, or remove it")
+    return config
 
 
 def apply_override(config: ConfigDict, override: str) -> None:

@@ -21,6 +21,7 @@ from diffjax.interop.clip import load_clip
 from diffjax.models import build_model
 from diffjax.nn.attention import count_heads
 from diffjax.nn.positions import resize_positions
+from diffjax.ranges import Whole
 from diffjax.train.start import Given, Start
 from diffjax.train.writer import replace_file
 
@@ -44,7 +45,7 @@ class StartChoices:
 
     run: str | None = None
     clip: str | None = None
-    step: int | None = None
+    step: Whole | None = None
     ema: str | None = None
     only: tuple[str, ...] = ()
     activation: str | None = None

@@ -218,7 +218,7 @@ class Cells:
         """Of a cell that is trained."""
         overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
         chosen = load_config(self.study.sweep.run, [*overrides, f"seed={seed}"])
-        return Assembly(chosen, self.workdir / "runs" / self._key(changes, seed))
+        return Assembly(chosen, self.workdir / "runs" / self._key(changes, seed), named=True)
 
     def _assembly(self, changes: Mapping[str, Any], seed: int) -> Assembly:
         run, config = self.study.sweep.run, self.study.config

@@ -15,6 +15,7 @@ from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.data.tokenizer_training import train_tokenizer
 
 FOLDER = "tokenizer"
+TOKENIZERS = {"load": load_tokenizer, "train": train_tokenizer}
 
 
 def make_tokenizer(
@@ -35,7 +36,7 @@ def make_tokenizer(
         return load_tokenizer(kept)
 
     train = functools.partial(train_tokenizer, _captions(source))
-    return build({"load": load_tokenizer, "train": train}, "tokenizer", section)
+    return build({**TOKENIZERS, "train": train}, "tokenizer", section)
 
 
 def keep_tokenizer(tokenizer: Tokenizer, workdir: Path) -> None:

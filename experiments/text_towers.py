@@ -20,6 +20,7 @@ from diffjax.evals.protocol import fingerprint
 from diffjax.interop.hub import fetch_parts, locate
 from diffjax.interop.text_tower import load_text
 from diffjax.models import build_model
+from diffjax.ranges import MaybeDepth
 from diffjax.tasks.conditions import ByText
 from experiments.encoders import TOKENIZER_FILES, released_encoders, tower_tokenizer
 from experiments.prerequisites import Reference
@@ -53,7 +54,7 @@ class TextChoices(Reference):
 
     clip: str | None = None
     model: str | None = None
-    skip: int = 0
+    skip: MaybeDepth = 0
     section: ClassVar[str] = "text"
     released: ClassVar[tuple[str, ...]] = ("clip", "model")
 

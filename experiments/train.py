@@ -18,6 +18,7 @@ from experiments.cli import overrides, run_main
 from experiments.features import outline_features
 from experiments.flag_types import define_path
 from experiments.judge import make_judges
+from experiments.outline import check_state
 from experiments.prerequisites import train_prerequisites
 from experiments.report import write_report
 from experiments.settings import check_workdir, load_config
@@ -35,11 +36,12 @@ def define_flags() -> None:
 
 def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
     """A whole run: assembled, checked, trained to its end, evaluated, reported."""
-    assembly = Assembly(load_config(config_path, changes), workdir)
+    assembly = Assembly(load_config(config_path, changes), workdir, named=True)
     check_workdir(assembly.config, workdir)
     environment.write(workdir, environment.command_line("experiments.train"))
     if assembly.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(assembly.tokenizer, workdir)
+    check_state(assembly.run)
     assembly.check_evaluations(outline_features(assembly))
     train_prerequisites(assembly)
     evaluations = assembly.evaluations(**make_judges(assembly))

@@ -112,7 +112,7 @@ def without_data(monkeypatch):
                 raise unknown("key of source", key, known)
         config = seen["config"]
         if type == "shapes":
-            return scenes(options["split"], config["train"]["batch_size"])
+            return scenes(options.get("split", "train"), config["train"]["batch_size"])
         shape = config["data"].get("image_shape") or DEFAULT_SHAPE
         classes = config["task"].get("num_classes", config["model"].get("num_classes", 10))
         size = config["train"]["batch_size"]
@@ -168,7 +168,8 @@ def without_data(monkeypatch):
 
     def assembled(config: ConfigDict, workdir: Path) -> Assembly:
         seen["config"] = config.to_dict()
-        seen["config"]["data"]["cache"] = config.data.cache = False
+        if isinstance(config.get("data"), ConfigDict):
+            seen["config"]["data"]["cache"] = config.data.cache = False
         return Assembly(config, workdir)
 
     return assembled

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from diffjax.data.schema import FLIPPED, Columns, DatasetInfo, Record, Source, check_labels
+from diffjax.ranges import Classes, Whole
 
 CACHE_BYTES = 512 * 2**20
 
@@ -30,14 +31,14 @@ class ArraySource:
     def __init__(
         self,
         image: np.ndarray,
-        label: np.ndarray | Sequence[int] | None = None,
+        label: np.ndarray | Sequence[Whole] | None = None,
         caption: Sequence[str | list[str]] | None = None,
         others: Mapping[str, np.ndarray] | None = None,
         *,
         name: str = "array",
         split: str = "train",
         class_names: Sequence[str] = (),
-        num_classes: int | None = None,
+        num_classes: Classes | None = None,
         fingerprint: str | None = None,
         codec: str | None = None,
     ):

@@ -7,12 +7,13 @@ so `to_float` comes last.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from diffjax.data.draws import Draws
 from diffjax.data.schema import FLIPPED, Columns
+from diffjax.ranges import Grey, MaybePixels, NonNegative, Positive, Probability, Rising
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class RandomFlip:
     """Left to right with probability `prob`; of a codec's moments, those of the mirrored picture
     where the data hold them (`DatasetInfo.flipped`)."""
 
-    prob: float = 0.5
+    prob: Probability = 0.5
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         image, mirrored = columns["image"], columns.get(FLIPPED)
@@ -38,8 +39,8 @@ class RandomShift:
     """Moved by up to `pixels` either way along both axes; what comes in is `fill` (0..255), or with
     "edge" the border's own colour."""
 
-    pixels: int = 1
-    fill: int | Literal["edge"] = 0
+    pixels: MaybePixels = 1
+    fill: Grey | Literal["edge"] = 0
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         image = stacked_uint8(columns, "random_shift")
@@ -64,10 +65,10 @@ class RandomAffine:
       fill: what comes in from outside, 0..255.
     """
 
-    degrees: float = 10.0
-    scale: tuple[float, float] = (0.9, 1.1)
-    pixels: float = 0.0
-    fill: int = 0
+    degrees: NonNegative = 10.0
+    scale: Annotated[tuple[Positive, Positive], Rising()] = (0.9, 1.1)
+    pixels: NonNegative = 0.0
+    fill: Grey = 0
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         image = stacked_uint8(columns, "random_affine")

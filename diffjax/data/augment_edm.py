@@ -18,6 +18,7 @@ import numpy as np
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
 from diffjax.data.warp import warp
+from diffjax.ranges import NonNegative, Probability
 
 SCALE_STD = 0.2  # of log2 of the magnification
 ANISOTROPY_STD = 0.2  # of log2 of the stretch
@@ -63,13 +64,13 @@ class EDMAugment:
         of the images chosen for `y_flip` are flipped.
     """
 
-    prob: float = 0.12
+    prob: Probability = 0.12
     x_flip: bool = True
-    y_flip: float = 1.0
-    scale: float = 1.0
-    rotate: float = 1.0
-    anisotropy: float = 1.0
-    translate: float = 1.0
+    y_flip: NonNegative = 1.0
+    scale: NonNegative = 1.0
+    rotate: NonNegative = 1.0
+    anisotropy: NonNegative = 1.0
+    translate: NonNegative = 1.0
 
     def __post_init__(self) -> None:
         for name in ("y_flip", "scale", "rotate", "anisotropy", "translate"):

@@ -13,6 +13,7 @@ from diffjax.data.draws import Draws
 from diffjax.data.prepared import PreparedSource
 from diffjax.data.schema import Columns, Source
 from diffjax.data.tokenizer import RefusedText, Tokenizer
+from diffjax.ranges import Probability
 
 # Prepared sets of more records are not read through for their captions when a run starts.
 MANY = 200_000
@@ -37,7 +38,7 @@ class Tokenize:
 
     tokenizer: Tokenizer
     pick: Pick = "random"
-    drop: float = 0.0
+    drop: Probability = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.drop <= 1:
@@ -64,7 +65,7 @@ class Tokenize:
 def tokenize(
     given: Tokenizer | None,
     pick: Pick = "random",
-    drop: float = 0.0,
+    drop: Probability = 0.0,
     tokenizer: str | None = None,
 ) -> Tokenize:
     """The transform of a config section; `given` is the run's tokenizer.

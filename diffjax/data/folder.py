@@ -18,6 +18,7 @@ from diffjax.data.folder_table import Entry
 from diffjax.data.images import CORRUPT, decode, reason
 from diffjax.data.resize import center_crop_resize
 from diffjax.data.schema import DatasetInfo, Record, check_labels
+from diffjax.ranges import Channels, Classes, Pixels
 
 
 class FolderSource:
@@ -46,9 +47,9 @@ class FolderSource:
         self,
         path: str | os.PathLike[str],
         split: str | None = None,
-        size: int | None = None,
-        channels: int = 3,
-        num_classes: int | None = None,
+        size: Pixels | None = None,
+        channels: Channels = 3,
+        num_classes: Classes | None = None,
         on_corrupt: Literal["error", "skip"] = "error",
         labels: bool = True,
         class_names: tuple[str, ...] | None = None,

@@ -10,6 +10,7 @@ import numpy as np
 from diffjax.choices import unknown
 from diffjax.data.arrays import ArraySource
 from diffjax.data.schema import Source
+from diffjax.ranges import Integer, Times
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Oversample:
     times: how often an epoch shows each of them, where it shows others once; 0 leaves them out.
     """
 
-    where: Mapping[str, int]
-    times: int
+    where: Mapping[str, Integer]
+    times: Times
 
     def __post_init__(self) -> None:
         if not self.where:

@@ -21,6 +21,7 @@ from diffjax.data.builders.shapes import SIDES, Shapes, folder_name
 from diffjax.data.images import CORRUPT, decode
 from diffjax.data.resize import center_crop_resize
 from diffjax.data.schema import FLIPPED, DatasetInfo, Record
+from diffjax.ranges import Channels, Pixels
 
 # Sets that need nothing but this package, and are prepared when first asked for.
 EMBEDDED: Mapping[str, Callable[..., RecordBuilder]] = {
@@ -54,8 +55,8 @@ class PreparedSource:
         name: str,
         split: str = "train",
         data_dir: str | os.PathLike[str] | None = None,
-        size: int | None = None,
-        channels: int | None = None,
+        size: Pixels | None = None,
+        channels: Channels | None = None,
         fields: tuple[str, ...] = ("label", "caption"),
     ):
         root = Path(data_dir).expanduser() if data_dir else default_data_dir()

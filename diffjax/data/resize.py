@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -16,6 +17,7 @@ from diffjax.data.arrays import stack
 from diffjax.data.draws import Draws
 from diffjax.data.images import as_array, as_image
 from diffjax.data.schema import Columns
+from diffjax.ranges import Grey, MaybePixels, Pixels, Positive, Rising, Share
 
 BICUBIC = Image.Resampling.BICUBIC
 BOX = Image.Resampling.BOX
@@ -72,7 +74,7 @@ def _each(columns: Columns, change: Callable[[int, np.ndarray], np.ndarray]) -> 
 class CenterCropResize:
     """The central square, resized to `size` pixels (see `center_crop_resize`)."""
 
-    size: int
+    size: Pixels
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         return _each(columns, lambda _, image: center_crop_resize(image, self.size))
@@ -82,7 +84,7 @@ class CenterCropResize:
 class ResizeShort:
     """The whole image, its short side `size` pixels (see `resize_short`)."""
 
-    size: int
+    size: Pixels
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         return _each(columns, lambda _, image: resize_short(image, self.size))
@@ -92,7 +94,7 @@ class ResizeShort:
 class CenterCrop:
     """The central square of `size` pixels, as they are."""
 
-    size: int
+    size: Pixels
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         return _each(columns, lambda _, image: center_crop(image, self.size))
@@ -102,9 +104,9 @@ class CenterCrop:
 class RandomCrop:
     """A window of `size` pixels, uniform over the image after `pad` pixels of `fill` a side."""
 
-    size: int
-    pad: int = 0
-    fill: int = 0
+    size: Pixels
+    pad: MaybePixels = 0
+    fill: Grey = 0
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         u, v = draws.uniform("top"), draws.uniform("left")
@@ -134,9 +136,9 @@ class RandomResizedCrop:
       ratio: range of width over height, uniform in its logarithm.
     """
 
-    size: int
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    size: Pixels
+    scale: Annotated[tuple[Share, Share], Rising()] = (0.08, 1.0)
+    ratio: Annotated[tuple[Positive, Positive], Rising()] = (3 / 4, 4 / 3)
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         tries = [draws.stream(f"try {k}") for k in range(10)]

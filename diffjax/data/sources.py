@@ -13,6 +13,7 @@ from diffjax.data.factors import FIELDS, WORDS
 from diffjax.data.folder import FolderSource
 from diffjax.data.prepared import PreparedSource, embedded
 from diffjax.data.schema import Source
+from diffjax.ranges import Pixels
 
 
 def digits(split: str = "train", data_dir: str | os.PathLike[str] | None = None) -> Source:
@@ -21,7 +22,7 @@ def digits(split: str = "train", data_dir: str | os.PathLike[str] | None = None)
 
 
 def shapes(
-    split: str = "train", data_dir: str | os.PathLike[str] | None = None, size: int = 32
+    split: str = "train", data_dir: str | os.PathLike[str] | None = None, size: Pixels = 32
 ) -> Source:
     """Generated scenes of `size` x `size` RGB, 32 or 64: 12,000 `train`, 1,500 `test`, and 1,500
     `compositions` of pairs of shape and colour that the others never show.

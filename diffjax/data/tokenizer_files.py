@@ -8,6 +8,7 @@ from typing import Any
 from diffjax.bounded import MB, gunzip, parse_json, read_bytes, shortened
 from diffjax.data.cleaning import Style
 from diffjax.data.tokenizer import EOT, OWN, SOT, SUFFIX, Tokenizer, alphabet
+from diffjax.ranges import Length, Whole
 
 CONTEXT = 77  # of every released CLIP
 # The merges of OpenAI's file that CLIP uses, its first line being a header.
@@ -27,8 +28,8 @@ Merges = tuple[tuple[str, str], ...]
 def load_tokenizer(
     path: Path | str,
     style: Style | None = None,
-    context: int | None = None,
-    pad: int | None = None,
+    context: Length | None = None,
+    pad: Whole | None = None,
     overlong: Any = None,
     empty: Any = None,
 ) -> Tokenizer:

@@ -11,15 +11,16 @@ from tokenizers import models, trainers
 from diffjax.data.cleaning import Style, clean_openai
 from diffjax.data.tokenizer import EOT, SOT, SUFFIX, Tokenizer, alphabet, backend_of
 from diffjax.data.tokenizer_files import CONTEXT, style_pad
+from diffjax.ranges import Count, Length, Vocabulary, Whole
 
 
 def train_tokenizer(
     captions: Iterable[str],
-    vocab_size: int,
-    context: int = CONTEXT,
+    vocab_size: Vocabulary,
+    context: Length = CONTEXT,
     style: Style = "openai",
-    min_count: int = 2,
-    pad: int | None = None,
+    min_count: Count = 2,
+    pad: Whole | None = None,
     overlong: Any = "error",
     empty: Any = "error",
 ) -> Tokenizer:

@@ -20,6 +20,7 @@ from diffjax.data.captions import Tokenize, tokenize
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
 from diffjax.data.tokenizer import Tokenizer
+from diffjax.ranges import Factor
 
 # Row i of the result depends on row i of the columns and of the draws alone.
 Transform = Callable[[Columns, Draws], Columns]
@@ -39,7 +40,7 @@ class LowResolution:
     """Adds `hint [B, H / factor, W / factor, C] float32` in [-1, 1], the means of the image's
     squares, for models that are told a small image; after what changes it, before `to_float`."""
 
-    factor: int
+    factor: Factor
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         image = augment.stacked_uint8(columns, "low_resolution")

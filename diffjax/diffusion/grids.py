@@ -17,6 +17,7 @@ import numpy as np
 from diffjax.diffusion.clocks import VP
 from diffjax.diffusion.levels import CLEAN, Level, take
 from diffjax.diffusion.schedules import Schedule
+from diffjax.ranges import Positive, Steps, Whole
 
 
 class Grid(NamedTuple):
@@ -175,11 +176,11 @@ def visited(
 
 def make_grid(
     schedule: Schedule,
-    steps: int,
+    steps: Steps,
     spacing: str = "trailing",
-    offset: int = 0,
+    offset: Whole = 0,
     final: str = "clean",
-    rho: float | None = None,
+    rho: Positive | None = None,
 ) -> Grid:
     """The grid of a sampler from noise to data.
 

@@ -16,6 +16,7 @@ from jax import Array
 
 from diffjax.diffusion.levels import Level, over
 from diffjax.diffusion.sampling import Denoiser, Estimate
+from diffjax.ranges import Guided, NonNegative, Percentile, Probability, Reach, Width
 
 # (z, level, conditioning) -> Estimate; the conditioning is any tree of arrays [B, ...].
 ConditionalDenoiser = Callable[[Array, Level, Any], Estimate]
@@ -39,13 +40,13 @@ class Guidance:
         (Peebles & Xie 2023, appendix: 3 of 4). None for all.
     """
 
-    scale: float | Array = 1.0
-    low: float = 0.0
-    high: float = float("inf")
-    rescale: float = 0.0
-    threshold: float | None = None
+    scale: Guided | Array = 1.0
+    low: NonNegative = 0.0
+    high: Reach = float("inf")
+    rescale: Probability = 0.0
+    threshold: Percentile | None = None
     clip: bool = False
-    channels: int | None = None
+    channels: Width | None = None
 
     @property
     def guided(self) -> bool:

@@ -10,9 +10,10 @@ from diffjax.diffusion.clocks import CLOCKS, Linear
 from diffjax.diffusion.grids import Grid
 from diffjax.diffusion.levels import Level, take
 from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
+from diffjax.ranges import Factor
 
 
-def ode(grid: Grid, clock: str = "linear", order: int = 2) -> Rows:
+def ode(grid: Grid, clock: str = "linear", order: Factor = 2) -> Rows:
     """`dy/dt = s ((d log s + d log r) z / alpha - (d log r) x_hat)` of `y = s z / alpha` (eq. 4 in
     terms of x_hat), solved over the grid's levels.
 

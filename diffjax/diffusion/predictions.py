@@ -20,6 +20,7 @@ from jax import Array
 
 from diffjax.diffusion.levels import Level, namespace, over
 from diffjax.diffusion.schedules import Schedule
+from diffjax.ranges import Positive
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class EDMPrecondition(Prediction):
       sigma_data: standard deviation sd of the data.
     """
 
-    sigma_data: float = 0.5
+    sigma_data: Positive = 0.5
 
     def _norm(self, level: Level) -> Any:
         return namespace(level.alpha).sqrt(level.sigma**2 + (level.alpha * self.sigma_data) ** 2)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffjax.choices import unknown
+from diffjax.choices import check_values, hints_of, pick, unknown
 from diffjax.diffusion.grids import Grid, last_steps, make_grid
 from diffjax.diffusion.guidance import Guidance
 from diffjax.diffusion.rows import Rows
@@ -99,15 +99,18 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
         variance of ddpm, ...).
 
     Raises:
-      ValueError: a sampler or an option that does not exist, the nearest named.
+      ValueError: a sampler or an option that does not exist, the nearest named; a value outside
+        its range.
     """
-    if sampler not in SAMPLERS:
-        raise unknown("sampler", sampler, SAMPLERS)
+    pick("sampler", sampler, SAMPLERS)
     own = [p for p in inspect.signature(SAMPLERS[sampler]).parameters if p != "grid"]
     known = [*_GRID, *_SCHEDULER, "rho", *_GUIDANCE, *own]
     for name in options:
         if name not in known:
             raise unknown(f"option of sampler {sampler!r}:", name, known)
+    guiding = hints_of(Guidance)
+    hints = {**hints_of(scheduler_grid), **hints_of(make_grid), **hints_of(SAMPLERS[sampler])}
+    check_values("sampling", options, hints | {k: guiding[v] for k, v in _GUIDANCE.items()})
     defaults = {"steps": 50, "spacing": "trailing", "offset": 0, "final": "clean"}
     grid = {k: options.get(k, defaults[k]) for k in _GRID}
     grid |= {"rho": options["rho"]} if "rho" in options else {}

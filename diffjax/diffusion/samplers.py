@@ -16,6 +16,7 @@ from diffjax.diffusion.levels import Level, take
 from diffjax.diffusion.ode import ode
 from diffjax.diffusion.pseudo_numerical import plms, pndm
 from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
+from diffjax.ranges import NonNegative, Reach
 
 Sampler = Callable[[Grid], Rows]
 
@@ -26,7 +27,7 @@ def _log_snr_gap(t: Level, s: Level) -> np.ndarray:
         return np.where(s.sigma == 0, 1.0, -np.expm1(t.logsnr - s.logsnr))
 
 
-def ddim(grid: Grid, eta: float = 0.0) -> Rows:
+def ddim(grid: Grid, eta: NonNegative = 0.0) -> Rows:
     """`z_s = alpha_s x_hat + sqrt(sigma_s^2 - tau^2) eps_hat + tau noise` with `tau = eta` times
     the ancestral standard deviation (Song et al. 2021a, eq. 12 and 16)."""
     t, s = grid.t, grid.s
@@ -72,10 +73,10 @@ def ancestral(grid: Grid, variance: str = "small") -> Rows:
 
 def heun(
     grid: Grid,
-    churn: float = 0.0,
-    churn_min: float = 0.0,
-    churn_max: float = float("inf"),
-    churn_noise: float = 1.0,
+    churn: NonNegative = 0.0,
+    churn_min: NonNegative = 0.0,
+    churn_max: Reach = float("inf"),
+    churn_noise: NonNegative = 1.0,
 ) -> Rows:
     """Heun's method in `r = sigma / alpha`, with EDM's churn (Karras et al. 2022, algorithm 2).
 

@@ -11,6 +11,7 @@ import numpy as np
 from diffjax.diffusion.levels import Level, namespace
 from diffjax.diffusion.paths import Schedule, variance_preserving
 from diffjax.diffusion.tables import Cosine, Linear, ScaledLinear, Sigmoid, SigmoidBeta, Table
+from diffjax.ranges import Beta, Exponent, NonNegative, Positive, check_order
 
 __all__ = [
     "EDM",
@@ -33,9 +34,12 @@ __all__ = [
 class VPSDE(Schedule):
     """beta(t) linear on t in [0, 1] (Song et al. 2021b, eq. 33): log alpha is quadratic in t."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    epsilon: float = 1e-3
+    beta_min: NonNegative = 0.1
+    beta_max: Positive = 20.0
+    epsilon: Beta = 1e-3
+
+    def __post_init__(self) -> None:
+        check_order("task.schedule", self, "beta_min", "beta_max")
 
     @property
     def t_min(self) -> float:
@@ -61,9 +65,12 @@ class ContinuousCosine(Schedule):
     """lambda = -2 log tan(a t + b) between two log SNRs (Ho & Salimans 2022, section 4;
     Hoogeboom et al. 2023). `shift`: 2 log(64 / resolution) moves it to a larger image."""
 
-    logsnr_min: float = -20.0
-    logsnr_max: float = 20.0
-    shift: float = 0.0
+    logsnr_min: Exponent = -20.0
+    logsnr_max: Exponent = 20.0
+    shift: Exponent = 0.0
+
+    def __post_init__(self) -> None:
+        check_order("task.schedule", self, "logsnr_min", "logsnr_max")
 
     @cached_property
     def _line(self) -> tuple[float, float]:
@@ -86,8 +93,11 @@ class ContinuousCosine(Schedule):
 class VE(Schedule):
     """sigma geometric in t in [0, 1], alpha = 1 (Song et al. 2021b, eq. 31)."""
 
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
+    sigma_min: Positive = 0.01
+    sigma_max: Positive = 50.0
+
+    def __post_init__(self) -> None:
+        check_order("task.schedule", self, "sigma_min", "sigma_max")
 
     def level(self, t: Any) -> Level:
         xp = namespace(t)
@@ -106,8 +116,11 @@ class VE(Schedule):
 class EDM(Schedule):
     """t is sigma itself, alpha = 1 (Karras et al. 2022, table 1)."""
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: Positive = 0.002
+    sigma_max: Positive = 80.0
+
+    def __post_init__(self) -> None:
+        check_order("task.schedule", self, "sigma_min", "sigma_max")
 
     @property
     def t_min(self) -> float:
@@ -142,8 +155,8 @@ class RectifiedFlow(Schedule):
     the time at high noise: t -> s t / (1 + (s - 1) t) (Esser et al. 2024, eq. 23); `epsilon` is
     the least time trained and visited."""
 
-    shift: float = 1.0
-    epsilon: float = 1e-3
+    shift: Positive = 1.0
+    epsilon: Beta = 1e-3
 
     @property
     def t_min(self) -> float:

@@ -11,6 +11,7 @@ from scipy.special import expit
 
 from diffjax.diffusion.levels import Level, namespace
 from diffjax.diffusion.paths import Schedule, variance_preserving
+from diffjax.ranges import Beta, Exponent, Positive, Probability, Steps, check_order
 
 # log SNR that stands for "no signal" where a zero terminal SNR needs interpolating (alpha 4e-18).
 NO_SIGNAL = -80.0
@@ -27,7 +28,7 @@ class Table(Schedule):
       rescaled: the network is told 1000 t / T, whatever T is (iDDPM); False: t itself.
     """
 
-    steps: int = 1000
+    steps: Steps = 1000
     zero_terminal_snr: bool = False
     rescaled: bool = True
 
@@ -78,8 +79,8 @@ class Linear(Table):
     """Linear betas (Ho et al. 2020, section 4); ADM's and DiT's too. For T other than 1,000 their
     code multiplies both ends by 1000 / T."""
 
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
+    beta_start: Beta = 1e-4
+    beta_end: Beta = 0.02
 
     def betas(self) -> np.ndarray:
         return np.linspace(self.beta_start, self.beta_end, self.steps)
@@ -89,8 +90,8 @@ class Linear(Table):
 class ScaledLinear(Table):
     """Linear in sqrt(beta) (Rombach et al. 2022), the "linear" of latent diffusion's code."""
 
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
+    beta_start: Beta = 0.00085
+    beta_end: Beta = 0.012
 
     def betas(self) -> np.ndarray:
         return np.linspace(self.beta_start**0.5, self.beta_end**0.5, self.steps) ** 2
@@ -106,8 +107,8 @@ def _betas_of(alpha_bar: Any, steps: int, beta_max: float) -> np.ndarray:
 class Cosine(Table):
     """alpha_bar = cos^2((t/T + s) / (1 + s) pi/2), betas capped (Nichol & Dhariwal 2021, 17)."""
 
-    s: float = 0.008
-    beta_max: float = 0.999
+    s: Probability = 0.008
+    beta_max: Beta = 0.999
 
     def betas(self) -> np.ndarray:
         return _betas_of(
@@ -121,10 +122,13 @@ class Cosine(Table):
 class Sigmoid(Table):
     """alpha_bar a clipped sigmoid of time (Jabri et al. 2023, algorithm 1)."""
 
-    start: float = -3.0
-    end: float = 3.0
-    tau: float = 1.0
-    beta_max: float = 0.999
+    start: Exponent = -3.0
+    end: Exponent = 3.0
+    tau: Positive = 1.0
+    beta_max: Beta = 0.999
+
+    def __post_init__(self) -> None:
+        check_order("task.schedule", self, "start", "end")
 
     def betas(self) -> np.ndarray:
         low, high = expit(self.start / self.tau), expit(self.end / self.tau)
@@ -140,8 +144,8 @@ class Sigmoid(Table):
 class SigmoidBeta(Table):
     """Betas a sigmoid of time (Xu et al. 2022, GeoDiff): what diffusers calls "sigmoid"."""
 
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
+    beta_start: Beta = 1e-4
+    beta_end: Beta = 0.02
 
     def betas(self) -> np.ndarray:
         ramp = expit(np.linspace(-6, 6, self.steps))

@@ -11,6 +11,7 @@ from jax.scipy.special import ndtri
 
 from diffjax.diffusion.schedules import Schedule
 from diffjax.keys import Rng, uniform
+from diffjax.ranges import Exponent, Positive
 
 
 def _spread(schedule: Schedule, u: Array) -> Array:
@@ -48,8 +49,8 @@ class Uniform(Times):
 class LogNormal(Times):
     """`log(sigma / alpha) ~ N(mean, std^2)` (Karras et al. 2022, table 1), on any schedule."""
 
-    mean: float = -1.2
-    std: float = 1.2
+    mean: Exponent = -1.2
+    std: Positive = 1.2
 
     def __call__(self, schedule: Schedule, rng: Rng) -> Array:
         log_ratio = self.mean + self.std * ndtri(jnp.clip(self.quantiles(rng), 1e-6, 1 - 1e-6))
@@ -64,8 +65,8 @@ class LogNormal(Times):
 class LogitNormal(Times):
     """`logit(t) ~ N(mean, std^2)` (Esser et al. 2024, eq. 19), spread over the schedule."""
 
-    mean: float = 0.0
-    std: float = 1.0
+    mean: Exponent = 0.0
+    std: Positive = 1.0
 
     def __call__(self, schedule: Schedule, rng: Rng) -> Array:
         u = jnp.clip(self.quantiles(rng), 1e-6, 1 - 1e-6)

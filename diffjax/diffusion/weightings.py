@@ -13,6 +13,7 @@ from jax import Array
 
 from diffjax.diffusion.levels import Level
 from diffjax.diffusion.schedules import Schedule
+from diffjax.ranges import Exponent, NonNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class SNR(Weighting):
       ValueError: truncated at power 0, where there is nothing to cut.
     """
 
-    power: float = 0.0
+    power: Exponent = 0.0
     truncated: bool = False
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class VMSE(Weighting):
 class MinSNR(Weighting):
     """`min(SNR, gamma) / SNR` (Hang et al. 2023, eq. 8)."""
 
-    gamma: float = 5.0
+    gamma: Positive = 5.0
 
     def __call__(self, schedule: Schedule, level: Level) -> Array:
         return jnp.minimum(1.0, self.gamma * jnp.exp(-level.logsnr))
@@ -79,8 +80,8 @@ class MinSNR(Weighting):
 class P2(Weighting):
     """`1 / (k + SNR)^gamma` (Choi et al. 2022, eq. 8)."""
 
-    k: float = 1.0
-    gamma: float = 1.0
+    k: NonNegative = 1.0
+    gamma: Exponent = 1.0
 
     def __call__(self, schedule: Schedule, level: Level) -> Array:
         return (self.k + jnp.exp(level.logsnr)) ** -self.gamma
@@ -90,7 +91,7 @@ class P2(Weighting):
 class EDMWeighting(Weighting):
     """`(sigma^2 + sd^2) / (sigma sd)^2` on the x0-MSE (Karras et al. 2022, table 1)."""
 
-    sigma_data: float = 0.5
+    sigma_data: Positive = 0.5
 
     def __call__(self, schedule: Schedule, level: Level) -> Array:
         return 1 + jnp.exp(-level.logsnr) / self.sigma_data**2
@@ -113,7 +114,7 @@ class SigmoidWeighting(Weighting):
     with uniform t the loss is one integral over lambda, whatever the schedule (Kingma & Gao 2023;
     Hoogeboom et al. 2024)."""
 
-    bias: float = 2.0
+    bias: Exponent = 2.0
 
     def __call__(self, schedule: Schedule, level: Level) -> Array:
         return VLB()(schedule, level) * jax.nn.sigmoid(self.bias - level.logsnr)

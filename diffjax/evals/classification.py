@@ -17,6 +17,7 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import count_matrix
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics import classification as metrics
+from diffjax.ranges import Amount
 from diffjax.tasks.base import Variables
 
 
@@ -28,7 +29,7 @@ class Classification:
     pred: str = "logits"
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
     split: str = "test"
-    batch_size: int = 256
+    batch_size: Amount = 256
 
     @cached_property
     def _logits(self) -> Callable[..., Any]:

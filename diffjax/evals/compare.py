@@ -21,6 +21,7 @@ from diffjax.metrics.frechet import Moments, few_images, frechet_distance, frech
 from diffjax.metrics.kernel import kernel_distance, rbf_distance, unit_rows
 from diffjax.metrics.precision_recall import density_coverage, precision_recall
 from diffjax.metrics.stratified import subsets_error
+from diffjax.ranges import Amount, MaybeAmount, Seed
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,14 @@ class Settings:
     seed: of subsets and splits.
     """
 
-    groups: int = 0
-    subset_size: int = 1000
-    subsets: int = 100
-    splits: int = 10
-    precision_k: int = 3
-    density_k: int = 5
-    points: int = 15
-    seed: int = 2020
+    groups: MaybeAmount = 0
+    subset_size: Amount = 1000
+    subsets: Amount = 100
+    splits: Amount = 10
+    precision_k: Amount = 3
+    density_k: Amount = 5
+    points: Amount = 15
+    seed: Seed = 2020
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

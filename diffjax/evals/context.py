@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from diffjax.choices import unknown
+from diffjax.choices import check_values, hints_of, pick, unknown
 from diffjax.data.evaluation import ReadWhenAsked
 from diffjax.evals.drawing import balanced_labels
 from diffjax.evals.features import FeatureExtractor
@@ -198,11 +198,13 @@ class EvalContext:
         """The predict function with its options, and all of those with its own defaults.
 
         Raises:
-          ValueError: for a function or an option that does not exist, naming the nearest.
+          ValueError: for a function or an option that does not exist, naming the nearest, or a
+            value outside its range.
         """
-        if pred not in self.predict_fns:
-            raise unknown("predict function", pred, self.predict_fns)
-        fn, given = self.predict_fns[pred], dict(pred_kw)
+        fn, given = (
+            self.predict_fns[pick("predict function", pred, self.predict_fns)],
+            dict(pred_kw),
+        )
         parameters = inspect.signature(fn).parameters.values()
         options = {
             p.name: p.default
@@ -214,6 +216,7 @@ class EvalContext:
         for key in given:
             if key not in options and not open_ended:
                 raise unknown(f"option of predict function {pred!r}:", key, options)
+        check_values("pred_kw", given, hints_of(fn))
         # A default of None stands for "not given" and says nothing in a protocol.
         silent = (None, inspect.Parameter.empty)
         defaults = {k: v for k, v in options.items() if not any(v is s for s in silent)}

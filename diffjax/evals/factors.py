@@ -8,13 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
-from diffjax.choices import unknown
+from diffjax.choices import check, unknown
 from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers, article, check_templates, sample_rows, unit
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
+from diffjax.ranges import Amount, Integer, MaybeAmount
 from diffjax.tasks.base import Variables
 
 
@@ -51,9 +52,9 @@ class Arithmetic:
     context: EvalContext
     factors: Mapping[str, str]
     split: str = "test"
-    where: Mapping[str, int] = field(default_factory=dict)
-    pairs: int = 300
-    batch_size: int = 256
+    where: Mapping[str, Integer] = field(default_factory=dict)
+    pairs: Amount = 300
+    batch_size: Amount = 256
 
     def __post_init__(self) -> None:
         check_templates(tuple(self.factors.values()), "arithmetic")
@@ -139,6 +140,15 @@ def _pairs(
     return a[kept], b[kept]
 
 
+@dataclass(frozen=True)
+class Question:
+    """An entry of `Questions.questions`, see there."""
+
+    factor: str
+    caption: str
+    where: Mapping[str, Integer] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Questions:
     """Zero-shot question answering: question and candidate answers become captions, and the one
@@ -154,18 +164,13 @@ class Questions:
     context: EvalContext
     questions: Mapping[str, Mapping[str, object]]
     split: str = "test"
-    limit: int = 500
-    batch_size: int = 256
+    limit: MaybeAmount = 500
+    batch_size: Amount = 256
 
     def __post_init__(self) -> None:
         for name, question in self.questions.items():
             what = f"questions.{name}"
-            for key in question:
-                if key not in ("factor", "caption", "where"):
-                    raise unknown(f"key of {what}:", key, ("factor", "caption", "where"))
-            for key in ("factor", "caption"):
-                if key not in question:
-                    raise ValueError(f"{what} needs {key!r}")
+            check(Question, what, question)
             _words(self.context, str(question["factor"]), what)
             if "{answer}" not in str(question["caption"]):
                 raise ValueError(f"{what}: caption {question['caption']!r} holds no {{answer}}")

@@ -25,6 +25,7 @@ from diffjax.evals.reference import Reference, check_protocol, read_reference
 from diffjax.evals.samples import caption, sample_grid
 from diffjax.evals.sides import Running, Side, measure
 from diffjax.keys import check_seed
+from diffjax.ranges import Amount, Seed
 from diffjax.tasks.base import Variables
 
 _SHOWN = 100  # samples in the picture
@@ -54,9 +55,9 @@ class FID:
     metrics: Sequence[str] = ("fid", "inception_score")
     pred: str = "sample"
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
-    num_samples: int = 50_000
-    batch_size: int = 250
-    seed: int = 0
+    num_samples: Amount = 50_000
+    batch_size: Amount = 250
+    seed: Seed = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from diffjax.keys import check_seed
 from diffjax.metrics.classification import agreement, confusion_matrix, inception_score
 from diffjax.metrics.frechet import moments
 from diffjax.metrics.nearest import nearest
+from diffjax.ranges import Amount, MaybeAmount, Seed, Tiles
 from diffjax.tasks.base import Variables
 
 # Numbers that describe the held-out images alone: no sampler belongs to their protocol.
@@ -46,14 +47,14 @@ class Generation:
     context: EvalContext
     pred: str = "sample"
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
-    num_samples: int = 1000
-    batch_size: int = 250
-    seeds: Sequence[int] = (0,)
-    groups: int = 20
-    precision_k: int = 3
-    density_k: int = 5
-    manifold_size: int = 5000
-    columns: int = 10
+    num_samples: Amount = 1000
+    batch_size: Amount = 250
+    seeds: Sequence[Seed] = (0,)
+    groups: MaybeAmount = 20
+    precision_k: Amount = 3
+    density_k: Amount = 5
+    manifold_size: Amount = 5000
+    columns: Tiles = 10
 
     def __post_init__(self) -> None:
         for seed in self.seeds:

@@ -17,6 +17,7 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.objectives.elbo import kl_to_prior
+from diffjax.ranges import Amount, Positive, Tiles
 from diffjax.tasks.base import Variables
 
 # A unit is active where the posterior's mean varies more than this over images (Burda et al. 2016,
@@ -64,12 +65,12 @@ class Latents:
     posterior: str = "posterior"
     decode: str = "decode"
     split: str = "test"
-    rows: int = 10
-    columns: int = 9
-    reach: float = 3.0
+    rows: Tiles = 10
+    columns: Tiles = 9
+    reach: Positive = 3.0
     around: Literal["mean", "image"] = "image"
     path: Literal["linear", "spherical"] = "spherical"
-    batch_size: int = 128
+    batch_size: Amount = 128
 
     def __post_init__(self) -> None:
         if self.rows < 1 or self.columns < 2:

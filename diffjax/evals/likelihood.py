@@ -17,6 +17,7 @@ from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.protocol import extend, fingerprint
 from diffjax.keys import check_seed, seed_after, seed_words
+from diffjax.ranges import Amount, Seed
 from diffjax.tasks.base import Variables
 
 
@@ -36,9 +37,9 @@ class Likelihood:
     pred: str = "bits_per_dim"
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
     split: str = "test"
-    num_images: int | None = None
-    batch_size: int = 128
-    seed: int = 0
+    num_images: Amount | None = None
+    batch_size: Amount = 128
+    seed: Seed = 0
 
     @cached_property
     def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:

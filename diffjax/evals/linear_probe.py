@@ -17,6 +17,7 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import check_labels, features, sample_rows
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
+from diffjax.ranges import Amount, Beta, Integer, MaybeAmount
 from diffjax.tasks.base import Variables
 
 # The paper sweeps 96 values, log-spaced in [1e-6, 1e6], by this coarse grid and then bisection.
@@ -41,11 +42,11 @@ class LinearProbe:
     context: EvalContext
     pred: str = "encode_image"
     split: str = "test"
-    where: Mapping[str, int] = field(default_factory=dict)
-    limit: int = 0
-    validation: float = 0.1
-    iterations: int = 1000
-    batch_size: int = 256
+    where: Mapping[str, Integer] = field(default_factory=dict)
+    limit: MaybeAmount = 0
+    validation: Beta = 0.1
+    iterations: Amount = 1000
+    batch_size: Amount = 256
 
     def __post_init__(self) -> None:
         self.context.bind(self.pred)

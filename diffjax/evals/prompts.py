@@ -25,6 +25,7 @@ from diffjax.keys import check_seed, seed_after
 from diffjax.metrics.alignment import clip_score
 from diffjax.metrics.classification import share
 from diffjax.metrics.frechet import moments
+from diffjax.ranges import Amount, Integer, MaybeAmount, Seed, Tiles
 from diffjax.tasks.base import Variables
 
 
@@ -51,14 +52,14 @@ class Prompts:
     pred: str = "sample"
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
     split: str = "test"
-    where: Mapping[str, int] = field(default_factory=dict)
+    where: Mapping[str, Integer] = field(default_factory=dict)
     template: str = "size"
-    num_prompts: int = 196
-    batch_size: int = 100
-    seeds: Sequence[int] = (0,)
-    groups: int = 20
-    rows: int = 8
-    columns: int = 8
+    num_prompts: Amount = 196
+    batch_size: Amount = 100
+    seeds: Sequence[Seed] = (0,)
+    groups: MaybeAmount = 20
+    rows: Tiles = 8
+    columns: Tiles = 8
 
     def __post_init__(self) -> None:
         for seed in self.seeds:

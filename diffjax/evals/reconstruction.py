@@ -18,6 +18,7 @@ from diffjax.evals.closeness import MEASURES, Pairs, check_measure, try_measure
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import extend, fingerprint
+from diffjax.ranges import Amount, MaybeTiles
 from diffjax.tasks.base import Variables
 
 Stages = tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]
@@ -39,10 +40,10 @@ class Reconstruction:
     decode: str = "decode"
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
     split: str = "test"
-    num_images: int = 256
+    num_images: Amount = 256
     measures: tuple[str, ...] = ()
-    batch_size: int = 128
-    shown: int = 12
+    batch_size: Amount = 128
+    shown: MaybeTiles = 12
 
     @cached_property
     def _stages(self) -> Stages:
@@ -56,7 +57,7 @@ class Reconstruction:
 
     def __post_init__(self) -> None:
         for name in (self.encode, self.decode):
-            self.context.bind(name, self.pred_kw)
+            self.context.recipe(self.pred_kw, self.context.bind(name, self.pred_kw)[1])
         self.context.split(self.split)
         for name in self.measures:
             check_measure(pick("measure", name, MEASURES), self.context, self.split)

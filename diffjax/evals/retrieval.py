@@ -17,6 +17,7 @@ from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
 from diffjax.metrics.retrieval import first_relevant_ranks, recall_at
+from diffjax.ranges import Amount, Integer, MaybeTiles
 from diffjax.tasks.base import Variables
 
 
@@ -31,11 +32,11 @@ class Retrieval:
 
     context: EvalContext
     split: str = "test"
-    where: Mapping[str, int] = field(default_factory=dict)
-    at: tuple[int, ...] = (1, 5, 10)
-    pictures: int = 8
-    shown: int = 8
-    batch_size: int = 256
+    where: Mapping[str, Integer] = field(default_factory=dict)
+    at: tuple[Amount, ...] = (1, 5, 10)
+    pictures: MaybeTiles = 8
+    shown: MaybeTiles = 8
+    batch_size: Amount = 256
 
     def __post_init__(self) -> None:
         arrays = self.context.chosen(self.split, self.where)
@@ -112,10 +113,10 @@ class Neighbours:
     context: EvalContext
     pred: str = "encode_image"
     split: str = "test"
-    where: Mapping[str, int] = field(default_factory=dict)
-    pictures: int = 8
-    shown: int = 8
-    batch_size: int = 256
+    where: Mapping[str, Integer] = field(default_factory=dict)
+    pictures: MaybeTiles = 8
+    shown: MaybeTiles = 8
+    batch_size: Amount = 256
 
     def __post_init__(self) -> None:
         self.context.bind(self.pred)

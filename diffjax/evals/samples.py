@@ -16,6 +16,7 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import draw
 from diffjax.evals.pictures import tile_grid
 from diffjax.keys import check_seed
+from diffjax.ranges import Amount, Seed, Tiles
 from diffjax.tasks.base import Variables
 
 
@@ -52,11 +53,11 @@ class Samples:
     context: EvalContext
     pred: str = "sample"
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
-    columns: int = 10
-    max_rows: int = 20
+    columns: Tiles = 10
+    max_rows: Tiles = 20
     prompts: Sequence[str] = ()
-    batch_size: int = 100
-    seed: int = 0
+    batch_size: Amount = 100
+    seed: Seed = 0
 
     @cached_property
     def _bound(self) -> tuple[Callable[..., Any], dict[str, Any]]:

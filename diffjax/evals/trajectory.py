@@ -17,6 +17,7 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
 from diffjax.keys import check_seed, seed_words
+from diffjax.ranges import Seed, Tiles
 from diffjax.tasks.base import Variables
 
 
@@ -42,9 +43,9 @@ class Trajectory:
     context: EvalContext
     pred: str = "trajectory"
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
-    rows: int = 6
-    columns: int = 12
-    seed: int = 0
+    rows: Tiles = 6
+    columns: Tiles = 12
+    seed: Seed = 0
     title: str = "From noise to image"
 
     @cached_property

@@ -21,6 +21,7 @@ from diffjax.evals.embeddings import (
 from diffjax.evals.pictures import count_matrix
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics import classification as metrics
+from diffjax.ranges import Amount, Integer
 from diffjax.tasks.base import Variables
 
 
@@ -40,8 +41,8 @@ class ZeroShot:
     templates: tuple[str, ...] = ("a photo of a {}.",)
     class_names: tuple[str, ...] = ()
     articles: bool = False
-    where: Mapping[str, int] = field(default_factory=dict)
-    batch_size: int = 256
+    where: Mapping[str, Integer] = field(default_factory=dict)
+    batch_size: Amount = 256
 
     def __post_init__(self) -> None:
         check_templates(self.templates, "zero_shot")

@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.typing import DTypeLike
 
 from diffjax.choices import pick
 from diffjax.nn.blocks import Block
@@ -25,6 +24,18 @@ from diffjax.nn.patches import patchify, unpatchify
 from diffjax.nn.quantiser import Quantised, Quantiser
 from diffjax.nn.resampling import upsample
 from diffjax.nn.resnet import BlockStyle
+from diffjax.ranges import (
+    Decay,
+    Depth,
+    Dtype,
+    Factor,
+    MaybeDepth,
+    Pixels,
+    Positive,
+    Real,
+    Vocabulary,
+    Width,
+)
 
 # What log variances are held to, as in the released models' code.
 LOG_VARIANCE = (-30.0, 20.0)
@@ -120,23 +131,23 @@ class Autoencoder(nn.Module):
       remat: recompute blocks in the backward pass to save memory.
     """
 
-    channels: int = 128
-    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
-    blocks: int = 2
-    attention_levels: tuple[int, ...] = ()
-    latent_channels: int = 4
-    image_channels: int = 3
-    patch: int = 1
+    channels: Width = 128
+    channel_mult: tuple[Factor, ...] = (1, 2, 4, 4)
+    blocks: Depth = 2
+    attention_levels: tuple[MaybeDepth, ...] = ()
+    latent_channels: Width = 4
+    image_channels: Width = 3
+    patch: Pixels = 1
     bottleneck: Literal["kl", "vq"] = "kl"
-    codes: int = 8192
+    codes: Vocabulary = 8192
     code_norm: bool = False
-    code_decay: float | None = None
-    scale: float = 0.18215
-    shift: float = 0.0
-    norm_groups: int = 32
-    norm_eps: float = 1e-6
+    code_decay: Decay | None = None
+    scale: Positive = 0.18215
+    shift: Real = 0.0
+    norm_groups: Width = 32
+    norm_eps: Positive = 1e-6
     init_style: str = "adm"
-    dtype: DTypeLike = "float32"
+    dtype: Dtype = "float32"
     remat: bool = False
 
     def setup(self) -> None:

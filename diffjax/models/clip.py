@@ -9,12 +9,12 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.typing import DTypeLike
 
 from diffjax.choices import LINEN, build, construct
 from diffjax.models.resnet_clip import ModifiedResNet
 from diffjax.models.text import TextTransformer
 from diffjax.models.vit import ViT
+from diffjax.ranges import Dtype, Positive, Real, Width
 
 # Of the paper's training images, per channel, in [0, 1].
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -79,12 +79,12 @@ def build_clip(
     *,
     image: Mapping[str, Any],
     text: Mapping[str, Any],
-    embed: int,
-    mean: tuple[float, ...] = MEAN,
-    std: tuple[float, ...] = STD,
-    temperature: float = 0.07,
-    bias: float | None = None,
-    dtype: DTypeLike = "float32",
+    embed: Width,
+    mean: tuple[Real, ...] = MEAN,
+    std: tuple[Positive, ...] = STD,
+    temperature: Positive = 0.07,
+    bias: Real | None = None,
+    dtype: Dtype = "float32",
     remat: bool = False,
 ) -> CLIP:
     """The network of a config's `model=dict(type="clip", ...)`.

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.typing import DTypeLike
 
 from diffjax.nn.convolution import Conv
 from diffjax.nn.initialisers import zero_bias, zeros
@@ -16,6 +15,7 @@ from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import GroupNorm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.resampling import downsample
+from diffjax.ranges import Classes, Decay, Depth, Dtype, Positive, Width
 
 # He et al. 2015, eq. 14: what keeps the variance through rectifiers.
 he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
@@ -35,14 +35,14 @@ class ConvNet(nn.Module):
       dropout: rate before the last layer.
     """
 
-    num_classes: int
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
-    feature_dim: int = 64
-    dropout: float = 0.0
-    norm_groups: int = 8
-    norm_eps: float = 1e-5
-    dtype: DTypeLike = "float32"
+    num_classes: Classes
+    channels: tuple[Width, ...] = (32, 64)
+    blocks: Depth = 1
+    feature_dim: Width = 64
+    dropout: Decay = 0.0
+    norm_groups: Width = 8
+    norm_eps: Positive = 1e-5
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, image: Array, *, train: bool = False) -> tuple[Array, dict[str, Any]]:

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.typing import DTypeLike
 
 from diffjax.choices import pick
 from diffjax.nn.convolution import Conv
 from diffjax.nn.normalisation import BatchNorm, GroupNorm
 from diffjax.nn.partition import constrain_batch
+from diffjax.ranges import Depth, Dtype, Width
 
 NORMS = ("batch", "group", "none")
 _kernel = nn.initializers.normal(stddev=0.02)
@@ -39,11 +39,11 @@ class PatchDiscriminator(nn.Module):
       dtype: of the arithmetic.
     """
 
-    channels: int = 64
-    layers: int = 3
+    channels: Width = 64
+    layers: Depth = 3
     norm: Literal["batch", "group", "none"] = "batch"
-    norm_groups: int = 8
-    dtype: DTypeLike = "float32"
+    norm_groups: Width = 8
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, image: Array, train: bool = False) -> Array:

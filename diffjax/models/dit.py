@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.typing import DTypeLike
 
 from diffjax.nn.embeddings import LabelTable, NoiseMLP, grid_positions, sinusoid
 from diffjax.nn.initialisers import Init, xavier, zero_bias, zeros
@@ -17,6 +16,7 @@ from diffjax.nn.normalisation import layer_norm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.patches import patchify, unpatchify
 from diffjax.nn.transformer import DiTBlock, modulate
+from diffjax.ranges import Classes, Decay, Depth, Dtype, Pixels, Positive, Ratio, Width
 
 small_normal = nn.initializers.normal(stddev=0.02)
 # Time MLP and class table; nothing else of a DiT is drawn from this family.
@@ -48,23 +48,23 @@ class DiT(nn.Module):
       dtype: of the arithmetic; parameters, statistics and the output are float32.
     """
 
-    width: int
-    depth: int
-    heads: int
-    patch: int
-    out_channels: int
-    mlp_ratio: float = 4.0
-    num_classes: int = 0
+    width: Width
+    depth: Depth
+    heads: Width
+    patch: Pixels
+    out_channels: Width
+    mlp_ratio: Ratio = 4.0
+    num_classes: Classes = 0
     null_class: bool = True
     time_embed: str = "cos"
-    time_features: int = 256
+    time_features: Width = 256
     cross_attention: bool = False
-    dropout: float = 0.0
-    eps: float = 1e-6
-    mlp_eps: float | None = None
+    dropout: Decay = 0.0
+    eps: Positive = 1e-6
+    mlp_eps: Positive | None = None
     scan_layers: bool = False
     remat: bool = False
-    dtype: DTypeLike = "float32"
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.typing import DTypeLike
 
 from diffjax.nn.embeddings import LabelTable, NoiseMLP, sinusoid
 from diffjax.nn.initialisers import Init, torch_bias, torch_kernel, unit_normal, zeros
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import layer_norm
+from diffjax.ranges import Classes, Depth, Dtype, Octaves, Width
 
 MLP_INIT = Init(torch_kernel, torch_bias, zeros, torch_kernel, unit_normal)
 
@@ -33,14 +33,14 @@ class MLP(nn.Module):
       time_features: width of the sinusoidal features of `noise_input`.
     """
 
-    out_channels: int
-    width: int = 128
-    depth: int = 4
-    num_classes: int = 0
+    out_channels: Width
+    width: Width = 128
+    depth: Depth = 4
+    num_classes: Classes = 0
     null_class: bool = True
-    octaves: int = 3
-    time_features: int = 64
-    dtype: DTypeLike = "float32"
+    octaves: Octaves = 3
+    time_features: Width = 64
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(

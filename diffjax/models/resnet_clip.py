@@ -17,6 +17,7 @@ from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import BatchNorm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.resampling import downsample
+from diffjax.ranges import Depth, Dtype, Pixels, Width
 
 EXPANSION = 4  # a bottleneck's output over its planes
 
@@ -112,13 +113,13 @@ class ModifiedResNet(nn.Module):
       remat: recompute blocks in the backward pass.
     """
 
-    embed: int
-    layers: tuple[int, ...] = (3, 4, 6, 3)
-    width: int = 64
-    image_size: int = 224
-    heads: int | None = None
+    embed: Width
+    layers: tuple[Depth, ...] = (3, 4, 6, 3)
+    width: Width = 64
+    image_size: Pixels = 224
+    heads: Width | None = None
     stem_pool: bool = True
-    dtype: DTypeLike = "float32"
+    dtype: Dtype = "float32"
     remat: bool = False
 
     @nn.compact

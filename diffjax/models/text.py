@@ -7,7 +7,6 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.typing import DTypeLike
 
 from diffjax.nn.attention import count_heads
 from diffjax.nn.initialisers import BlockInit, torch_bias
@@ -15,6 +14,7 @@ from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import LayerNorm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.transformer import pre_norm_blocks
+from diffjax.ranges import Depth, Dtype, Length, Positive, Ratio, Vocabulary, Whole, Width
 
 
 def text_init(width: int, depth: int) -> BlockInit:
@@ -45,18 +45,18 @@ class TextTransformer(nn.Module):
       activation, eps, dtype, remat: see `ViT`.
     """
 
-    embed: int
-    width: int = 512
-    depth: int = 12
-    heads: int | None = None
-    mlp_ratio: float = 4.0
-    context: int = 77
-    vocab: int = 49408
+    embed: Width
+    width: Width = 512
+    depth: Depth = 12
+    heads: Width | None = None
+    mlp_ratio: Ratio = 4.0
+    context: Length = 77
+    vocab: Vocabulary = 49408
     pool: Literal["argmax", "first_eos"] = "argmax"
-    eos: int = 49407
+    eos: Whole = 49407
     activation: str = "quick_gelu"
-    eps: float = 1e-5
-    dtype: DTypeLike = "float32"
+    eps: Positive = 1e-5
+    dtype: Dtype = "float32"
     remat: bool = False
 
     @nn.compact

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.typing import DTypeLike
 
 from diffjax.choices import pick
 from diffjax.nn.attention import count_heads
@@ -30,6 +29,20 @@ from diffjax.nn.normalisation import GroupNorm, LayerNorm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.resampling import BOX, downsample, upsample
 from diffjax.nn.resnet import BlockStyle
+from diffjax.ranges import (
+    Classes,
+    Decay,
+    Depth,
+    Dtype,
+    Factor,
+    Integer,
+    MaybeDepth,
+    MaybeWidth,
+    Pixels,
+    Positive,
+    Real,
+    Width,
+)
 
 # (before, after) zeros around the stride-2 convolution: TensorFlow's SAME, and torch's padding=1.
 DOWN_PADDINGS = {"end": (0, 1), "both": (1, 1)}
@@ -70,41 +83,41 @@ class UNet(nn.Module):
       remat: recompute blocks in the backward pass to save memory.
     """
 
-    channels: int
-    out_channels: int
-    channel_mult: tuple[int, ...] = (1, 2, 2, 2)
-    blocks: int = 2
-    attention_resolutions: tuple[int, ...] = (16,)
-    attention_levels: tuple[int, ...] | None = None
-    transformer_depth: int = 0
-    num_heads: int = 1
-    head_channels: int | None = None
+    channels: Width
+    out_channels: Width
+    channel_mult: tuple[Factor, ...] = (1, 2, 2, 2)
+    blocks: Depth = 2
+    attention_resolutions: tuple[Pixels, ...] = (16,)
+    attention_levels: tuple[MaybeDepth, ...] | None = None
+    transformer_depth: MaybeDepth = 0
+    num_heads: Width = 1
+    head_channels: Width | None = None
     mid_attention: bool = True
     decoder_attention: str = "all"
     resample: str = "conv"
-    resample_taps: tuple[int, ...] = BOX
+    resample_taps: tuple[Integer, ...] = BOX
     project_resampled: bool = False
     residual_input: bool = False
     down_padding: str = "end"
     scale_shift: bool = False
-    skip_scale: float = 1.0
-    dropout: float = 0.0
-    norm_groups: int = 32
-    norm_eps: float = 1e-6
-    norm_min_channels: int = 1
+    skip_scale: Positive = 1.0
+    dropout: Decay = 0.0
+    norm_groups: Width = 32
+    norm_eps: Positive = 1e-6
+    norm_min_channels: Width = 1
     time_embed: str = "sin_endpoint"
-    noise_channels: int | None = None
-    embed_channels: int | None = None
-    fourier_scale: float = 16.0
-    frequencies: tuple[float, ...] | None = None
-    num_classes: int = 0
+    noise_channels: Width | None = None
+    embed_channels: Width | None = None
+    fourier_scale: Positive = 16.0
+    frequencies: tuple[Real, ...] | None = None
+    num_classes: Classes = 0
     null_class: bool = True
     label_to: str = "embedding"
-    augment_dim: int = 0
+    augment_dim: MaybeWidth = 0
     cross_attention: bool = False
     pool_tokens: bool = False
     init_style: str = "ddpm"
-    dtype: DTypeLike = "float32"
+    dtype: Dtype = "float32"
     remat: bool = False
 
     @nn.compact

@@ -19,6 +19,7 @@ from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import GroupNorm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.resampling import upsample
+from diffjax.ranges import Decay, Depth, Dtype, Exponent, MaybeDepth, Pixels, Positive, Width
 
 KINDS: dict[str, Any] = {"kernel_init": torch_kernel, "bias_init": torch_bias}
 
@@ -59,11 +60,11 @@ class ConvLayer(nn.Module):
 class MLPEncoder(nn.Module):
     """`image [B, ...] -> [B, outputs] float32` by dense layers alone; depth 0 is linear."""
 
-    outputs: int
-    width: int = 256
-    depth: int = 2
-    dropout: float = 0.0
-    dtype: DTypeLike = "float32"
+    outputs: Width
+    width: Width = 256
+    depth: MaybeDepth = 2
+    dropout: Decay = 0.0
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, image: Array, train: bool = False) -> Array:
@@ -75,11 +76,11 @@ class MLPEncoder(nn.Module):
 class MLPDecoder(nn.Module):
     """`z [B, D] -> [B, *shape] float32` by dense layers alone; depth 0 is linear."""
 
-    shape: tuple[int, ...]
-    width: int = 256
-    depth: int = 2
-    dropout: float = 0.0
-    dtype: DTypeLike = "float32"
+    shape: tuple[Pixels, ...]
+    width: Width = 256
+    depth: MaybeDepth = 2
+    dropout: Decay = 0.0
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, z: Array, train: bool = False) -> Array:
@@ -98,14 +99,14 @@ class ConvEncoder(nn.Module):
       dropout: rate before the last layer.
     """
 
-    outputs: int
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
-    hidden: int = 128
-    dropout: float = 0.0
-    norm_groups: int = 8
-    norm_eps: float = 1e-5
-    dtype: DTypeLike = "float32"
+    outputs: Width
+    channels: tuple[Width, ...] = (32, 64)
+    blocks: Depth = 1
+    hidden: Width = 128
+    dropout: Decay = 0.0
+    norm_groups: Width = 8
+    norm_eps: Positive = 1e-5
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, image: Array, train: bool = False) -> Array:
@@ -127,14 +128,14 @@ class ConvDecoder(nn.Module):
     Attributes: see `ConvEncoder`; `channels` in the same order, the image's own level first.
     """
 
-    shape: tuple[int, ...]
-    channels: tuple[int, ...] = (32, 64)
-    blocks: int = 1
-    hidden: int = 128
-    dropout: float = 0.0
-    norm_groups: int = 8
-    norm_eps: float = 1e-5
-    dtype: DTypeLike = "float32"
+    shape: tuple[Pixels, ...]
+    channels: tuple[Width, ...] = (32, 64)
+    blocks: Depth = 1
+    hidden: Width = 128
+    dropout: Decay = 0.0
+    norm_groups: Width = 8
+    norm_eps: Positive = 1e-5
+    dtype: Dtype = "float32"
 
     @nn.compact
     def __call__(self, z: Array, train: bool = False) -> Array:
@@ -207,13 +208,13 @@ class VAE(nn.Module):
 
 def build_vae(
     *,
-    image_shape: tuple[int, ...],
-    latent: int,
+    image_shape: tuple[Pixels, ...],
+    latent: Width,
     encoder: Mapping[str, Any],
     decoder: Mapping[str, Any],
     scale: Literal["none", "shared", "pixel"] = "none",
-    log_scale: float = 0.0,
-    dtype: DTypeLike = "float32",
+    log_scale: Exponent = 0.0,
+    dtype: Dtype = "float32",
 ) -> VAE:
     """The network of a config's `model=dict(type="vae", ...)`.
 

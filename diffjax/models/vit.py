@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
-from jax.typing import DTypeLike
 
 from diffjax.nn.attention import count_heads
 from diffjax.nn.initialisers import BlockInit, torch_bias, torch_kernel, xavier
@@ -14,6 +13,7 @@ from diffjax.nn.normalisation import LayerNorm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.patches import patchify
 from diffjax.nn.transformer import pre_norm_blocks
+from diffjax.ranges import Depth, Dtype, Pixels, Positive, Ratio, Width
 
 # The paper's code leaves this tower's blocks at torch's defaults; only the text tower has its own.
 VIT_INIT = BlockInit(xavier, torch_kernel, torch_kernel, torch_kernel, torch_bias)
@@ -37,16 +37,16 @@ class ViT(nn.Module):
       remat: recompute blocks in the backward pass.
     """
 
-    embed: int
-    width: int = 768
-    depth: int = 12
-    patch: int = 32
-    image_size: int = 224
-    heads: int | None = None
-    mlp_ratio: float = 4.0
+    embed: Width
+    width: Width = 768
+    depth: Depth = 12
+    patch: Pixels = 32
+    image_size: Pixels = 224
+    heads: Width | None = None
+    mlp_ratio: Ratio = 4.0
     activation: str = "quick_gelu"
-    eps: float = 1e-5
-    dtype: DTypeLike = "float32"
+    eps: Positive = 1e-5
+    dtype: Dtype = "float32"
     remat: bool = False
 
     @nn.compact

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.keys import normal, uniform
+from diffjax.ranges import GreyLevels, Positive
 
 # Salimans et al. 2017 keep the log scale of a logistic above this; a pixel that never changes
 # would take it to minus infinity.
@@ -96,8 +97,8 @@ class Gaussian:
         of the values as they are, which a learned scale can drive up without end on discrete data.
     """
 
-    std: float | None = None
-    levels: int | None = None
+    std: Positive | None = None
+    levels: GreyLevels | None = None
 
     def __post_init__(self) -> None:
         if self.std is not None and self.std <= 0:
@@ -184,7 +185,7 @@ class DiscretisedLogistic:
       levels: values that a pixel takes: 256 for 8 bits.
     """
 
-    levels: int = 256
+    levels: GreyLevels = 256
 
     @property
     def scaled(self) -> bool:

@@ -17,6 +17,7 @@ from diffjax.models.discriminator import PatchDiscriminator
 from diffjax.models.perceptual import Perceptual
 from diffjax.objectives.adversarial import GAMES, adaptive_weight, gradient_of, with_gradient
 from diffjax.objectives.elbo import kl_to_prior
+from diffjax.ranges import Exponent, NonNegative, Pixels, Whole
 from diffjax.tasks.adversary import DISCRIMINATOR, Rival
 from diffjax.tasks.base import Batch, LossOutput, Params, Variables
 
@@ -70,18 +71,18 @@ class AutoencoderTask:
     """
 
     network: Autoencoder
-    image_shape: tuple[int, ...]
+    image_shape: tuple[Pixels, ...]
     perceptual: Perceptual | None = None
     discriminator: PatchDiscriminator | None = None
     error: Literal["l1", "l2"] = "l1"
-    perceptual_weight: float = 1.0
-    kl_weight: float = 1e-6
-    log_variance: float | None = None
-    commitment_weight: float = 0.25
-    codebook_weight: float = 1.0
+    perceptual_weight: NonNegative = 1.0
+    kl_weight: NonNegative = 1e-6
+    log_variance: Exponent | None = None
+    commitment_weight: NonNegative = 0.25
+    codebook_weight: NonNegative = 1.0
     game: str = "hinge"
-    disc_weight: float = 0.5
-    disc_start: int = 0
+    disc_weight: NonNegative = 0.5
+    disc_start: Whole = 0
     adaptive: bool = True
 
     # No classes are conditioned on.

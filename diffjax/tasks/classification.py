@@ -13,6 +13,7 @@ import optax
 from jax import Array
 
 from diffjax.keys import Rng, root
+from diffjax.ranges import Classes, Decay, Pixels
 from diffjax.tasks.base import Batch, LossOutput, Params, Variables
 
 
@@ -26,9 +27,9 @@ class ClassificationTask:
     """
 
     network: nn.Module
-    image_shape: tuple[int, ...]
-    num_classes: int
-    label_smoothing: float = 0.0
+    image_shape: tuple[Pixels, ...]
+    num_classes: Classes
+    label_smoothing: Decay = 0.0
 
     def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
         del batch_spec  # the shape of an image is the task's own

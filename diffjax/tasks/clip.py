@@ -14,6 +14,7 @@ from jax import Array
 from diffjax.keys import Rng, root
 from diffjax.objectives.gradient_cache import chunked_encode
 from diffjax.objectives.spread import Contrastive
+from diffjax.ranges import Amount, Pixels
 from diffjax.tasks.base import Batch, LossOutput, Params, Variables
 
 TOWERS = ("image", "text")
@@ -35,10 +36,10 @@ class ClipTask:
     """
 
     network: nn.Module
-    image_shape: tuple[int, ...]
+    image_shape: tuple[Pixels, ...]
     loss_kind: str = "softmax"
     spread: str = "global"
-    chunks: int = 1
+    chunks: Amount = 1
     locked: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ from diffjax.diffusion.schedules import Schedule
 from diffjax.diffusion.timesteps import Times, Uniform
 from diffjax.diffusion.weightings import Simple, Weighting
 from diffjax.keys import Rng, normal, root, stream
+from diffjax.ranges import Classes, GreyLevels, NonNegative, Pixels, Probability
 from diffjax.tasks import diffusion_draws as draws
 from diffjax.tasks import diffusion_likelihood as likelihoods
 from diffjax.tasks.augment_label import told_of_augmentation
@@ -66,21 +67,21 @@ class DiffusionTask:
     """
 
     network: nn.Module
-    image_shape: tuple[int, ...]
+    image_shape: tuple[Pixels, ...]
     schedule: Schedule
     prediction: Prediction
     weighting: Weighting = field(default_factory=Simple)
     times: Times = field(default_factory=Uniform)
-    num_classes: int = 0
-    label_drop: float = 0.0
+    num_classes: Classes = 0
+    label_drop: Probability = 0.0
     text: ByText | None = None
-    caption_drop: float = 0.0
+    caption_drop: Probability = 0.0
     hint: Literal["beside", "tokens"] | None = None
-    hint_drop: float = 0.0
+    hint_drop: Probability = 0.0
     latents: Latents | None = None
     learned_variance: bool = False
-    vlb_weight: float = 0.001
-    levels: int = 256
+    vlb_weight: NonNegative = 0.001
+    levels: GreyLevels = 256
 
     def __post_init__(self) -> None:
         check_ends(self.schedule, self.prediction)

@@ -13,6 +13,7 @@ from diffjax.diffusion.levels import take
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.keys import per_row, root, stream, uniform
 from diffjax.objectives.likelihoods import snap
+from diffjax.ranges import Amount, Steps
 from diffjax.tasks.base import Batch, Variables
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def bits_per_dim(
     variables: Variables,
     seed: Array,
     batch: Batch,
-    steps: int | None = None,
+    steps: Steps | None = None,
     variance: str = "large",
 ) -> dict[str, Array]:
     """The variational bound of `batch` in bits per dimension, [B] each: total, prior,
@@ -45,9 +46,9 @@ def flow_bits_per_dim(
     variables: Variables,
     seed: Array,
     batch: Batch,
-    steps: int = 50,
+    steps: Steps = 50,
     spacing: str = "log_snr",
-    probes: int | None = 1,
+    probes: Amount | None = 1,
 ) -> dict[str, Array]:
     """The probability flow's likelihood of uniformly dequantised images, in bits per dimension
     [B] (Song et al. 2021b, section 4.3), and the state at the noisy end."""

@@ -22,6 +22,7 @@ from diffjax.objectives.elbo import (
     reparameterise,
 )
 from diffjax.objectives.likelihoods import Decoded, Likelihood, bits_per_dim
+from diffjax.ranges import Amount, MaybeWidth, NonNegative, Pixels, Width
 from diffjax.tasks.base import Batch, LossOutput, Params, Variables
 
 
@@ -41,13 +42,13 @@ class VaeTask:
     """
 
     network: VAE
-    image_shape: tuple[int, ...]
+    image_shape: tuple[Pixels, ...]
     likelihood: Likelihood
-    beta: float = 1.0
-    free_bits: float = 0.0
-    free_groups: int = 0
+    beta: NonNegative = 1.0
+    free_bits: NonNegative = 0.0
+    free_groups: MaybeWidth = 0
     free_over: Literal["batch", "example"] = "batch"
-    samples: int = 1
+    samples: Width = 1
     importance_weighted: bool = False
 
     # No classes are conditioned on.
@@ -166,7 +167,7 @@ class VaeTask:
         return {"bits_per_dim": bits_per_dim(nats, size)} if self.likelihood.discrete else {}
 
     def elbo(
-        self, variables: Variables, seed: Array, batch: Batch, samples: int = 1
+        self, variables: Variables, seed: Array, batch: Batch, samples: Amount = 1
     ) -> dict[str, Array]:
         """The bound on `log p(x)`, `[B]` each: `nats` = `log_likelihood` - `kl`, and
         `bits_per_dim` where the likelihood is of discrete values. `samples` of the posterior."""
@@ -180,7 +181,7 @@ class VaeTask:
         return {"nats": log_p - kl, "log_likelihood": log_p, "kl": kl, **bits}
 
     def iwae(
-        self, variables: Variables, seed: Array, batch: Batch, samples: int = 64
+        self, variables: Variables, seed: Array, batch: Batch, samples: Amount = 64
     ) -> dict[str, Array]:
         """The importance-weighted bound on `log p(x)`, `[B]` each: `nats`, `bits_per_dim` as in
         `elbo`, and how many of the `samples` it rests on."""

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from diffjax.ranges import Images, Positive
 from diffjax.tasks.base import Params
 
 
@@ -23,8 +24,8 @@ class EMA:
         initial values are forgotten early; None for none (Ho et al. 2020).
     """
 
-    half_life: float
-    ramp: float | None = None
+    half_life: Images
+    ramp: Positive | None = None
 
     def __post_init__(self) -> None:
         if self.half_life <= 0 or (self.ramp is not None and self.ramp <= 0):

@@ -15,6 +15,7 @@ import optax.contrib
 from optax.contrib import MuonDimensionNumbers
 
 from diffjax.choices import construct, unknown
+from diffjax.ranges import Decay, NonNegative, Positive, Probability, Rate, Real, Whole
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "lion", "muon")
 DECAYS = ("constant", "cosine", "linear", "rsqrt")
@@ -44,16 +45,16 @@ class Optimizer:
     """
 
     type: str = "adam"
-    lr: float = 2e-4
+    lr: Rate = 2e-4
     decay: str = "constant"
-    warmup_steps: int = 0
-    final: float = 0.0
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    bounds: tuple[tuple[str, float, float], ...] = ()
+    warmup_steps: Whole = 0
+    final: Probability = 0.0
+    b1: Decay = 0.9
+    b2: Decay = 0.999
+    eps: NonNegative = 1e-8
+    weight_decay: NonNegative = 0.0
+    clip_norm: Positive | None = None
+    bounds: tuple[tuple[str, Real, Real], ...] = ()
     parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     decay_tables: bool = False
 

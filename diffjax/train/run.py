@@ -12,6 +12,7 @@ import numpy as np
 
 from diffjax.compiler import compiler_options, once_options
 from diffjax.keys import root
+from diffjax.ranges import Amount, Count, Seed, Whole
 from diffjax.tasks.base import Params, Task, Variables
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
@@ -70,15 +71,15 @@ class TrainChoices:
       keep: checkpoints kept; keep_every: steps divisible by it are kept for good, 0 for none.
     """
 
-    steps: int
-    batch_size: int
-    checkpoint_every: int = 1000
-    log_every: int = 100
-    steps_per_dispatch: int = 1
-    grad_accum: int = 1
+    steps: Count
+    batch_size: Amount
+    checkpoint_every: Count = 1000
+    log_every: Count = 100
+    steps_per_dispatch: Count = 1
+    grad_accum: Amount = 1
     on_nonfinite: str = "stop"
-    keep: int = 2
-    keep_every: int = 0
+    keep: Count = 2
+    keep_every: Whole = 0
 
     def __post_init__(self) -> None:
         k = self.steps_per_dispatch
@@ -109,7 +110,7 @@ class Run:
     optimizer: Optimizer
     emas: Mapping[str, EMA]
     mesh: jax.sharding.Mesh
-    seed: int
+    seed: Seed
     workdir: Path
     config: Mapping[str, Any]
     start: Callable[[Variables], Variables] | None = None

@@ -15,6 +15,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from diffjax.ranges import Axis
+
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
 # Path rules for tensor parallelism, right-aligned so that scanned layers fit: attention and MLP
@@ -25,7 +27,7 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 )
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+def make_mesh(data: Axis = -1, fsdp: Axis = 1, tensor: Axis = 1) -> Mesh:
     """The mesh over all devices; one axis may be -1 and takes what is left.
 
     Raises:
@@ -34,7 +36,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
     sizes, count = [data, fsdp, tensor], len(jax.devices())
     if sizes.count(-1) == 1:
         known = int(np.prod([s for s in sizes if s != -1]))
-        sizes[sizes.index(-1)] = max(count // known, 1)
+        sizes[sizes.index(-1)] = max(count // max(known, 1), 1)
     if int(np.prod(sizes)) != count or min(sizes) < 1:
         axes = ", ".join(f"{a}={s}" for a, s in zip(AXES, sizes, strict=True))
         raise ValueError(

@@ -117,7 +117,7 @@ def test_bad_captions_are_named(columns, message):
 def test_bad_sections_are_named():
     with pytest.raises(ValueError, match="'tokenize' needs the run's tokenizer"):
         make_transforms([dict(type="tokenize")])
-    with pytest.raises(ValueError, match=r"drop=1.5 lies outside \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"drop=1.5 must be at most 1"):
         made(drop=1.5)
     with pytest.raises(ValueError, match="pick must be 'random' or 'first' or 'last'"):
         made(pick="middle")

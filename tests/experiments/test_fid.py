@@ -205,7 +205,8 @@ def test_a_config_may_name_the_weights_of_inception(tmp_path):
 
     def made(**section):
         config = {"features": {"type": "inception", **section}}
-        return make_features(SimpleNamespace(config=config, workdir=tmp_path / "run"))
+        run = SimpleNamespace(reference=config.get, workdir=tmp_path / "run")
+        return make_features(run)
 
     with pytest.raises(ValueError, match=r"none\.pth: no such file or folder"):
         made(weights="none.pth")
@@ -214,7 +215,7 @@ def test_a_config_may_name_the_weights_of_inception(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match=r"w\.pth cannot be read as a torch archive"):
         made(weights=str(tmp_path / "w.pth"))
-    assert make_features(SimpleNamespace(config={}, workdir=tmp_path)) is None
+    assert make_features(SimpleNamespace(reference={}.get, workdir=tmp_path)) is None
 
 
 def test_images_beside_moments_give_the_rows(tmp_path):

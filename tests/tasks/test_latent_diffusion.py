@@ -275,7 +275,7 @@ def test_frozen_networks_that_nobody_gave_weights_are_nan():
 WRONG = [
     (lambda: make(caption_drop=0.1), "without a text section"),
     (lambda: make(hint_drop=0.1), "without task.hint"),
-    (lambda: by_text(drop=1.5), r"caption_drop=1.5 lies outside \[0, 1\]"),
+    (lambda: by_text(drop=1.5), r"caption_drop=1.5 must be at most 1"),
     (lambda: by_text(drop=0.0).nfe(guidance=2.0), "needs a null condition"),
     (lambda: in_latents(False).nfe(clip=True), "latents have no such bounds"),
     (lambda: as_sampled(by_all(), {"label": 0}), "lacks tokens"),

@@ -1,0 +1,154 @@
+"""A run that is opened executes no file but the installed configs: not what its record names."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from experiments.assemble import Assembly, open_run
+from experiments.features import features_of_run
+from experiments.judge import make_judges
+from experiments.references import installed
+from experiments.report import write_report
+from experiments.settings import ROOT, load_config, run_name
+from experiments.train import train_run
+
+CLASSIFIER = """
+from configs.common import make
+
+
+def get_config(arg=None):
+    return make(
+        data=dict(train=dict(type="digits", split="train[:40]")),
+        model=dict(type="convnet", channels=(4,), feature_dim=4, norm_groups=2),
+        task=dict(type="classification"),
+        optim=dict(type="adam"),
+        train=dict(steps=1, batch_size=8),
+    )
+"""
+PLANT = f"""
+from pathlib import Path
+
+Path(__file__).with_name("mark").touch()
+{CLASSIFIER}
+"""
+AUTOENCODER = dict(
+    model=dict(type="autoencoder", channels=4, channel_mult=(1,), blocks=1, norm_groups=2),
+    task=dict(type="autoencoder"),
+)
+SECTIONS = {
+    "codec": dict(run="@RUN@", config="@PLANT@"),
+    "text": dict(run="@RUN@", config="@PLANT@"),
+    "judge": dict(run="@RUN@", config="@PLANT@"),
+    "features": dict(config="@PLANT@"),
+    "perceptual": dict(config="@PLANT@"),
+}
+OPENERS = {
+    "open": open_run,
+    "evaluate": lambda workdir: make_judges(Assembly(open_config(workdir), workdir)),
+    "fid": features_of_run,
+    "report": write_report,
+}
+
+
+def open_config(workdir: Path):
+    return load_config(str(workdir.parent / "same.py"))
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """Makes a run that names the plant in one of its sections, and gives the mark's path."""
+    plant = tmp_path / "elsewhere" / "plant.py"
+    plant.parent.mkdir()
+    plant.write_text(PLANT)
+
+    def make(name: str, named: str = str(plant)) -> tuple[Path, Path]:
+        config = load_config(str(_write(tmp_path / "plain.py", CLASSIFIER))).to_dict()
+        if name == "perceptual":
+            config |= AUTOENCODER
+        told = {"@PLANT@": named, "@RUN@": str(tmp_path / "nowhere")}
+        config[name] = {k: told[v] for k, v in SECTIONS[name].items()}
+        workdir = tmp_path / "run"
+        workdir.mkdir(exist_ok=True)
+        (workdir / "config.json").write_text(json.dumps(config))
+        source = f"from ml_collections import ConfigDict\n\ndef get_config(arg=None):\n    return ConfigDict({config!r})\n"  # noqa: E501
+        _write(tmp_path / "same.py", source)
+        return workdir, plant.with_name("mark")
+
+    return make
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+@pytest.mark.parametrize("name", SECTIONS)
+def test_opening_a_run_executes_nothing_that_its_record_names(planted, name, opener):
+    workdir, mark = planted(name)
+    try:
+        OPENERS[opener](workdir)
+    except ValueError as error:
+        if str(workdir) + "/config.json names" in str(error):
+            assert f"{name}.config=" in str(error) and "experiments.train --config=" in str(error)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_config_that_the_user_names_may_name_others(planted, name):
+    """The law above would hold of a program that imports nothing at all."""
+    workdir, mark = planted(name)
+    with contextlib.suppress(ValueError):  # It is a classifier, and no codec.
+        make_judges(Assembly(open_config(workdir), workdir, named=True))
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["configs/../{plant}", "{plant}", "configs/link.py", "/etc/hosts", "configs", "", ".",
+     "configs/classifier", "configs/common.py/../../{plant}"],
+)  # fmt: skip
+def test_what_lies_elsewhere_is_not_installed(tmp_path, monkeypatch, name):
+    home = tmp_path / "site"
+    (home / "configs").mkdir(parents=True)
+    plant = _write(tmp_path / "plant.py", PLANT)
+    os.symlink(plant, home / "configs" / "link.py")
+    monkeypatch.setattr("experiments.references.ROOT", home)
+    monkeypatch.chdir(tmp_path)
+    assert installed(name.format(plant=os.path.relpath(plant, home))) is None
+
+
+def test_the_working_directory_does_not_stand_before_the_installed_configs(planted, monkeypatch):
+    """Neither for what a record names, nor for what the installed config names in its turn."""
+    name = "configs/classifier/digits.py"
+    workdir, _ = planted("features", named=name)
+    shadow = workdir.parent / name
+    shadow.parent.mkdir(parents=True)
+    shadow.write_text(PLANT)
+    monkeypatch.chdir(workdir.parent)
+    section = open_run(workdir).reference("features")
+    assert section == {"config": str(ROOT / name)}
+    assert installed(f"{name}:arg") == f"{ROOT / name}:arg"
+    load_config(section["config"])
+    assert not shadow.with_name("mark").exists()
+    load_config(name)
+    assert shadow.with_name("mark").exists()  # whoever names it on the command line gets it
+
+
+@pytest.mark.parametrize("name", ["features", "perceptual"])
+def test_the_run_of_a_config_is_opened_in_its_place(planted, tmp_path, name):
+    """An own config's classifier, trained beside the run, goes on being measured with."""
+    workdir, mark = planted(name)
+    classifier = workdir.parent / run_name(str(mark.with_name("plant.py")))
+    train_run(str(_write(tmp_path / "own.py", CLASSIFIER)), [], classifier)
+    assembly = open_run(workdir)
+    assert assembly.reference(name) == {"run": str(classifier)}
+    if name == "features":
+        assert make_judges(assembly)["features"].name == classifier.name
+    else:
+        assert assembly.seen[0].backbone.channels == (4,)
+        assert set(assembly.seen[1].load()["params"]["perceptual"]) == {"backbone"}
+    assert not mark.exists()
