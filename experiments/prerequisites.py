@@ -9,10 +9,13 @@ from typing import ClassVar
 
 import jax
 from absl import logging
+from ml_collections import ConfigDict
 
 from diffjax.evals.features import FeatureExtractor
 from diffjax.train.loop import train
+from experiments import distributed
 from experiments.assemble import Assembly, open_run
+from experiments.lock import writing
 from experiments.settings import check_workdir, load_config, run_name
 from experiments.text import keep_tokenizer
 
@@ -23,7 +26,8 @@ def finished_run(
     workdir: Path,
     features: Callable[[Assembly], FeatureExtractor | None] = lambda assembly: None,
 ) -> Assembly:
-    """The run of `config` in `workdir`, trained to its end there where it has not been.
+    """The run of `config` in `workdir`, trained to its end there where it has not been. Where
+    another process trains it, this one waits, and uses what that has left.
 
     Args:
       config: its config file, `file.py` or `file.py:argument`.
@@ -34,14 +38,25 @@ def finished_run(
     Raises:
       ValueError: `workdir` holds a run of another config.
     """
-    assembly = Assembly(load_config(config, overrides), workdir)
+    chosen = load_config(config, overrides)
+    section = chosen.get("train")
+    steps = section.get("steps") if isinstance(section, ConfigDict) else None
+    if distributed.by_first(lambda: _has_step(workdir, steps)):
+        return _opened(chosen, workdir)
+    with writing(workdir, wait=True):
+        assembly = _opened(chosen, workdir)
+        if not is_finished(assembly):
+            logging.info("Training %s in %s, which another run rests on", config, workdir)
+            train(assembly.run, assembly.evaluations(features(assembly)))
+    return assembly
+
+
+def _opened(config: ConfigDict, workdir: Path) -> Assembly:
+    assembly = Assembly(config, workdir)
     check_workdir(assembly.config, workdir)
     if assembly.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(assembly.tokenizer, workdir)
     train_prerequisites(assembly)
-    if not is_finished(assembly):
-        logging.info("Training %s in %s, which another run rests on", config, workdir)
-        train(assembly.run, assembly.evaluations(features(assembly)))
     return assembly
 
 
@@ -101,7 +116,11 @@ class Reference:
 
 def is_finished(assembly: Assembly) -> bool:
     """Whether the run's last step is on disk."""
-    return (assembly.workdir / "checkpoints" / str(assembly.choices.steps)).exists()
+    return distributed.by_first(lambda: _has_step(assembly.workdir, assembly.choices.steps))
+
+
+def _has_step(workdir: Path, step: int | None) -> bool:
+    return (workdir / "checkpoints" / str(step)).exists()
 
 
 def train_prerequisites(assembly: Assembly) -> None:

@@ -1,6 +1,7 @@
 """Train, resume, evaluate, report: `python -m experiments.train --config=... --workdir=...`.
 
-A workdir that holds a checkpoint is resumed. What a run leaves behind is listed in the README.
+A workdir that holds a checkpoint is resumed; one that another run writes in is refused. What a run
+leaves behind is listed in the README.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from experiments import distributed, environment
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
 from experiments.judge import make_judges
+from experiments.lock import writing
 from experiments.prerequisites import train_prerequisites
 from experiments.report import write_report
 from experiments.settings import check_workdir, load_config
@@ -51,10 +53,11 @@ def main() -> None:
     begun = time.monotonic()
     distributed.join()
     workdir = Path(FLAGS.workdir)
-    train_run(FLAGS.config, overrides(), workdir)
-    if jax.process_index() == 0:
-        report = write_report(workdir)
-        print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")
+    with writing(workdir):
+        train_run(FLAGS.config, overrides(), workdir)
+        if jax.process_index() == 0:
+            report = write_report(workdir)
+            print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")
 
 
 if __name__ == "__main__":
