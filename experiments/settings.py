@@ -80,11 +80,14 @@ def read_config(workdir: Path) -> dict[str, Any]:
     if not file.exists():
         raise ValueError(f"{workdir} holds no run (no config.json): train it first")
     try:
-        return json.loads(file.read_text())
-    except ValueError as error:
+        found = json.loads(file.read_text())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON ({error}): put the config back, or remove it") from (
             error
         )
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} holds no JSON object: put the config back, or remove it")
+    return found
 
 
 def apply_override(config: ConfigDict, override: str) -> None:
