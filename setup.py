@@ -23,6 +23,7 @@ RUN = [
     "matplotlib",
     "Jinja2",
     "rich",
+    "filelock>=3.30",  # the heartbeat that stands in where a file system has no locks
     "safetensors",
     "huggingface_hub",
 ]

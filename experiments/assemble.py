@@ -275,13 +275,8 @@ class Assembly:
         """
         with jax.set_mesh(self.mesh):
             fresh, frozen, _ = build_state(self.run, replaced=True)
-            checkpoints = Checkpoints(self.workdir / "checkpoints", self.choices.keep)
+            checkpoints = Checkpoints(self.workdir / "checkpoints", read_only=True)
             try:
-                if step is not None and step not in checkpoints.steps():
-                    raise ValueError(
-                        f"{self.workdir} holds no checkpoint of step {step}; it holds "
-                        f"{', '.join(map(str, checkpoints.steps())) or 'none'}"
-                    )
                 got = checkpoints.restore(fresh) if step is None else checkpoints.read(step, fresh)
             finally:
                 checkpoints.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from diffjax.train.writer import replace_file
 from experiments.assemble import Assembly
 from experiments.features import make_features
 from experiments.prerequisites import Reference
+from experiments.records import read_json
 
 SCALES = "latent_scale.json"
 IMAGES, BATCH = 2048, 64
@@ -109,12 +111,16 @@ def _scale(
 ) -> dict[str, Any]:
     """`scale` and `shift`, from the run's record or measured into it."""
     file, weights = assembly.workdir / SCALES, fingerprint(variables)
-    known = json.loads(file.read_text()) if file.exists() else {}
+    known = read_json(file, missing={})
     if weights not in known:
         known[weights] = measure_scale(network, variables, _images(assembly))
         if jax.process_index() == 0:
             replace_file(file, (json.dumps(known, indent=2) + "\n").encode())
-    return {name: known[weights][name] for name in ("scale", "shift")}
+    found = known[weights] if isinstance(known[weights], dict) else {}
+    scale: dict[str, Any] = {name: found.get(name) for name in ("scale", "shift")}
+    if not all(type(x) in (int, float) and math.isfinite(x) for x in scale.values()):
+        raise ValueError(f"{file} holds no scale and shift: remove it, they are measured again")
+    return scale
 
 
 def _images(assembly: Assembly) -> np.ndarray:

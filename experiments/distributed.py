@@ -6,12 +6,18 @@ are JAX's own JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from absl import flags
+from jax._src.distributed import global_state
 
 FLAGS = flags.FLAGS
+_told = itertools.count()  # Of `by_first`: every process counts alike.
 
 
 def define_flags() -> None:
@@ -42,3 +48,34 @@ def join() -> None:
         jax.distributed.initialize(*given)
     except RuntimeError as error:
         raise ValueError(f"the processes do not find each other: {error}") from error
+
+
+def by_first(act: Callable[[], Any]) -> Any:
+    """What `act()`, run by process 0 alone, returns (as JSON), in every process, once it is done.
+
+    Raises:
+      ValueError: `act` raised it, or an OSError; with its message, in every process.
+    """
+    if not jax.distributed.is_initialized():
+        return act()
+    client, key = global_state.client, f"diffjax/{next(_told)}"
+    assert client is not None
+    if global_state.process_id == 0:
+        try:
+            result = act()
+        except (ValueError, OSError) as error:
+            client.key_value_set(key, json.dumps({"error": str(error)}))
+            raise
+        client.key_value_set(key, json.dumps({"result": result}))
+        return result
+    while True:
+        try:
+            told = json.loads(client.blocking_key_value_get(key, 60_000))
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+        else:
+            break
+    if "error" in told:
+        raise ValueError(f"process 0: {told['error']}")
+    return told["result"]

@@ -26,10 +26,11 @@ from experiments.assemble import Assembly, open_run
 from experiments.cli import overrides, run_main
 from experiments.flag_types import define_path
 from experiments.judge import make_judges
+from experiments.lock import writing
 from experiments.released import open_released
 from experiments.released_run import ReleasedRun
 from experiments.report import write_report
-from experiments.settings import apply_override, assignments, load_config
+from experiments.settings import apply_override, assignments, load_config, read_config
 
 FLAGS = flags.FLAGS
 
@@ -58,7 +59,16 @@ def main() -> None:
     for name, value in foreign.items():
         if value:
             raise ValueError(f"--{name} is not read with --{'run' if FLAGS.run else 'model'}")
-    (_run if FLAGS.run else _released)()
+    if FLAGS.run:
+        read_config(Path(FLAGS.run))  # A folder without a run is no place for a lock.
+        with writing(Path(FLAGS.run)):
+            _run()
+        return
+    missing = [f"--{name}" for name in ("config", "workdir") if not FLAGS[name].value]
+    if missing:
+        raise ValueError(f"--model needs {' and '.join(missing)}")
+    with writing(Path(FLAGS.workdir)):
+        _released()
 
 
 def _run() -> None:
@@ -81,9 +91,6 @@ def _run() -> None:
 
 
 def _released() -> None:
-    missing = [f"--{name}" for name in ("config", "workdir") if not FLAGS[name].value]
-    if missing:
-        raise ValueError(f"--model needs {' and '.join(missing)}")
     model = open_released(FLAGS.model, FLAGS.release, FLAGS.codec)
     origin = {"model": FLAGS.model, "release": FLAGS.release, "codec": FLAGS.codec}
     recipe, workdir = assignments(FLAGS.set), Path(FLAGS.workdir)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 from absl import logging
+from ml_collections import ConfigDict
 
 from diffjax.evals.features import FeatureExtractor
 from diffjax.train.loop import train
+from experiments import distributed
 from experiments.assemble import Assembly, open_run
+from experiments.lock import writing
 from experiments.outline import check_state
 from experiments.references import is_pinned
 from experiments.settings import check_workdir, load_config, run_name
@@ -25,7 +28,8 @@ def finished_run(
     workdir: Path,
     features: Callable[[Assembly], FeatureExtractor | None] = lambda assembly: None,
 ) -> Assembly:
-    """The run of `config` in `workdir`, trained to its end there where it has not been.
+    """The run of `config` in `workdir`, trained to its end there where it has not been. Where
+    another process trains it, this one waits, and uses what that has left.
 
     Args:
       config: its config file, `file.py` or `file.py:argument`; the user's, or an installed one by
@@ -37,17 +41,28 @@ def finished_run(
     Raises:
       ValueError: `workdir` holds a run of another config.
     """
-    assembly = Assembly(load_config(config, overrides), workdir, named=not is_pinned(config))
+    chosen, named = load_config(config, overrides), not is_pinned(config)
+    section = chosen.get("train")
+    steps: Any = section.get("steps") if isinstance(section, ConfigDict) else None
+    if distributed.by_first(lambda: _has_step(workdir, steps)):
+        return _opened(chosen, workdir, named)
+    with writing(workdir, wait=True):
+        assembly = _opened(chosen, workdir, named)
+        if not is_finished(assembly):
+            check_state(assembly.run)
+            logging.info("Training %s in %s, which another run rests on", config, workdir)
+            evaluations = assembly.evaluations(features(assembly))
+            assembly.try_evaluations(evaluations)
+            train(assembly.run, evaluations)
+    return assembly
+
+
+def _opened(config: ConfigDict, workdir: Path, named: bool) -> Assembly:
+    assembly = Assembly(config, workdir, named)
     check_workdir(assembly.config, workdir)
     if assembly.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(assembly.tokenizer, workdir)
     train_prerequisites(assembly)
-    if not is_finished(assembly):
-        check_state(assembly.run)
-        logging.info("Training %s in %s, which another run rests on", config, workdir)
-        evaluations = assembly.evaluations(features(assembly))
-        assembly.try_evaluations(evaluations)
-        train(assembly.run, evaluations)
     return assembly
 
 
@@ -116,7 +131,11 @@ class Reference:
 
 def is_finished(assembly: Assembly) -> bool:
     """Whether the run's last step is on disk."""
-    return (assembly.workdir / "checkpoints" / str(assembly.choices.steps)).exists()
+    return distributed.by_first(lambda: _has_step(assembly.workdir, assembly.choices.steps))
+
+
+def _has_step(workdir: Path, step: int | None) -> bool:
+    return (workdir / "checkpoints" / str(step)).exists()
 
 
 def train_prerequisites(assembly: Assembly) -> None:

@@ -74,6 +74,11 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
         raise ValueError(f"{workdir} is not a run directory: it holds no config.json")
     measures: dict[tuple[Any, ...], Measure] = {}
     for r in read_records(workdir / "evals.jsonl"):
+        if not {"eval", "name"} <= r.keys():
+            raise ValueError(
+                f"{workdir / 'evals.jsonl'} has a line of step {r['step']} without eval or name: "
+                "remove the line"
+            )
         key = (r["step"], r["eval"], r.get("ema"), r["name"])
         value, std = r.get("value"), r.get("std")
         measures[key] = Measure(*key[:3], r["name"], value, std, r.get("protocol") or {})
@@ -92,9 +97,12 @@ def read_json(path: Path, missing: Any = None) -> Any:
     if missing is not None and not path.exists():
         return missing
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        found = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): restore or remove it") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no JSON object: restore or remove it")
+    return found
 
 
 def _plate(path: Path) -> Plate:

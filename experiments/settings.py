@@ -91,7 +91,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
             error
         )
     if not isinstance(config, dict):
-        raise ValueError(f"{file} holds no sections: put the config back, or remove it")
+        raise ValueError(f"{file} holds no JSON object: put the config back, or remove it")
     return config
 
 

@@ -24,6 +24,7 @@ from diffjax.nn.positions import resize_positions
 from diffjax.ranges import Whole
 from diffjax.train.start import Given, Start
 from diffjax.train.writer import replace_file
+from experiments.records import read_json
 
 RECORD = "start.json"
 # What no shape shows: with these different, the same weights are another function.
@@ -86,7 +87,7 @@ def _load(
     choices: StartChoices, assembly: Any, open_run: Callable[[Path], Any], origin: str
 ) -> Given:
     record = assembly.workdir / RECORD
-    known = json.loads(record.read_text()) if record.exists() else {}
+    known = read_json(record, missing={})
     tokenizer, step = None, None
     if choices.run is not None:
         other = open_run(Path(choices.run))
@@ -121,7 +122,7 @@ def recorded(record: Path, what: str, facts: Mapping[str, Any], taken: Any) -> N
     Raises:
       ValueError: the record knows others.
     """
-    known = json.loads(record.read_text()) if record.exists() else {}
+    known = read_json(record, missing={})
     found = fingerprint(taken)
     if known.get("weights", found) != found:
         raise ValueError(

@@ -21,6 +21,7 @@ from experiments import environment
 from experiments.cli import run_main
 from experiments.flag_types import define_path
 from experiments.grid import Outcome, make_cells, run_grid, save_sweep
+from experiments.lock import writing
 from experiments.settings import assignments
 from experiments.study import Cells, Study, load_study, with_run, with_weights
 from experiments.sweep_report import write_claims, write_sweep_report
@@ -48,13 +49,14 @@ def changed(study: Study, options: list[str]) -> Study:
 
 def run_sweep(study: Study, workdir: Path, command: str = "") -> Outcome:
     """All cells of a study, then its tables and report."""
-    runner = Cells(study, workdir)
-    cells = make_cells(study.sweep, runner.base)
-    save_sweep(study.sweep, cells, workdir, command)
-    outcome = run_grid(cells, runner.run, workdir, lambda line: print(line, flush=True))
-    for line in write_claims(workdir, study.claims):
-        print(line)
-    write_sweep_report(workdir)
+    with writing(workdir):
+        runner = Cells(study, workdir)
+        cells = make_cells(study.sweep, runner.base)
+        save_sweep(study.sweep, cells, workdir, command)
+        outcome = run_grid(cells, runner.run, workdir, lambda line: print(line, flush=True))
+        for line in write_claims(workdir, study.claims):
+            print(line)
+        write_sweep_report(workdir)
     return outcome
 
 

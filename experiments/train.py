@@ -1,6 +1,7 @@
 """Train, resume, evaluate, report: `python -m experiments.train --config=... --workdir=...`.
 
-A workdir that holds a checkpoint is resumed. What a run leaves behind is listed in the README.
+A workdir that holds a checkpoint is resumed; one that another run writes in is refused. What a run
+leaves behind is listed in the README.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from experiments.cli import overrides, run_main
 from experiments.features import outline_features
 from experiments.flag_types import define_path
 from experiments.judge import make_judges
+from experiments.lock import writing
 from experiments.outline import check_state
 from experiments.prerequisites import train_prerequisites
 from experiments.report import write_report
@@ -54,10 +56,11 @@ def main() -> None:
     begun = time.monotonic()
     distributed.join()
     workdir = Path(FLAGS.workdir)
-    train_run(FLAGS.config, overrides(), workdir)
-    if jax.process_index() == 0:
-        report = write_report(workdir)
-        print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")
+    with writing(workdir):
+        train_run(FLAGS.config, overrides(), workdir)
+        if jax.process_index() == 0:
+            report = write_report(workdir)
+            print(f"finished in {time.monotonic() - begun:.0f} s; report: {report}")
 
 
 if __name__ == "__main__":

@@ -23,13 +23,24 @@ from PIL.PngImagePlugin import PngInfo
 from diffjax.train.events import EventFile
 
 _FIGURE = re.compile(r"(\d{8,})_.*\.png")
+# What the fields of a record are, where it has them.
+_KINDS: dict[str, Any] = {
+    "seconds": int | float,
+    "eval": str,
+    "name": str,
+    "ema": str | None,
+    "value": int | float | None,
+    "std": int | float | None,
+    "protocol": dict | None,
+}
 
 
 def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The objects of a JSON-lines file, [] where it is absent; a torn last line is left out.
 
     Raises:
-      ValueError: a line other than the last is not JSON (the message names it).
+      ValueError: a line other than the last is not a JSON object with a `step`, a whole number, and
+        texts for `eval` and `name` where it has them (the message names the line).
     """
     path = Path(path)
     if not path.exists():
@@ -39,12 +50,25 @@ def read_records(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except ValueError as error:
+            records.append(_record(line))
+        except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"{path}:{number} is not a JSON object ({error}): remove the line"
+                f"{path}:{number} is not a record of a run ({' '.join(str(error).split())}): "
+                "remove the line"
             ) from error
     return records
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError(f"it is a {type(record).__name__}, not an object")
+    if type(record.get("step")) is not int:
+        raise ValueError(f"its step is {record.get('step')!r}, not a whole number")
+    for key, kinds in _KINDS.items():
+        if key in record and not isinstance(record[key], kinds):
+            raise ValueError(f"its {key} is {record[key]!r:.80}")
+    return record
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -128,7 +152,7 @@ class Writer:
                 records = read_records(path)
                 kept = [record for record in records if record["step"] <= step]
                 if path == self.evals_path:
-                    kept = [r for r in kept if r["step"] < step or r["eval"] in done]
+                    kept = [r for r in kept if r["step"] < step or r.get("eval") in done]
                 if len(kept) < len(records):
                     lines = "".join(json.dumps(record) + "\n" for record in kept)
                     replace_file(path, lines.encode())
@@ -141,7 +165,7 @@ class Writer:
 
     def evaluated(self, step: int) -> set[str]:
         """Names of the evaluations of `step` that were written to their end."""
-        return {r["eval"] for r in read_records(self._evaluated_path) if r["step"] == step}
+        return {r.get("eval", "") for r in read_records(self._evaluated_path) if r["step"] == step}
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
         """One line of `metrics.jsonl`: `values` name -> number (Python, numpy or jax)."""
