@@ -154,8 +154,8 @@ def builders() -> dict[str, tuple[Any, tuple[str, ...]]]:
     }
     single = [DataChoices, Oversample, TrainChoices, Optimizer, EMA, make_mesh, EvalChoices,
               Question, Guidance, make_grid, CodecChoices, TextChoices, JudgeChoices,
-              PerceptualChoices, StartChoices, Settings, TextTransformer, bits_per_dim, flow_bits_per_dim,
-              VaeTask.elbo, VaeTask.iwae]  # fmt: skip
+              PerceptualChoices, StartChoices, Settings, TextTransformer, bits_per_dim,
+              flow_bits_per_dim, VaeTask.elbo, VaeTask.iwae]  # fmt: skip
     found = {f"{what} {kind!r}": (maker, hidden) for what, (table, hidden) in tables.items()
              for kind, maker in table.items()}  # fmt: skip
     return found | {maker.__qualname__: (maker, LINEN) for maker in single}
