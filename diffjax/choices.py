@@ -31,6 +31,8 @@ T = TypeVar("T")
 LINEN = ("parent", "name")
 _MAPPINGS = (Mapping, MutableMapping, dict)
 _SEQUENCES = (Sequence, list)
+# Types of values; of others, which no config can hold, nothing is asked.
+_KINDS = (bool, int, float, str, NoneType, Path)
 
 
 def unknown(what: str, name: object, options: Iterable[str]) -> ValueError:
@@ -112,8 +114,11 @@ def _complaint(name: str, value: Any, hint: Any) -> _Complaint | None:
         must = outside(value, inner[1:])
         return must and _Complaint(f"{name}={said(value)} must be {must}", True)  # type: ignore
     if origin in (Union, UnionType):
-        wrongs = [_complaint(name, value, one) for one in inner]
-        if None in wrongs:
+        # An array, or whatever else nobody can tell, is no way around the range of a number.
+        number = isinstance(value, numbers.Real)
+        told = [one for one in inner if not (number and one not in _KINDS and inspect.isclass(one))]
+        wrongs = [_complaint(name, value, one) for one in told]
+        if None in wrongs or not told:
             return None
         near = [wrong for wrong in wrongs if wrong is not None and wrong.range]
         return near[0] if near else _Complaint(f"{name}={said(value)} is no {_named(hint)}")
@@ -158,7 +163,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, tuple | list)
     if get_origin(hint) is os.PathLike:
         return isinstance(value, os.PathLike)
-    return hint not in (bool, str, NoneType, Path) or isinstance(value, hint)
+    return hint not in _KINDS or isinstance(value, hint)
 
 
 def _tuples(value: Any) -> Any:

@@ -22,7 +22,7 @@ from test_configs import CONFIGS, LARGE, without_data  # noqa: F401 (a fixture)
 from experiments.outline import check_state
 from experiments.settings import load_config, plain
 
-LIMIT = 20.0  # seconds for one
+LIMIT = 20.0  # seconds of compute for one
 CHEAP = (
     "configs/ddpm/digits.py",
     "configs/edm/digits.py",
@@ -120,13 +120,13 @@ def within(seconds: float) -> Iterator[None]:
     def late(*_: Any) -> None:
         raise TimeoutError(f"not answered within {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def faults(path: str, count: int, seed: int, assembled: Any, workdir: Any) -> list[str]:
@@ -136,7 +136,7 @@ def faults(path: str, count: int, seed: int, assembled: Any, workdir: Any) -> li
     for i in range(count):
         tree = copy.deepcopy(intact)
         where, value = mutate(tree, rng)
-        said, begun = f"{path}, mutation {i}: {where} = {value!r:.60}", time.monotonic()
+        said, begun = f"{path}, mutation {i}: {where} = {value!r:.60}", time.process_time()
         try:
             with within(LIMIT):
                 config = ConfigDict(copy.deepcopy(tree))
@@ -152,8 +152,8 @@ def faults(path: str, count: int, seed: int, assembled: Any, workdir: Any) -> li
             found.append(f"{said}: {type(error).__name__}: {str(error)[:200]}")
         else:
             found += [f"{said}: accepted {wrong}" for wrong in outside(tree)]
-        if time.monotonic() - begun > LIMIT:
-            found.append(f"{said}: {time.monotonic() - begun:.0f} s")
+        if time.process_time() - begun > LIMIT:
+            found.append(f"{said}: {time.process_time() - begun:.0f} s")
     return found
 
 

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+import numpy as np
 import pytest
 
 from diffjax.choices import LINEN, build, check_values, construct, hints_of
@@ -50,6 +51,7 @@ class Part:
     kind: Literal["a", 2] = "a"
     reach: Annotated[tuple[Real, Real], Rising()] = (0, 1)
     seed: Seed = 0
+    either: Count | np.ndarray = 1
     dtype: Dtype = "float32"
     other: Any = None
 
@@ -85,6 +87,7 @@ class Part:
         (dict(kind=2.0), "part.kind must be 'a' or 2, not 2.0"),
         (dict(kind=[]), "part.kind must be 'a' or 2, not ()"),
         (dict(seed=2**63), "part.seed=9223372036854775808 must be at most 9223372036854775807"),
+        (dict(either=0), "part.either=0 must be at least 1"),
         (dict(seed=None), "seed=None is no int"),
         (dict(dtype="flaot32"), "part.dtype='flaot32' must be one of float32"),
         (dict(dtype=-1), "part.dtype=-1"),
