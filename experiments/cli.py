@@ -12,6 +12,7 @@ from absl import app, flags, logging
 from diffjax.train.checkpoint import SaveError
 from diffjax.train.guard import NonFiniteError
 from diffjax.train.loop import Preempted
+from experiments import distributed
 from experiments.settings import PREFIX
 
 _overrides: list[str] = []
@@ -114,7 +115,11 @@ def run_main(main: Callable[[], None], names: Sequence[str] = ()) -> None:
         except tuple(ERRORS) as error:
             logging.debug("traceback of the error below", exc_info=True)
             code = next(c for kind, c in ERRORS.items() if isinstance(error, kind))
+            distributed.leave(error, code)
             print(f"error: {one_line(error)}", file=sys.stderr)
             sys.exit(code)
+        except Exception as error:
+            distributed.leave(error, 1)
+            raise
 
     app.run(guarded, flags_parser=lambda argv: _parse(argv, names))

@@ -10,13 +10,17 @@ import itertools
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags
 from jax._src.distributed import global_state
 
+from experiments.peers import Watch
+
 FLAGS = flags.FLAGS
+_watch: list[Watch] = []  # One, where there are other processes.
 _told = itertools.count()  # Of `by_first`: every process counts alike.
 
 
@@ -26,10 +30,15 @@ def define_flags() -> None:
     flags.DEFINE_integer("num_processes", None, "How many there are.", lower_bound=1)
     flags.DEFINE_integer("process_id", None, "Which of them this is.", lower_bound=0)
     flags.DEFINE_boolean("distributed", False, "Several processes, found out from the cluster.")
+    flags.DEFINE_integer(
+        "peer_timeout", 20, "Seconds without a sign of life after which a process counts as gone.",
+        lower_bound=5,
+    )  # fmt: skip
 
 
-def join() -> None:
-    """Joins the other processes, where there are any; to be called before JAX sees a device.
+def join(workdir: Path) -> None:
+    """Joins the other processes of the run in `workdir`, where there are any; to be called before
+    JAX sees a device. From then on this process ends with one line when another is gone.
 
     Raises:
       ValueError: some of the flags are missing, or the others cannot be reached.
@@ -45,9 +54,24 @@ def join() -> None:
             f"--process_id={FLAGS.process_id}: processes are 0 to {FLAGS.num_processes - 1}"
         )
     try:
-        jax.distributed.initialize(*given)
+        jax.distributed.initialize(*given, heartbeat_timeout_seconds=FLAGS.peer_timeout)
     except RuntimeError as error:
         raise ValueError(f"the processes do not find each other: {error}") from error
+    count, me = global_state.num_processes, global_state.process_id
+    if count > 1:
+        _watch.append(Watch(count, me, workdir, FLAGS.peer_timeout))
+        _watch[0].begin()
+
+
+def leave(error: BaseException, code: int) -> None:
+    """Ends this process, if there are others, for an `error` that no other may have met.
+
+    Args:
+      code: of the exit; 1 shows the traceback. With 143 all have stopped at the same step, and end
+        together.
+    """
+    if _watch and code != 143:
+        _watch[0].failed(error, code)
 
 
 def by_first(act: Callable[[], Any]) -> Any:

@@ -54,8 +54,8 @@ def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
 
 def main() -> None:
     begun = time.monotonic()
-    distributed.join()
     workdir = Path(FLAGS.workdir)
+    distributed.join(workdir)
     with writing(workdir):
         train_run(FLAGS.config, overrides(), workdir)
         if jax.process_index() == 0:
