@@ -13,6 +13,7 @@ from diffjax.train.checkpoint import SaveError
 from diffjax.train.guard import NonFiniteError
 from diffjax.train.loop import Preempted
 from experiments import distributed
+from experiments.one_line import one_line
 from experiments.settings import PREFIX
 
 _overrides: list[str] = []
@@ -30,18 +31,6 @@ ERRORS: dict[type[Exception], int] = {
     Preempted: 143,
     OSError: 3,
 }
-
-
-# Characters of an error that are shown: a file may hold names and values of any length.
-_LONGEST = 2000
-
-
-def one_line(error: object) -> str:
-    """An error as one line of a terminal, whatever a file that it quotes holds: blanks become one
-    space, and control characters (by which a terminal can be steered) their escapes."""
-    said = " ".join(str(error)[: 4 * _LONGEST].split())
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
-    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
 
 
 def overrides() -> list[str]:

@@ -11,6 +11,7 @@ from diffjax.choices import construct, unknown
 from diffjax.ranges import Whole
 from diffjax.tasks.base import Params, Variables
 from diffjax.train.state import TrainState
+from experiments.one_line import one_line
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def told_of(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split())[:500]
+        reason = one_line(error, 500)
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"{what}: {kind}{reason}") from error
 

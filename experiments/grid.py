@@ -19,6 +19,7 @@ from typing import Any
 
 from diffjax.keys import check_seed
 from diffjax.train.writer import encode_png, plain, replace_file
+from experiments.one_line import one_line
 from experiments.published import Published
 
 
@@ -254,7 +255,7 @@ def _run_one(cell: Cell, run_cell: Callable[[Cell], Iterable[Any]], folder: Path
         outcome: dict[str, Any] = {"status": "done"}
     except Exception as error:
         # One bad cell must not cost the others; a kill (BaseException) still ends the sweep.
-        text = " ".join(str(error).split()) or "no message"
+        text = one_line(error) or "no message"
         outcome = {"status": "failed", "error": f"{type(error).__name__}: {text}"}
         outcome["traceback"] = traceback.format_exc()
     files = []

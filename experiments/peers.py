@@ -18,9 +18,11 @@ import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
+
+from experiments.one_line import one_line
 
 # Seconds that it takes a line of the log to be read; and beyond the timeout, the service to act.
 _READ, _LATE = 0.2, 8.0
@@ -41,13 +43,13 @@ class Watch:
 
     Attributes:
       count: processes of the run; this is number `me`.
-      workdir: where the run is saved.
+      workdir: where the run is saved; None where nothing is.
       timeout: seconds without a heartbeat until a process counts as gone.
     """
 
     count: int
     me: int
-    workdir: Path
+    workdir: Path | None
     timeout: int
     _held: list[str] = field(default_factory=list)
     _ending: threading.Lock = field(default_factory=threading.Lock)
@@ -98,26 +100,28 @@ class Watch:
         wait for it; for one of the runtime, when it is known whether another process is gone."""
         if _of_runtime(error):
             time.sleep(self.timeout + _LATE)  # `_aborted` ends the process meanwhile.
-            self._end(f"a computation with the other processes failed ({_line(error)})", 3)
+            self._end(f"a computation with the other processes failed ({one_line(error)})", 3)
         if code == 1:
             traceback.print_exception(error)
         else:
-            print(f"error: {_line(error)}", file=sys.stderr)
+            print(f"error: {one_line(error)}", file=sys.stderr)
         self._leave(code)
 
     def _end(self, what: str, code: int) -> NoReturn:
         with self._ending:
             line = (
                 f"error: {what}, so process {self.me} ends too. See why in that one's log, and "
-                f"start all {self.count} again with the same commands: {self._from()}\n"
+                f"start all {self.count} again with the same commands{self._from()}\n"
             )
             os.write(self._stderr, line.encode())
             self._leave(code)
 
     def _from(self) -> str:
+        if self.workdir is None:
+            return ""
         folder = self.workdir / "checkpoints"
         steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()]
-        return f"the run goes on from step {max(steps)}" if steps else "no step was saved yet"
+        return f": the run goes on from step {max(steps)}" if steps else ": no step was saved yet"
 
     def _leave(self, code: int) -> NoReturn:
         sys.stdout.flush()
@@ -131,7 +135,3 @@ def _of_runtime(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _line(error: Any) -> str:
-    return " ".join(str(error).split())[:1000]

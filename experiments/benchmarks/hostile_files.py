@@ -26,7 +26,7 @@ from diffjax.interop.clip import load_clip
 from diffjax.interop.dit import load_dit
 from diffjax.interop.files import read_tensors
 from experiments.benchmarks.hostile import HOSTILE
-from experiments.cli import one_line
+from experiments.one_line import one_line
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "weights": read_tensors,

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from diffjax.data.tokenizer_training import train_tokenizer
 from diffjax.evals.features import to_uint8
 from diffjax.evals.pictures import tile_grid
-from experiments.cli import one_line
+from experiments.one_line import one_line
 from experiments.painter import released_painter
 from tests.experiments.test_sample import folder, run  # noqa: F401  (fixtures)
 
