@@ -107,7 +107,7 @@ def _add_config(section: dict[str, Any], file: Path, layout: str, activation: st
     resnet = section["image"]["type"] == "resnet"
     said: dict[str, Any] = {}
     if layout == "huggingface":
-        said = read_huggingface(file.parent)
+        said = read_huggingface(file.parent, section)
     elif (file.parent / OPEN_CLIP).is_file():
         said = read_open_clip(file.parent / OPEN_CLIP, resnet)
     else:

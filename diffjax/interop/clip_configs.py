@@ -51,8 +51,10 @@ PIXELS = {
 }
 
 
-def read_huggingface(folder: Path) -> dict[str, Any]:
+def read_huggingface(folder: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
     """What a folder of transformers' says: `image`, `text` (to be merged), `mean`, `std`.
+
+    `sizes` are those of its weights, as `infer_section` gives them.
 
     Raises:
       ValueError: config.json is missing, or is another model's, or says what we do not have.
@@ -68,6 +70,7 @@ def read_huggingface(folder: Path) -> dict[str, Any]:
     for name, key in (("image", "vision_config"), ("text", "text_config")):
         # Older files say some of it in `..._dict`, which then counts.
         section = {**sub_map(config, key, file), **sub_map(config, f"{key}_dict", file)}
+        check_tower(section, sizes[name], file)
         found[name] = tower_says(section, file, "vision" if name == "image" else "text")
     if (folder / HUGGINGFACE[1]).is_file():
         pixels = read_json(folder / HUGGINGFACE[1])
@@ -99,7 +102,11 @@ def check_tower(section: Mapping[str, Any], sizes: Mapping[str, Any], file: Path
     """
     keys = {"num_hidden_layers": "depth", "hidden_size": "width", "vocab_size": "vocab",
             "max_position_embeddings": "context"}  # fmt: skip
-    said = {key: (section[key], sizes[ours]) for key, ours in keys.items() if key in section}
+    said = {
+        key: (section[key], sizes[ours])
+        for key, ours in keys.items()
+        if key in section and ours in sizes
+    }
     check_sizes(file, said)
 
 

@@ -180,7 +180,7 @@ def check_plain(
         if key.startswith("_") or key in read:
             continue
         allowed = plain.get(key, (None, False))
-        said = value if isinstance(value, list) else [value]
+        said = value if isinstance(value, list) and value else [value]
         if any(one not in allowed for one in said):
             raise ValueError(f"{file}: {key}={shortened(value)} is not supported")
 

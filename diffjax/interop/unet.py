@@ -114,7 +114,7 @@ def load_unet(folder: str | Path) -> Part:
     with blamed_on(file):
         weights = read_tensors(file)
         check_stack(section, weights, "", told)
-        _check_attention(section, weights, told)
+        _check_attention(config, section, weights, told)
         shapes = unet_shapes(section, weights, "conv_in.weight", "attn2.to_k.weight")
         proj = projection(facts)
         table = rename_table(section["channel_mult"], section["blocks"], shapes, proj)
@@ -139,15 +139,22 @@ def save_unet(folder: str | Path, part: Part) -> None:
     write_tensors(folder / WEIGHTS, state)
 
 
-def _check_attention(section: Mapping[str, Any], weights: Weights, file: Path) -> None:
-    """Compares the transformers of a config with those of its weights."""
+def _check_attention(
+    config: Mapping[str, Any], section: Mapping[str, Any], weights: Weights, file: Path
+) -> None:
+    """Compares the transformers of a config, and the ends of its network, with its weights."""
     places = [f"down_blocks.{i}.attentions.0" for i in section["attention_levels"]]
     depths = {count_of(weights, f"{place}.transformer_blocks") for place in places}
     sizes = {
         "transformer_layers_per_block": (section["transformer_depth"], max(depths, default=0)),
         "out_channels": (section["out_channels"], axes_of(weights, "conv_out.weight", 4)[0]),
     }
-    check_sizes(file, sizes if places else {"out_channels": sizes["out_channels"]})
+    if not places:
+        del sizes["transformer_layers_per_block"]
+    if "in_channels" in config:
+        channels = axes_of(weights, "conv_in.weight", 4)[1]
+        sizes["in_channels"] = (config["in_channels"], channels)
+    check_sizes(file, sizes)
 
 
 def time_embed(config: Mapping[str, Any], file: Path) -> str:

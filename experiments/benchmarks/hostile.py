@@ -18,24 +18,15 @@ from safetensors.numpy import save_file
 
 from diffjax.bounded import JSON_BYTES, MB
 from diffjax.interop.torch_pickle import LONGEST
-from experiments.benchmarks.hostile_pickles import (
-    FLOAT,
-    REBUILD,
+from experiments.benchmarks.crafted import (
     archive,
     module,
     named,
     pushed,
+    safetensors_of,
     tensor,
     text,
 )
-
-
-def safetensors_of(file: Path, header: bytes, data: bytes = b"", length: int | None = None) -> Path:
-    """A safetensors file of a header as it is given."""
-    size = len(header) if length is None else length
-    file.write_bytes(struct.pack("<Q", size) + header + data)
-    return file
-
 
 _ONE = np.zeros(1, np.float32).tobytes()
 
@@ -157,9 +148,25 @@ def _legacy(folder: Path) -> Path:
     """A file of before 2020 whose storage claims 2^50 elements."""
     facts = pickle.dumps({"little_endian": True}, protocol=2)
     head = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + pickle.dumps(1001, protocol=2) + facts
-    where = b"(" + text("storage") + named(FLOAT) + text("0") + text("cpu") + pushed(1) + b"NtQ"
+    where = (
+        b"("
+        + text("storage")
+        + named("torch.FloatStorage")
+        + text("0")
+        + text("cpu")
+        + pushed(1)
+        + b"NtQ"
+    )
     rest = b"".join(pushed(v) for v in (0, (1,), (1,), False))
-    state = b"\x80\x02}" + text("w") + named(REBUILD) + b"(" + where + rest + b"NtRs."
+    state = (
+        b"\x80\x02}"
+        + text("w")
+        + named("torch._utils._rebuild_tensor_v2")
+        + b"("
+        + where
+        + rest
+        + b"NtRs."
+    )
     file = folder / "model.pt"
     file.write_bytes(head + state + pickle.dumps(["0"], protocol=2) + struct.pack("<q", 2**50))
     return file

@@ -1,4 +1,4 @@
-"""Pickles written instruction by instruction, and the zips of torch around them."""
+"""Instructions of pickles, archives and headers, written as they are given."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 # Instructions of a pickle: a name, a text, a whole number.
-FLOAT, REBUILD = "torch.FloatStorage", "torch._utils._rebuild_tensor_v2"
+_FLOAT, _REBUILD = "torch.FloatStorage", "torch._utils._rebuild_tensor_v2"
 
 
 def named(dotted: str) -> bytes:
@@ -30,9 +30,9 @@ def pushed(value: Any) -> bytes:
 
 def tensor(size: tuple, stride: tuple, key: str = "0", offset: int = 0) -> bytes:
     """The instructions that make a tensor over the storage `key`."""
-    where = b"(" + text("storage") + named(FLOAT) + text(key) + text("cpu") + pushed(1) + b"tQ"
+    where = b"(" + text("storage") + named(_FLOAT) + text(key) + text("cpu") + pushed(1) + b"tQ"
     rest = b"".join(pushed(v) for v in (offset, size, stride, False))
-    return named(REBUILD) + b"(" + where + rest + b"NtR"
+    return named(_REBUILD) + b"(" + where + rest + b"NtR"
 
 
 def archive(
@@ -50,3 +50,10 @@ def module(*attributes: tuple[str, bytes]) -> bytes:
     """The instructions of a TorchScript module."""
     inside = b"".join(text(name) + value for name, value in attributes)
     return named("__torch__.A") + b")\x81}(" + inside + b"ub"
+
+
+def safetensors_of(file: Path, header: bytes, data: bytes = b"", length: int | None = None) -> Path:
+    """A safetensors file of a header as it is given."""
+    size = len(header) if length is None else length
+    file.write_bytes(struct.pack("<Q", size) + header + data)
+    return file
