@@ -33,7 +33,8 @@ def blamed_on(file: Path) -> Iterator[None]:
         yield
     except ValueError as error:
         said = str(error)
-        raise ValueError(said if said.startswith(str(file)) else f"{file}: {said}") from error
+        named = said.startswith(f"{file.parent}/")
+        raise ValueError(said if named else f"{file}: {said}") from error
     except _ODD as error:
         said = shortened(str(error).split("\n")[0], 200)
         raise ValueError(
@@ -82,7 +83,7 @@ def check_sizes(file: Path, sizes: Mapping[str, tuple[Any, Any]]) -> None:
         if said != found:
             raise ValueError(
                 f"{file}: {key}={shortened(said)}, but the weights beside it have "
-                f"{shortened(found)}"
+                f"{shortened(found)}: shapes differ, or tensors are missing"
             )
 
 
