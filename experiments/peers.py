@@ -41,13 +41,13 @@ class Watch:
 
     Attributes:
       count: processes of the run; this is number `me`.
-      workdir: where the run is saved.
+      workdir: where the run is saved; None where nothing is.
       timeout: seconds without a heartbeat until a process counts as gone.
     """
 
     count: int
     me: int
-    workdir: Path
+    workdir: Path | None
     timeout: int
     _held: list[str] = field(default_factory=list)
     _ending: threading.Lock = field(default_factory=threading.Lock)
@@ -109,15 +109,17 @@ class Watch:
         with self._ending:
             line = (
                 f"error: {what}, so process {self.me} ends too. See why in that one's log, and "
-                f"start all {self.count} again with the same commands: {self._from()}\n"
+                f"start all {self.count} again with the same commands{self._from()}\n"
             )
             os.write(self._stderr, line.encode())
             self._leave(code)
 
     def _from(self) -> str:
+        if self.workdir is None:
+            return ""
         folder = self.workdir / "checkpoints"
         steps = [int(p.name) for p in folder.glob("*") if p.name.isdigit()]
-        return f"the run goes on from step {max(steps)}" if steps else "no step was saved yet"
+        return f": the run goes on from step {max(steps)}" if steps else ": no step was saved yet"
 
     def _leave(self, code: int) -> NoReturn:
         sys.stdout.flush()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 from absl import logging
@@ -39,7 +39,7 @@ def finished_run(
       ValueError: `workdir` holds a run of another config.
     """
     chosen = load_config(config, overrides)
-    section = chosen.get("train")
+    section: Any = chosen.get("train")
     steps = section.get("steps") if isinstance(section, ConfigDict) else None
     if distributed.by_first(lambda: _has_step(workdir, steps)):
         return _opened(chosen, workdir)
