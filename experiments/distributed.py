@@ -37,9 +37,9 @@ def define_flags() -> None:
 
 
 def join(workdir: Path | None = None) -> None:
-    """Joins the other processes of the run in `workdir` (None where none is saved), where there are
-    any; to be called before JAX sees a device. From then on this process ends with one line when
-    another is gone.
+    """Joins the other processes, where there are any; to be called before JAX sees a device. From
+    then on this process ends with one line when another is gone, which says from what step of
+    `workdir` a run that is started again goes on.
 
     Raises:
       ValueError: some of the flags are missing, or the others cannot be reached.

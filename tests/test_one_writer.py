@@ -17,7 +17,8 @@ def arguments(tiny, workdir) -> list[str]:
     return [f"--config={tiny}", f"--workdir={workdir}", *short]
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("times", [1, 10])
 def test_of_two_starts_at_once_one_runs_and_one_is_out(processes, tiny, tmp_path, times):
     for number in range(times):
         workdir = tmp_path / str(number)

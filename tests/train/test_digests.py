@@ -5,6 +5,7 @@ import random
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,7 +40,8 @@ def folder(run, tmp_path) -> Path:
 def opened(folder: Path, fresh, step: int | None = None, read_only: bool = False):
     checkpoints = Checkpoints(folder, read_only=read_only)
     try:
-        return checkpoints.restore(fresh) if step is None else checkpoints.read(step, fresh)
+        got: Any = checkpoints.restore(fresh) if step is None else checkpoints.read(step, fresh)
+        return got
     finally:
         checkpoints.close()
 
@@ -146,7 +148,9 @@ def test_a_step_that_is_removed_while_it_is_read_is_passed_over(folder, fresh, m
         return check(self, step)
 
     monkeypatch.setattr(Checkpoints, "_check", removed)
-    state, _ = checkpoints.restore(fresh)
+    restored = checkpoints.restore(fresh)
+    assert restored is not None
+    state, _ = restored
     assert int(state.step) == 4
 
 
