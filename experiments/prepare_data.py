@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from diffjax.choices import unknown
 from diffjax.data.builders import cifar, folder
@@ -33,6 +33,7 @@ from diffjax.data.folder_files import shown
 from diffjax.data.prepared import EMBEDDED, PreparedSource, default_data_dir, prepared_splits
 from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.data.transforms import make_transforms
+from experiments.cli import run_main
 from experiments.codec import load_codec
 from experiments.flag_types import define_path
 from experiments.latents import latent_builder
@@ -70,7 +71,7 @@ def define_flags() -> None:
         "classes", [], "folder: the classes in the order of their labels; by default those found."
     )
     flags.DEFINE_enum("on_corrupt", "error", ["error", "skip"], "folder: on a corrupt image.")
-    flags.DEFINE_string(
+    define_path(
         "tokenizer", None, "folder: refuse captions that this tokenizer, a file or folder, would."
     )
     flags.DEFINE_string("sha256", None, "cifar: of an archive that was packed again.")
@@ -131,7 +132,7 @@ def recipe(data_dir: Path) -> tuple[str, Make]:
     return folder_recipe() if FLAGS.source == "folder" else cifar_recipe()
 
 
-def run() -> None:
+def main() -> None:
     """Prepares the set, or finds it prepared from the same data, and says how to read it."""
     data_dir = Path(FLAGS.data_dir) if FLAGS.data_dir else default_data_dir()
     name, make = recipe(data_dir)
@@ -158,16 +159,6 @@ def run() -> None:
     print(f"{final}\nread it with dict(type='tfds', name='{name}', split=...)")
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected {argv[1]!r}")
-    try:
-        run()
-    except (ValueError, OSError) as error:
-        print(f"prepare_data: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
     define_flags()
-    app.run(main)
+    run_main(main)

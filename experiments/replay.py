@@ -45,7 +45,7 @@ def replay(bundle: Path) -> tuple[int, list[str]]:
     step, batch = report["step"], _batch(bundle / "batch.npz", run)
     with jax.set_mesh(run.mesh):
         fresh, frozen, _ = build_state(run, replaced=True)
-        kept = Checkpoints(bundle / "state")
+        kept = Checkpoints(bundle / "state", read_only=True)
         try:
             restored = kept.restore(fresh)
         finally:

@@ -154,8 +154,8 @@ def test_prepare_data_checks_captions_by_a_tokenizer(folder, tmp_path, monkeypat
     )  # fmt: skip
     monkeypatch.setattr(prepare_data, "FLAGS", given)
     with pytest.raises(ValueError, match=r"metadata.jsonl, line 31: the caption has"):
-        prepare_data.run()
+        prepare_data.main()
     assert not (tmp_path / "data").exists()
     given.tokenizer = None
-    prepare_data.run()
+    prepare_data.main()
     assert "train: 40 images" in capsys.readouterr().out
