@@ -39,8 +39,8 @@ def finished_run(
       ValueError: `workdir` holds a run of another config.
     """
     chosen = load_config(config, overrides)
-    section: Any = chosen.get("train")
-    steps = section.get("steps") if isinstance(section, ConfigDict) else None
+    section = chosen.get("train")
+    steps: Any = section.get("steps") if isinstance(section, ConfigDict) else None
     if distributed.by_first(lambda: _has_step(workdir, steps)):
         return _opened(chosen, workdir)
     with writing(workdir, wait=True):
