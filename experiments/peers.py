@@ -30,7 +30,6 @@ _LOG_LINE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ([\w./]+):\d+\]")
 _SERVICE = ("coordination_service", "preemption_sync", "client.", "service.")
 _FATAL = re.compile(r"JAX distributed service|coordination service", re.IGNORECASE)
 _GONE = re.compile(r"Task (\d+) heartbeat timeout|stopped sending heartbeats\):\s*((?:\S+\s)+)")
-_LEADER_GONE = re.compile(r"leader task|Socket closed|failed to connect", re.IGNORECASE)
 # How the runtime's own errors begin.
 _STATUS = re.compile(
     r"\b(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): "
@@ -88,8 +87,8 @@ class Watch:
         """The processes that are gone, as far as the service has said."""
         told = "".join(self._held)
         numbers = {int(n) for found in _GONE.finditer(told) for n in re.findall(r"\d+", found[0])}
-        if not numbers and self.me and _LEADER_GONE.search(told):
-            numbers = {0}
+        if not numbers and self.me:
+            numbers = {0}  # The service, which would have named another, is in process 0.
         gone = sorted(n for n in numbers if n < self.count and n != self.me)
         named = ", ".join(map(str, gone)) or "another"
         some = "processes" if len(gone) > 1 else "process"
