@@ -247,16 +247,13 @@ def _run_one(cell: Cell, run_cell: Callable[[Cell], Iterable[Any]], folder: Path
                 png = encode_png(record.image, {"caption": record.caption})
                 pictures.append((record.name, png, record.caption))
             else:
-                values[record.name] = {
-                    "value": float(record.value),
-                    "std": record.std,
-                    "protocol": dict(record.protocol),
-                }
+                number = {"value": float(record.value), "std": record.std}
+                values[record.name] = number | {"protocol": dict(record.protocol)}
         outcome: dict[str, Any] = {"status": "done"}
     except Exception as error:
         # One bad cell must not cost the others; a kill (BaseException) still ends the sweep.
-        text = one_line(error) or "no message"
-        outcome = {"status": "failed", "error": f"{type(error).__name__}: {text}"}
+        what = f"{type(error).__name__}: {one_line(error) or 'no message'}"
+        outcome = {"status": "failed", "error": what}
         outcome["traceback"] = traceback.format_exc()
     files = []
     for name, png, caption in pictures:

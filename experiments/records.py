@@ -92,16 +92,18 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
     )
 
 
-def read_json(path: Path, missing: Any = None) -> Any:
-    """The object in `path`; `missing` where there is no such file and `missing` is not None."""
+def read_json(path: Path, missing: Any = None, kind: type = dict) -> Any:
+    """The object (or list, of another `kind`) in `path`; `missing` where there is no such file and
+    `missing` is not None."""
     if missing is not None and not path.exists():
         return missing
     try:
         found = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): restore or remove it") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no JSON object: restore or remove it")
+    if not isinstance(found, kind):
+        what = "object" if kind is dict else kind.__name__
+        raise ValueError(f"{path} holds no JSON {what}: restore or remove it")
     return found
 
 

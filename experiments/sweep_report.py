@@ -105,8 +105,7 @@ def write_claims(workdir: str | os.PathLike[str], claims: Sequence[Claim]) -> li
 
 
 def _claims(workdir: Path) -> list[dict[str, Any]]:
-    file = workdir / "claims.json"
-    return read_json(file) if file.exists() else []
+    return read_json(workdir / "claims.json", missing=[], kind=list)
 
 
 def _plots(table: Table, spec: Mapping[str, Any]) -> list[dict[str, Any]]:

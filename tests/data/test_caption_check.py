@@ -127,7 +127,7 @@ def config(folder, **data):
             **data,
         ),
         tokenizer=dict(type="train", vocab_size=520, context=10),
-        model=dict(type="clip", embed=8, image=dict(type="vit"), text=dict(type="text")),
+        model=dict(type="clip", embed=8, image=dict(type="vit"), text={}),
         task=dict(type="clip"),
         optim=dict(type="adam", lr=1e-3),
         train=dict(steps=50, batch_size=2, checkpoint_every=50, log_every=50),

@@ -135,7 +135,7 @@ RIGHT = {
 SIDE = dict(pred_kw=dict(side=16))
 DRAWN = [
     (dict(pred_kw=dict(stpes=3)), "did you mean 'steps'"),
-    (dict(pred_kw=dict(steps="many")), "not supported between"),
+    (dict(pred_kw=dict(steps="many")), "steps='many' is no int"),
     (dict(pred="encode_image"), "encode_image"),
 ]
 TEXTS = dict(encode_text=lambda variables, tokens: jnp.zeros((len(tokens), 7)))
@@ -171,7 +171,7 @@ WRONG = {
         *DRAWN[:2],
         (SIDE, "the oracle reads uint8"),
         (dict(groups=1), "groups=1"),
-        (dict(num_prompts=-1), "at least one"),
+        (dict(num_prompts=-1), "num_prompts=-1 must be at least 1"),
     ],
     "questions": [
         (TEXTS, "their vectors differ"),
@@ -185,11 +185,11 @@ WRONG = {
         (dict(shown=0), "shown=0 must be at least 1"),
     ],
     "retrieval": [(dict(shown=0), "shown=0 must be at least 1"), (TEXTS, "their vectors differ")],
-    "samples": [*DRAWN, (dict(columns=0), "columns 0")],
+    "samples": [*DRAWN, (dict(columns=0), "columns=0 must be at least 1")],
     "trajectory": [
         (dict(pred="sample"), r"not frames \[T, 6, H, W, C\]"),
         (dict(pred_kw=dict(steps=-1)), r"\(0, 6, 32, 32, 3\)"),
-        (dict(rows=0), "rows 0"),
+        (dict(rows=0), "rows=0 must be at least 1"),
     ],
     "zero_shot": [
         (dict(templates=("very " * 20 + "{}",)), "a text of 22 words"),

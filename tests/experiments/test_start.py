@@ -136,7 +136,7 @@ WRONG = {
     "activation": ({}, ("model.image.activation=gelu",), "made with image.activation='quick_gelu'"),
     "heads": ({}, ("model.text.heads=4",), "text.heads=2, but this run's model has 4"),
     "mean": ({}, ("model.mean=(0.5,0.5,0.5)",), "made with mean="),
-    "tokenizer": ({}, ("tokenizer.vocab_size=560",), "reads another tokenizer's ids"),
+    "tokenizer": ({}, ("tokenizer.vocab_size=640",), "reads another tokenizer's ids"),
 }
 
 

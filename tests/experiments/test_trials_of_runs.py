@@ -60,7 +60,7 @@ WRONG = [
     ("evals.trajectory.pred_kw.sampler=ddmp", "trajectory", "did you mean 'ddpm'"),
     ("evals.generation.groups=1", "generation", "groups=1"),
     ("evals.generation.precision_k=30", "generation", "too few for precision_k=30"),
-    ("evals.generation.seeds=(0,-1)", "generation", "seeds=-1: a seed is a whole number"),
+    ("evals.generation.seeds=(0,-1)", "generation", "seeds[1]=-1 must be at least 0"),
     ("evals.samples.seed=18446744073709551616", "samples", "seed=18446744073709551616"),
     ("evals.samples.pred=likelihood", "samples", "predict function"),
     ("evals.samples.pred=encode", "samples", "encode"),
@@ -73,7 +73,7 @@ def test_a_mistake_names_its_evaluator(config, features, tmp_path, change, name,
     changed.evals = {name: changed.evals[name]}
     with pytest.raises(ValueError) as error:
         Assembly(changed, tmp_path).check_evaluations(features)
-    assert str(error.value).startswith(f"evals.{name}: ") and said in str(error.value)
+    assert str(error.value).startswith(f"evals.{name}") and said in str(error.value)
     assert "\n" not in str(error.value)
 
 
