@@ -64,7 +64,6 @@ Channels = Annotated[int, Interval(ge=1, le=4)]
 Amount = Annotated[int, Interval(ge=1, le=2**24)]
 MaybeAmount = Annotated[int, Interval(ge=0, le=2**24)]
 Tiles = Annotated[int, Interval(ge=1, le=1000)]  # of a picture, along a side
-MaybeTiles = Annotated[int, Interval(ge=0, le=1000)]
 
 # Of schedules and samplers.
 Steps = Annotated[int, Interval(ge=1, le=10**5)]

@@ -56,15 +56,18 @@ def test_a_prerequisite_that_another_run_trains_is_waited_for_and_used(
         (tmp_path / "checkpoints" / "60").mkdir(parents=True)
         other.clear()
 
-    def assembly(config, workdir):
+    def assembly(config, workdir, named):
         choices = SimpleNamespace(steps=config.train.steps)
         return SimpleNamespace(config=config, workdir=workdir, choices=choices, tokenizer=None,
-                               run=None, evaluations=lambda features: None)  # fmt: skip
+                               run=None, evaluations=lambda features: None,
+                               try_evaluations=lambda evaluations: None,
+                               reference=lambda name: None)  # fmt: skip
 
     monkeypatch.setattr(lock, "_take", busy)
     monkeypatch.setattr(lock, "AGAIN", 0.05)
     monkeypatch.setattr(prerequisites, "Assembly", assembly)
     monkeypatch.setattr(prerequisites, "check_workdir", lambda *_: None)
+    monkeypatch.setattr(prerequisites, "check_state", lambda run: None)
     monkeypatch.setattr(prerequisites, "train", lambda *_: trained.append(1))
     threading.Timer(0.3, finish).start()
     prerequisites.finished_run(str(tiny), (), tmp_path)

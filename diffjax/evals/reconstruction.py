@@ -18,7 +18,7 @@ from diffjax.evals.closeness import MEASURES, Pairs, check_measure, try_measure
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import extend, fingerprint
-from diffjax.ranges import Amount, MaybeTiles
+from diffjax.ranges import Amount, Tiles
 from diffjax.tasks.base import Variables
 
 Stages = tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]
@@ -43,7 +43,7 @@ class Reconstruction:
     num_images: Amount = 256
     measures: tuple[str, ...] = ()
     batch_size: Amount = 128
-    shown: MaybeTiles = 12
+    shown: Tiles = 12
 
     @cached_property
     def _stages(self) -> Stages:

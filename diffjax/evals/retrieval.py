@@ -17,7 +17,7 @@ from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
 from diffjax.metrics.retrieval import first_relevant_ranks, recall_at
-from diffjax.ranges import Amount, Integer, MaybeTiles
+from diffjax.ranges import Amount, Integer, Tiles
 from diffjax.tasks.base import Variables
 
 
@@ -34,8 +34,8 @@ class Retrieval:
     split: str = "test"
     where: Mapping[str, Integer] = field(default_factory=dict)
     at: tuple[Amount, ...] = (1, 5, 10)
-    pictures: MaybeTiles = 8
-    shown: MaybeTiles = 8
+    pictures: Tiles = 8
+    shown: Tiles = 8
     batch_size: Amount = 256
 
     def __post_init__(self) -> None:
@@ -114,8 +114,8 @@ class Neighbours:
     pred: str = "encode_image"
     split: str = "test"
     where: Mapping[str, Integer] = field(default_factory=dict)
-    pictures: MaybeTiles = 8
-    shown: MaybeTiles = 8
+    pictures: Tiles = 8
+    shown: Tiles = 8
     batch_size: Amount = 256
 
     def __post_init__(self) -> None:

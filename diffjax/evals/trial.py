@@ -1,13 +1,13 @@
 """Evaluations tried by shape: what would fail after training fails before it.
 
 Nothing is computed: predict functions and feature extractors are traced on shapes, as `jax.jit`
-would trace them, and an evaluator's own numbers are held against the data.
+would trace them, and an evaluator's own numbers, whose ranges stand beside its fields, are held
+against the data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import jax
@@ -15,21 +15,6 @@ import numpy as np
 
 from diffjax.evals.context import EvalContext
 from diffjax.tasks.base import Variables
-
-# The least that options of evaluators may be, where None does not stand for all.
-LEAST = {
-    **dict.fromkeys(("batch_size", "columns", "iterations", "max_rows", "num_images", "pairs"), 1),
-    **dict.fromkeys(("num_prompts", "num_samples", "pictures", "rows", "shown"), 1),
-    **dict.fromkeys(("groups", "limit"), 0),
-}
-
-
-def check_numbers(evaluator: Any) -> None:
-    """Raises ValueError where an option is below its `LEAST`."""
-    for name in (f.name for f in fields(evaluator) if f.name in LEAST):
-        value = getattr(evaluator, name)
-        if value is not None and value < LEAST[name]:
-            raise ValueError(f"{name}={value} must be at least {LEAST[name]}")
 
 
 def shape_of(x: Any) -> jax.ShapeDtypeStruct:
