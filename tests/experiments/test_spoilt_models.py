@@ -23,6 +23,7 @@ def spoilt(folder, tmp_path):  # noqa: F811
     return shutil.copytree(folder, tmp_path / "spoilt")
 
 
+@pytest.mark.heavy
 def test_pictures_that_are_not_finite_are_not_written(spoilt, run, tmp_path):  # noqa: F811
     """Weights that are finite, but whose products are not."""
     weights = load_file(spoilt / UNET)
