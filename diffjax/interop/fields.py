@@ -6,7 +6,6 @@ being built before it is found to be none.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +71,6 @@ SIDE = whole(1, 8_192)
 # Of images: one number for squares, or height and width.
 SIZE = either(SIDE, several(SIDE, 2, 2))
 EPSILON = real(0, 1)
-SCALE = real(-math.ldexp(1, 40), math.ldexp(1, 40))
 
 
 def optional(kind: Kind) -> Kind:

@@ -41,7 +41,7 @@ SAMPLERS = {
     "pndm": "PNDMScheduler",
 }
 # What of a model's recipe its scheduler does not say.
-_BESIDE = ("steps", "guidance", "guidance_channels")
+_BESIDE = ("steps", "guidance")
 
 
 class Sampling(NamedTuple):
