@@ -26,7 +26,7 @@ from diffjax.evals.samples import caption, sample_grid
 from diffjax.evals.sides import Running, Side, measure
 from diffjax.keys import check_seed
 from diffjax.ranges import Amount, Seed
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 _SHOWN = 100  # samples in the picture
 
@@ -113,10 +113,10 @@ class FID:
         kept: list[Extracted] = []
         first: list[np.ndarray] = []
         for start in range(0, self.num_samples, self.batch_size):
-            asked = label[start : start + self.batch_size]
+            cond = label[start : start + self.batch_size]
             sharding = self.context.batch_sharding
             images = draw(
-                sampler, variables, self.seed, asked, self.batch_size, sharding, start=start
+                sampler, variables, self.seed, cond, self.batch_size, sharding, start=start
             )
             first += [images] if start < _SHOWN else []
             got = extract(images, start=start)

@@ -19,7 +19,7 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import extend, fingerprint
 from diffjax.ranges import Amount, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 Stages = tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]
 
