@@ -17,15 +17,14 @@ from diffjax.data.evaluation import ReadWhenAsked, as_arrays, outline
 from diffjax.data.loader import Loader
 from diffjax.data.schema import Source, check_same_classes
 from diffjax.data.sources import factor_words, make_source
-from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.transforms import make_transforms
+from diffjax.denoisers.conditions import make_conditions
 from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.context import Judge
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
+from diffjax.task import Params, Variables
 from diffjax.tasks import make_task
-from diffjax.tasks.base import Params, Variables
-from diffjax.tasks.conditions import Condition
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
@@ -34,8 +33,9 @@ from diffjax.train.optim import Optimizer
 from diffjax.train.start import in_turn
 from diffjax.train.state import TrainState
 from experiments.data import DataChoices, Prefetching, epoch_of, trained_on
-from experiments.evaluations import RunEvaluations, split_evals, told_of
-from experiments.frozen import NAMES, load_frozen
+from experiments.evaluations import RunEvaluations, evals_of, split_evals, told_of
+from experiments.frozen import load_frozen
+from experiments.network import network_section
 from experiments.perceptual import TOWER, make_perceptual
 from experiments.references import confined
 from experiments.sections import check_sections
@@ -71,11 +71,12 @@ class Assembly:
         self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
         sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
         self.source = make_source(**self.data.train)
-        self.frozen = load_frozen({**self.config, **{k: self.reference(k) for k in NAMES}})
-        if self.frozen.text is not None:
-            self.tokenizer = self.frozen.text.tokenizer
-        else:
+        self.frozen = load_frozen(self.reference("codec"), self._condition_sections())
+        self.tokenizer = self.frozen.tokenizer
+        if self.tokenizer is None:
             self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
+        elif self.config.get("tokenizer"):
+            raise ValueError("a text condition brings its own tokenizer: leave `tokenizer` out")
         pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
         self._check_captions(self.source, *self.data.transforms)
         batches = trained_on(self.data, self.source, self.frozen.codec, pictures)
@@ -100,16 +101,23 @@ class Assembly:
             )
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir, classes, open_run)
+        space = self.frozen.space(shape, batches.info.codec)
+        towers = {name: tower.tower for name, tower in self.frozen.towers.items()}
+        conditions = make_conditions(self.config.get("conditions", {}), classes, space, towers)
+        given = {"conditions": conditions, "space": self.frozen.codec and space}
+        given |= {TOWER: self.seen[0]} if self.seen else {}
         self.task = make_task(
             self.config["task"],
-            build_model(**{**self.config["model"], **self._outputs(spec)}),
+            build_model(
+                **network_section(self.config, spec, classes, self.tokenizer, conditions, space)
+            ),
             shape,
             classes,
-            self.frozen.towers(batches.info.codec) | ({TOWER: self.seen[0]} if self.seen else {}),
+            {k: v for k, v in given.items() if v},
         )
         check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
-            self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
+            evals_of(self.config), self.emas, self.choices.steps_per_dispatch
         )
         self.start = make_start(self.config.get("start"), self, open_run)
 
@@ -123,51 +131,19 @@ class Assembly:
     def reference(self, name: str) -> Mapping[str, Any] | None:
         """The section `name`, which stands for another network, as it may be followed; None where
         the config has none."""
-        section = self.config.get(name)
+        return self._followed(name, self.config.get(name))
+
+    def _followed(self, name: str, section: Any) -> Mapping[str, Any] | None:
         return section if self.named or not section else confined(name, section, self.workdir)
 
-    def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """What the network must know of the data, where the config leaves it open."""
-        task, classes = self.config["task"], self.source.info.num_classes
-        if self.config["model"].get("type") == "clip":
-            return {} if self.tokenizer is None else {"text": self._text(self.tokenizer)}
-        if self.config["model"].get("type") == "vae":
-            return {"image_shape": spec["image"].shape[1:]}
-        if self.config["model"].get("type") == "autoencoder":
-            return {"image_channels": spec["image"].shape[-1]}
-        known: dict[str, Any] = {"num_classes": task.get("num_classes", classes)}
-        if 0 < known["num_classes"] < classes:
-            raise ValueError(
-                f"task.num_classes={known['num_classes']}, but the data have {classes} classes"
-            )
-        if task.get("type") == "diffusion":
-            codec = self.frozen.codec
-            channels = codec.network.latent_channels if codec else spec["image"].shape[-1]
-            known["out_channels"] = channels * (2 if task.get("learned_variance") else 1)
-        return {k: v for k, v in known.items() if k not in self.config["model"]}
-
-    def _text(self, tokenizer: Tokenizer) -> dict[str, Any]:
-        """The text tower's section; what the tokenizer decides is filled in or must agree."""
-        section = {
-            "vocab": tokenizer.vocab_size,
-            "context": tokenizer.context,
-            "eos": tokenizer.eot,
-        }
-        given = self.config["model"].get("text", {})
-        if not isinstance(given, Mapping):
-            return given  # The network says what a section is.
-        section |= given
-        if section["eos"] != tokenizer.eot:
-            raise ValueError(
-                f"model.text.eos={section['eos']}, but texts of the tokenizer end with "
-                f"{tokenizer.eot}"
-            )
-        if section["vocab"] < tokenizer.vocab_size or section["context"] < tokenizer.context:
-            raise ValueError(
-                f"model.text has vocab={section['vocab']}, context={section['context']}, but the "
-                f"tokenizer {tokenizer.vocab_size} and {tokenizer.context}"
-            )
-        return section
+    def _condition_sections(self) -> dict[str, dict[str, Any]]:
+        """The config's conditions, their towers as they may be followed."""
+        sections = {k: dict(v) for k, v in self.config.get("conditions", {}).items()}
+        for name, section in sections.items():
+            if "tower" in section:
+                where = f"conditions.{name}.tower"
+                section["tower"] = self._followed(where, section["tower"])
+        return sections
 
     @property
     def run(self) -> Run:
@@ -185,13 +161,17 @@ class Assembly:
         )
 
     @property
-    def _conditions(self) -> tuple[Condition, ...]:
-        return getattr(self.task, "conditions", ())
+    def fields(self) -> list[str]:
+        """Of a batch, that samples are drawn by."""
+        model = getattr(self.task, "model", None)
+        if model is not None:
+            return model.fields
+        return ["label"] if getattr(self.task, "num_classes", True) else []
 
     @property
     def conditional(self) -> bool:
         """Whether samples are drawn by class."""
-        return bool(getattr(self.task, "num_classes", True))
+        return "label" in self.fields
 
     @cached_property
     def arrays(self) -> dict[str, Mapping[str, np.ndarray]]:
@@ -227,7 +207,7 @@ class Assembly:
             factors=factor_words(self.source.info.name),
             tokenize=None if self.tokenizer is None else self.tokenizer.encode,
             detokenize=None if self.tokenizer is None else self.tokenizer.decode,
-            asked_by=[c.field for c in self._conditions if c.field != "label"],
+            drawn_by=[field for field in self.fields if field != "label"],
             judge=judge,
             tried=self._tried,
         )

@@ -19,7 +19,7 @@ from diffjax.evals.protocol import fingerprint, short_hash
 from diffjax.interop.clip import load_clip
 from diffjax.interop.hub import fetch
 from diffjax.models import build_model
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 from diffjax.tasks.clip import ClipTask
 from experiments.assemble import Assembly
 

@@ -1,4 +1,4 @@
-"""The frozen networks that a diffusion run rests on: its codec and its text tower."""
+"""The frozen networks that a diffusion run rests on: its codec and its conditions' towers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffjax.tasks.latents import Latents
+from diffjax.data.tokenizer import Tokenizer
+from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
 from diffjax.train.start import Given, Start
 from experiments.start import recorded
 
@@ -15,23 +16,36 @@ if TYPE_CHECKING:
     from experiments.codec import Codec
     from experiments.text_towers import TextTower
 
-NAMES = ("codec", "text")
-
 
 @dataclass(frozen=True, eq=False)
 class Frozen:
     """Attributes:
     codec: config section `codec`, loaded; None without one.
-    text: config section `text`, loaded; None without one.
-    origins: section -> where it comes from, for messages.
+    towers: name of a condition -> the text tower that it reads, loaded.
+    origins: name -> where it comes from, for messages.
     """
 
     codec: Codec | None
-    text: TextTower | None
+    towers: Mapping[str, TextTower]
     origins: Mapping[str, str]
 
-    def towers(self, codec_of_data: str | None) -> dict[str, Any]:
-        """What `make_task` is given; `codec_of_data` is the `DatasetInfo.codec` of the batches.
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Of the towers; None without one.
+
+        Raises:
+          ValueError: towers that read other ids.
+        """
+        found = {name: tower.tokenizer for name, tower in self.towers.items()}
+        if len({t.fingerprint for t in found.values()}) > 1:
+            raise ValueError(
+                f"the towers of conditions {', '.join(found)} have tokenizers of their own, but "
+                "batches have one `tokens`: take towers that read the same ids"
+            )
+        return next(iter(found.values()), None)
+
+    def space(self, image_shape: tuple[int, ...], codec_of_data: str | None) -> Space:
+        """The space of diffusion; `codec_of_data` is the `DatasetInfo.codec` of the batches.
 
         Raises:
           ValueError: data that hold another codec's moments, or moments and no codec.
@@ -42,14 +56,14 @@ class Frozen:
                 f"the data hold latents of the codec {codec_of_data}, but the config's codec "
                 f"section is {own or 'missing'}: name the codec that they were made with"
             )
-        towers: dict[str, Any] = {} if self.text is None else {"text": self.text.condition}
         if self.codec is None:
-            return towers
-        return {**towers, "latents": Latents(self.codec.network, codec_of_data is not None)}
+            return DataSpace(image_shape)
+        return LatentSpace(self.codec.network, image_shape, codec_of_data is not None)
 
     def start(self, workdir: Path) -> Start | None:
         """Gives the frozen networks their weights; None where there are none."""
-        held = {n: getattr(self, n) for n in NAMES if getattr(self, n) is not None}
+        held: dict[str, Any] = {} if self.codec is None else {"codec": self.codec}
+        held |= self.towers
         if not held:
             return None
 
@@ -62,25 +76,28 @@ class Frozen:
         return Start(load, " and ".join(self.origins[n] for n in held), tuple(held))
 
 
-def load_frozen(config: Mapping[str, Any]) -> Frozen:
-    """The networks of a config's `codec` and `text` sections.
+def load_frozen(
+    codec: Mapping[str, Any] | None, conditions: Mapping[str, Mapping[str, Any]]
+) -> Frozen:
+    """The networks of a config's `codec` section and of its conditions' `tower`s.
 
     Raises:
       ValueError: whatever `load_codec` and `load_text_tower` refuse.
     """
     # Both open runs, which are assembled as this one is: they stand above it.
-    codec = text = None
-    if config.get("codec"):
+    loaded, towers = None, {}
+    if codec:
         from experiments.codec import load_codec
 
-        codec = load_codec(config["codec"])
-    if config.get("text"):
-        from experiments.text_towers import load_text_tower
+        loaded = load_codec(codec)
+    for name, section in conditions.items():
+        if "tower" in section:
+            from experiments.text_towers import load_text_tower
 
-        if config.get("tokenizer"):
-            raise ValueError("a text section brings its own tokenizer: leave `tokenizer` out")
-        text = load_text_tower(config["text"])
-    said = {n: config[n] for n in NAMES if config.get(n)}
+            pooled = section.get("to") == "vector"
+            towers[name] = load_text_tower(section["tower"], f"conditions.{name}.tower", pooled)
+    said = {"codec": codec} if codec else {}
+    said |= {name: conditions[name]["tower"] for name in towers}
     origins = {n: next((str(s[k]) for k in ("run", "clip", "model") if s.get(k)), n)
                for n, s in said.items()}  # fmt: skip
-    return Frozen(codec, text, origins)
+    return Frozen(loaded, towers, origins)

@@ -16,7 +16,7 @@ from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.evals.protocol import fingerprint, short_hash
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
 from experiments.claims import Claim

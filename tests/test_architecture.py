@@ -36,11 +36,11 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     ),
     "diffjax/generate": ((*_GROUND, "diffjax.models", "diffjax.generate"), BASE | {"flax"}),
     "diffjax/evals": (
-        (*_GROUND, "diffjax.models", "diffjax.data", "diffjax.evals", "diffjax.tasks.base"),
+        (*_GROUND, "diffjax.models", "diffjax.data", "diffjax.evals", "diffjax.task"),
         BASE | {"PIL", "matplotlib", "sklearn"},
     ),
     "diffjax/train": (
-        ("diffjax.train", "diffjax.tasks.base"),
+        ("diffjax.train", "diffjax.task"),
         BASE | {"flax", "optax", "orbax", "absl", "rich", "PIL"},
     ),
     "configs": (("configs",), {"ml_collections"}),
@@ -53,7 +53,7 @@ def name(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """Dotted names that a file imports, wherever in it: `diffjax.tasks.base`, `numpy`, ..."""
+    """Dotted names that a file imports, wherever in it: `diffjax.task`, `numpy`, ..."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):

@@ -13,6 +13,7 @@ import numpy as np
 from diffjax.choices import check_values, hints_of, pick, unknown
 from diffjax.diffusion.grids import Grid, last_steps, make_grid
 from diffjax.diffusion.guidance import Guidance
+from diffjax.diffusion.levels import Level, take
 from diffjax.diffusion.rows import Rows
 from diffjax.diffusion.samplers import SAMPLERS
 from diffjax.diffusion.sampling import start_std
@@ -37,11 +38,13 @@ _GUIDANCE = {
 
 class Plan(NamedTuple):
     """What of a recipe is numbers, float32: recipes that differ in nothing else share one
-    compiled sampler. The table `rows`, the first state's `std` [], the guidance `scale` []."""
+    compiled sampler. The table `rows`, the first state's `std` [] and level, the guidance `scale`
+    []."""
 
     rows: Rows
     std: Any
     scale: Any
+    first: Level
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,14 @@ class Recipe:
         ratio, g = self.rows(schedule, strength).at.ratio, self.guidance
         return len(ratio) + g.guided * int(((ratio > g.low) & (ratio <= g.high)).sum())
 
-    def plan(self, schedule: Schedule) -> Plan:
-        """The numbers of the recipe, as arguments of a jitted function."""
-        grid = self.make_grid(schedule)
+    def plan(self, schedule: Schedule, strength: float = 1.0) -> Plan:
+        """The numbers of the recipe, as arguments of a jitted function; of the last `strength` of
+        its steps."""
+        grid = self.make_grid(schedule, strength)
         rows = SAMPLERS[self.sampler](grid, **self.options)
         rows = jax.tree.map(lambda a: np.asarray(a, np.float32), rows)
-        return Plan(rows, np.float32(start_std(grid)), np.float32(self.guidance.scale))
+        first = Level(*(np.float32(x) for x in take(grid.t, 0)))
+        return Plan(rows, np.float32(start_std(grid)), np.float32(self.guidance.scale), first)
 
     def describe(self, schedule: Schedule, strength: float = 1.0) -> dict[str, Any]:
         """The recipe as a flat protocol, the evaluations that are run counted."""

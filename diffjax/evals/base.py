@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from diffjax.metrics.classification import share
 from diffjax.metrics.codebook import usage
 from diffjax.metrics.frechet import moments
 from diffjax.metrics.similarity import WINDOW, psnr, ssim
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 # In dB: a mean over images, one of them infinite, would tell nothing.
 EQUAL = 100.0

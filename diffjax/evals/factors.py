@@ -16,7 +16,7 @@ from diffjax.evals.embeddings import Towers, article, check_templates, sample_ro
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
 from diffjax.ranges import Amount, Integer, MaybeAmount
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 
 def _words(context: EvalContext, factor: str, what: str) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from diffjax.evals.samples import caption, sample_grid
 from diffjax.evals.sides import Running, Side, measure
 from diffjax.keys import check_seed
 from diffjax.ranges import Amount, Seed
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 _SHOWN = 100  # samples in the picture
 
@@ -41,7 +41,7 @@ class FID:
       reference: `.npz` of statistics, and of images where `metrics` compare image by image (mu and
         sigma of pytorch-fid, guided-diffusion or edm; `experiments.fid --save` writes one).
       metrics: names in `evals.compare.METRICS` of Inception's kind.
-      pred, pred_kw: predict function `sample(variables, seed, index, asked, **pred_kw)`.
+      pred, pred_kw: predict function `sample(variables, seed, index, cond, **pred_kw)`.
       split: whose texts or images, "test" by default; not read by runs that draw by class.
       num_samples: N.
       batch_size: samples drawn at a time (the samples do not depend on it).
@@ -67,7 +67,7 @@ class FID:
     def __post_init__(self) -> None:
         check_seed(self.seed)
         _ = self._bound  # What is wrong with the recipe is said before anything is trained.
-        if self.split is not None and not self.context.asked_by:
+        if self.split is not None and not self.context.drawn_by:
             raise ValueError(
                 f"split={self.split!r} is not read: this run draws by no text or image of a split"
             )
@@ -95,10 +95,10 @@ class FID:
     def _split(self) -> str:
         return self.split or "test"
 
-    def _asked(self, start: int) -> Any:
+    def _cond(self, start: int) -> Any:
         """What the batch that begins with sample `start` is drawn by."""
         count = min(self.batch_size, self.num_samples - start)
-        return self.context.asked(count, self._split, start)
+        return self.context.cond(count, self._split, start)
 
     @cached_property
     def _held(self) -> Reference:
@@ -130,10 +130,10 @@ class FID:
         kept: list[Extracted] = []
         first: list[np.ndarray] = []
         for start in range(0, self.num_samples, self.batch_size):
-            asked = self._asked(start)
+            cond = self._cond(start)
             sharding = self.context.batch_sharding
             images = draw(
-                sampler, variables, self.seed, asked, self.batch_size, sharding, start=start
+                sampler, variables, self.seed, cond, self.batch_size, sharding, start=start
             )
             first += [images] if start < _SHOWN else []
             got = extract(images, start=start)
@@ -151,23 +151,23 @@ class FID:
 
     def _strata(self) -> dict[str, np.ndarray]:
         """Which samples are of one class, or of one example of the split."""
-        if not self.context.asked_by:
+        if not self.context.drawn_by:
             return {"label": balanced_labels(self.num_samples, len(self.context.names))}
         examples = len(self.context.split(self._split)["image"])
         return {"clusters": np.arange(self.num_samples) % examples}
 
-    def _drawn_by(self) -> dict[str, Any]:
+    def _of_split(self) -> dict[str, Any]:
         """What the protocol says of the texts or images that samples are drawn by."""
-        if not self.context.asked_by:
+        if not self.context.drawn_by:
             return {}
         arrays = self.context.split(self._split)
-        said = fingerprint({name: np.asarray(arrays[name]) for name in self.context.asked_by})
+        said = fingerprint({name: np.asarray(arrays[name]) for name in self.context.drawn_by})
         return {"split": self._split, "data": said}
 
     def trial(self, variables: Variables) -> None:
         """See `Evaluator.trial`."""
         image = trial.drawn(
-            self.context, self.pred, self.pred_kw, variables, self._asked(0), self.batch_size
+            self.context, self.pred, self.pred_kw, variables, self._cond(0), self.batch_size
         )
         got = self.context.extractor().shapes(image)
         held = self._held
@@ -185,7 +185,7 @@ class FID:
         """The numbers of `metrics`, and a picture of the first samples."""
         drawn, first = self._drawn(variables)
         how = protocol(**{**self._bound[1], **self.context.extractor().protocol})
-        settings, by = Settings(**self.settings), self._drawn_by()
+        settings, by = Settings(**self.settings), self._of_split()
         for s in compare(self.metrics, settings, drawn, self._real, how):
             said = extend(s.protocol, pred=self.pred, seed=self.seed, **by)
             yield Scalar(s.name, s.value, s.std, said)

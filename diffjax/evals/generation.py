@@ -25,7 +25,7 @@ from diffjax.metrics.classification import agreement, confusion_matrix, inceptio
 from diffjax.metrics.frechet import moments
 from diffjax.metrics.nearest import nearest
 from diffjax.ranges import Amount, MaybeAmount, Seed, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 # Numbers that describe the held-out images alone: no sampler belongs to their protocol.
 REAL = ("frechet_real", "kernel_real", "agreement_real")
@@ -36,7 +36,7 @@ class Generation:
     """Draws `num_samples` class-balanced samples for each seed and compares them with real images.
 
     Attributes:
-      pred, pred_kw: predict function `sample(variables, seed, index, asked, **pred_kw)`.
+      pred, pred_kw: predict function `sample(variables, seed, index, cond, **pred_kw)`.
       num_samples: N, for each seed; at least two of every class.
       batch_size: samples drawn at a time (the samples do not depend on it).
       seeds: numbers are means over them, their error bars shrink with them.
@@ -93,14 +93,14 @@ class Generation:
         return balanced_labels(self.num_samples, len(self.context.names))
 
     @cached_property
-    def _asked(self) -> Any:
-        return self.context.asked(self.num_samples)
+    def _cond(self) -> Any:
+        return self.context.cond(self.num_samples)
 
     @cached_property
     def _again(self) -> np.ndarray | None:
         """The held-out example that each sample is drawn by, where these are asked for again."""
         held = len(self.context.test["image"])
-        if isinstance(self._asked, np.ndarray) or held >= self.num_samples:
+        if isinstance(self._cond, np.ndarray) or held >= self.num_samples:
             return None
         return np.arange(self.num_samples) % held
 
@@ -120,12 +120,12 @@ class Generation:
         path = None
         # Several processes might not agree on whether the file is there, and then wait for ever.
         if self.context.cache_dir is not None and jax.process_count() == 1:
-            said = [] if isinstance(self._asked, np.ndarray) else [fingerprint(self._asked)]
+            said = [] if isinstance(self._cond, np.ndarray) else [fingerprint(self._cond)]
             facts = [fingerprint(variables), self.pred, options, seed, self.num_samples, *said]
             key = short_hash(facts)
             path = Path(self.context.cache_dir) / f"samples_{key}.npz"
         sharding = self.context.batch_sharding
-        make = lambda: draw(sampler, variables, seed, self._asked, self.batch_size, sharding)  # noqa: E731
+        make = lambda: draw(sampler, variables, seed, self._cond, self.batch_size, sharding)  # noqa: E731
         return cached(path, self._label, make)
 
     @property
@@ -136,7 +136,7 @@ class Generation:
     def trial(self, variables: Variables) -> None:
         """See `Evaluator.trial`."""
         c = self.context
-        image = trial.drawn(c, self.pred, self.pred_kw, variables, self._asked, self.batch_size)
+        image = trial.drawn(c, self.pred, self.pred_kw, variables, self._cond, self.batch_size)
         trial.same_images(c, image, "train")
         got = c.extractor().shapes(image)
         c.extractor().shapes(c.outline("train")["image"])

@@ -18,7 +18,7 @@ from diffjax.evals.pictures import tile_grid
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.objectives.elbo import kl_to_prior
 from diffjax.ranges import Amount, Positive, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 # A unit is active where the posterior's mean varies more than this over images (Burda et al. 2016,
 # section 5.2).

@@ -18,7 +18,7 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.protocol import extend, fingerprint
 from diffjax.keys import check_seed, seed_after, seed_words
 from diffjax.ranges import Amount, Seed
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True, eq=False)

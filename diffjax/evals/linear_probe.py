@@ -18,7 +18,7 @@ from diffjax.evals.embeddings import check_labels, features, sample_rows
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
 from diffjax.ranges import Amount, Beta, Integer, MaybeAmount
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 # The paper sweeps 96 values, log-spaced in [1e-6, 1e6], by this coarse grid and then bisection.
 COARSE = tuple(10.0**e for e in (-6, -4, -2, 0, 2, 4, 6))

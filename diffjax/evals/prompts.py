@@ -26,7 +26,7 @@ from diffjax.metrics.alignment import clip_score
 from diffjax.metrics.classification import share
 from diffjax.metrics.frechet import moments
 from diffjax.ranges import Amount, Integer, MaybeAmount, Seed, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Prompts:
     texts, and `data.prompts` takes as many different ones as there are.
 
     Attributes:
-      pred, pred_kw: predict function `sample(variables, seed, index, asked, **pred_kw)`.
+      pred, pred_kw: predict function `sample(variables, seed, index, cond, **pred_kw)`.
       split, where: whose scenes; `where=dict(num_objects=1)` for those of one object.
       template: of the captions, a key of `data.factors.TEMPLATES`: how much a prompt says; or
         "every", all of them in equal parts.
@@ -94,16 +94,16 @@ class Prompts:
 
     def _drawn(self, variables: Variables, seed: int, texts: Sequence[str]) -> np.ndarray:
         assert self.context.tokenize is not None
-        asked = {"tokens": self.context.tokenize(texts)}
+        cond = {"tokens": self.context.tokenize(texts)}
         sharding = self.context.batch_sharding
         size = min(self.batch_size, len(texts))
-        return draw(self._bound[0], variables, seed, asked, size, sharding)
+        return draw(self._bound[0], variables, seed, cond, size, sharding)
 
     def trial(self, variables: Variables) -> None:
         """See `Evaluator.trial`."""
-        c, asked = self.context, {"tokens": trial.texts(self.context, self._texts)}
+        c, cond = self.context, {"tokens": trial.texts(self.context, self._texts)}
         size = min(self.batch_size, len(self._texts))
-        image = trial.drawn(c, self.pred, self.pred_kw, variables, asked, size)
+        image = trial.drawn(c, self.pred, self.pred_kw, variables, cond, size)
         oracle.check_images(image.shape, np.dtype(np.uint8))
         if c.features is not None:
             Fidelity(self.groups)
@@ -128,8 +128,8 @@ class Prompts:
             seeds=self.seeds,
         )
         drawn = oracle.read_batch(to_uint8(images))
-        asked = self._prompts * len(self.seeds)
-        found = [verdict(p.scene, d) for p, d in zip(asked, drawn, strict=True)]
+        prompts = self._prompts * len(self.seeds)
+        found = [verdict(p.scene, d) for p, d in zip(prompts, drawn, strict=True)]
         for kind in KINDS:
             rows = [i for i, f in enumerate(found) if kind in f]
             if not rows:

@@ -18,7 +18,7 @@ from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics.classification import share
 from diffjax.metrics.retrieval import first_relevant_ranks, recall_at
 from diffjax.ranges import Amount, Integer, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from diffjax.evals.pictures import count_matrix
 from diffjax.evals.protocol import fingerprint, protocol
 from diffjax.metrics import classification as metrics
 from diffjax.ranges import Amount, Integer
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True, eq=False)

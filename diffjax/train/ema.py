@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.ranges import Images, Positive
-from diffjax.tasks.base import Params
+from diffjax.task import Params
 
 
 @dataclass(frozen=True)

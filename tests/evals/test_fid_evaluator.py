@@ -79,15 +79,15 @@ def test_what_a_file_lacks_is_told_at_once(context, reference, digits, extractor
             make_evaluator("fid", context, reference=str(tmp_path / file), **options)
 
 
-def by_text(variables, seed, index, asked, *, sampler="by_text"):
+def by_text(variables, seed, index, cond, *, sampler="by_text"):
     """The digit that each text, a number of two tokens, is of."""
-    (tokens,) = asked.values()
+    (tokens,) = cond.values()
     return variables["images"][tokens[:, 0] * 100 + tokens[:, 1]]
 
 
-def by_hint(variables, seed, index, asked, *, sampler="by_hint"):
+def by_hint(variables, seed, index, cond, *, sampler="by_hint"):
     """The image that it is shown."""
-    return asked["hint"]
+    return cond["hint"]
 
 
 @pytest.fixture(scope="module")
@@ -99,13 +99,13 @@ def asking(context, digits):
     held = {**test, "tokens": tokens, "hint": test["image"]}
     fns = {"text": by_text, "hint": by_hint, "encode": by_text_of, "decode": by_text_of}
     return lambda *fields: dataclasses.replace(
-        context, predict_fns=fns, test=held, asked_by=fields, conditional=False
+        context, predict_fns=fns, test=held, drawn_by=fields, conditional=False
     )
 
 
-def by_text_of(variables, given, asked):
-    """`given`, where it is asked for by its own text."""
-    own = variables["images"][asked["tokens"][:, 0] * 100 + asked["tokens"][:, 1]]
+def by_text_of(variables, given, cond):
+    """`given`, where it is drawn by its own text."""
+    own = variables["images"][cond["tokens"][:, 0] * 100 + cond["tokens"][:, 1]]
     return jax.numpy.where((own == given).all((1, 2, 3), keepdims=True), given, -given)
 
 

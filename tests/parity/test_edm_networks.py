@@ -57,7 +57,7 @@ def test_forward_is_equal(case):
         ref = model(first(z), torch.tensor(sigma), *told)
     precondition, level = EDMPrecondition(0.5), EDM().level(sigma)
     scaled = np.asarray(over(precondition.input_scale(level), z)) * z
-    noise = precondition.noise_input(EDM(), level)
+    noise = precondition.c_noise(EDM(), level)
     y = ours(part, scaled, noise, label=label, extra=extra)
     agree(np.asarray(precondition.to_x(y, z, level)), ref, 3e-5)
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from diffjax.keys import normal
 from diffjax.models import build_model
+from diffjax.task import LossOutput, Variables
 from diffjax.tasks import make_task
-from diffjax.tasks.base import LossOutput, Variables
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
 from diffjax.train.run import Run, TrainChoices

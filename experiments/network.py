@@ -1,0 +1,71 @@
+"""The network's section as it is built: what data, tokenizer and conditions decide is filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffjax.data.tokenizer import Tokenizer
+from diffjax.denoisers.conditions.base import Condition, inputs_of
+from diffjax.denoisers.spaces import Space
+
+
+def network_section(
+    config: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    classes: int,
+    tokenizer: Tokenizer | None,
+    conditions: tuple[Condition, ...],
+    space: Space,
+) -> dict[str, Any]:
+    """A config's section `model`, with what it leaves open.
+
+    Args:
+      spec: the shapes of one batch.
+      classes: of the data.
+      tokenizer: of the run.
+      conditions, space: of a diffusion task.
+
+    Raises:
+      ValueError: a section that contradicts the data or the tokenizer.
+    """
+    model, task = config["model"], config["task"]
+    if model.get("type") == "clip":
+        return model if tokenizer is None else {**model, "text": _text(model, tokenizer)}
+    if model.get("type") == "vae":
+        return {**model, "image_shape": spec["image"].shape[1:]}
+    if model.get("type") == "autoencoder":
+        return {**model, "image_channels": spec["image"].shape[-1]}
+    if task.get("type") == "diffusion":
+        known = inputs_of(conditions, spec, space)
+        known["out_channels"] = space.shape[-1] * (2 if task.get("learned_variance") else 1)
+        return {**known, **model}
+    known = {"num_classes": task.get("num_classes", classes)}
+    if 0 < known["num_classes"] < classes:
+        raise ValueError(
+            f"task.num_classes={known['num_classes']}, but the data have {classes} classes"
+        )
+    return {**known, **model}
+
+
+def _text(model: Mapping[str, Any], tokenizer: Tokenizer) -> Any:
+    """The text tower's section; what the tokenizer decides is filled in or must agree."""
+    section = {
+        "vocab": tokenizer.vocab_size,
+        "context": tokenizer.context,
+        "eos": tokenizer.eot,
+    }
+    given = model.get("text", {})
+    if not isinstance(given, Mapping):
+        return given  # The network says what a section is.
+    section |= given
+    if section["eos"] != tokenizer.eot:
+        raise ValueError(
+            f"model.text.eos={section['eos']}, but texts of the tokenizer end with {tokenizer.eot}"
+        )
+    if section["vocab"] < tokenizer.vocab_size or section["context"] < tokenizer.context:
+        raise ValueError(
+            f"model.text has vocab={section['vocab']}, context={section['context']}, but the "
+            f"tokenizer {tokenizer.vocab_size} and {tokenizer.context}"
+        )
+    return section
