@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from diffjax.evals.protocol import differing
+from diffjax.evals.protocol import differing, same_protocol
 from diffjax.train.progress import duration
 from experiments import environment, figures, page, sweep_report
 from experiments.cli import run_main
@@ -167,7 +167,7 @@ def _measure_plots(run: Run) -> list[dict[str, Any]]:
             lines.append(figures.Line(ema or "trained weights", steps, values, stds))
         label = mine[0].name.replace("_", " ")
         svg = figures.line_plot(lines, "step", label, band=expected.get(key))
-        warned = bool(differing(m.protocol for m in mine))
+        warned = not same_protocol(*(m.protocol for m in mine))
         title = {"eval": mine[0].eval, "title": label}
         plots.append({**title, "svg": page.svg(svg), "warned": warned, "band": key in expected})
     return plots
