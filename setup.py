@@ -1,8 +1,8 @@
 """Packaging: `pip install -e .` to run, `pip install -e '.[test]'` to develop.
 
-A wheel holds three packages: diffjax, and configs and experiments, which the command `diffjax` runs.
-The latter are general names: install into an environment of its own, where nothing else is called
-so (`diffjax` says so where something is).
+A wheel holds three packages: diffjax, and configs and experiments, which the command `diffjax`
+runs. The latter are general names: give it an environment of its own, where nothing else is called
+so (the command says so where something is).
 """
 
 import re
@@ -47,6 +47,7 @@ TEST = [
     "regex",  # the reference tokenizer's patterns
     "ruff",
     "pyright[nodejs]",
+    "setuptools>=77",  # a test builds the wheel
     *NOTEBOOK,
 ]
 # torch is pinned: parity figures are stated against this version.

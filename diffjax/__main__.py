@@ -40,9 +40,8 @@ def _folder() -> Path:
     """
     folder = Path(diffjax.__file__).resolve().parent.parent / MAINS
     spec = find_spec(MAINS)
-    places = (
-        [] if spec is None else [Path(p).resolve() for p in spec.submodule_search_locations or ()]
-    )
+    found = (spec.submodule_search_locations if spec else None) or ()
+    places = [Path(place).resolve() for place in found]
     if folder not in places:
         there = f"{places[0]} is another package" if places else "there is no package"
         raise ValueError(

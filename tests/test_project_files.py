@@ -20,10 +20,8 @@ def text(name: str) -> str:
 
 def test_there_is_one_version():
     assert re.search(rf"^version: {re.escape(__version__)}$", text("CITATION.cff"), re.M)
-    assert f"## [{__version__}]" in text("CHANGELOG.md") or (
-        "## [Unreleased]" in text("CHANGELOG.md")
-        and f"will be {__version__}" in text("CHANGELOG.md")
-    )
+    changes = text("CHANGELOG.md")
+    assert f"## [{__version__}]" in changes or f"What will be {__version__}" in changes
     assert f'"{__version__}"' not in text("setup.py")
 
 
@@ -46,9 +44,9 @@ def test_what_documents_name_is_there():
 def test_the_workflow_calls_what_runs_locally():
     workflow = text(".github/workflows/ci.yml")
     assert "run: .ci/run\n" in workflow
-    supported = re.search(r"(3\.\d+) \.\.\. (3\.\d+)|>=(3\.\d+),<3\.(\d+)", text("setup.py"))
+    supported = re.search(r'python_requires=">=(3\.\d+),<3\.(\d+)"', text("setup.py"))
     assert supported
-    oldest, newest = supported[3], f"3.{int(supported[4]) - 1}"
+    oldest, newest = supported[1], f"3.{int(supported[2]) - 1}"
     assert oldest in workflow and newest in workflow
     for python in (oldest, newest):
         assert f"Programming Language :: Python :: {python}" in text("setup.py")
@@ -57,6 +55,7 @@ def test_the_workflow_calls_what_runs_locally():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> zipfile.ZipFile:
     """Built of a copy: the build leaves folders behind."""
+    pytest.importorskip("setuptools", "77", reason="setuptools 77 or newer builds the wheel")
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     files = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
