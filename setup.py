@@ -53,12 +53,7 @@ TEST = [
 # torch is pinned: parity figures are stated against this version.
 # pytorch-fid and torch-fidelity need torchvision, whose wheels fit one build of torch:
 # tests/parity/fid_peers.py says how to install them.
-DOCS = [
-    "mkdocs-material>=9.7",
-    "mkdocstrings[python]>=1.0",
-    "mkdocs-gen-files>=0.6",
-    "mkdocs-literate-nav>=0.6",
-]
+DOCS = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
 PARITY = ["torch==2.13.0", "diffusers>=0.42", "transformers>=5", "torchmetrics>=1.9"]
 
 setup(
