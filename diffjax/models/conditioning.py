@@ -81,8 +81,11 @@ def check_unread(network: str, cond: Conditioning, reads: Sequence[str]) -> None
       ValueError: names the first field.
     """
     for name, value in cond._asdict().items():
-        if name not in reads and value is not None and value != ():
-            raise ValueError(f"{network} is conditioned by {', '.join(reads)}, not by a {name}")
+        given = len(value) > 0 if name == "residuals" else value is not None
+        if given and name not in reads:
+            raise ValueError(
+                f"{network} is conditioned by {', '.join(reads) or 'nothing'}, not by a {name}"
+            )
 
 
 def check_vector(width: int, cond: Conditioning) -> None:

@@ -123,7 +123,7 @@ class DiT(nn.Module):
             )
         if augment_labels is not None:
             raise ValueError("DiT takes no augment_labels; use a UNet with augment_dim")
-        reads = ["concat", *(["label"] if self.num_classes else [])]
+        reads = ["concat", "vector", *(["label"] if self.num_classes else [])]
         reads += ["vector"] if self.vector_dim else []
         reads += ["context", "context_mask"] if self.cross_attention else []
         check_unread("this DiT", cond, reads)

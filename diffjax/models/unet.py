@@ -193,7 +193,7 @@ class UNet(nn.Module):
                 f"UNet of {len(self.channel_mult)} levels got x of shape {x.shape}; it needs "
                 f"[B, H, W, C] with H and W divisible by {step} (or a shorter channel_mult)"
             )
-        reads = ["concat", "residuals"]
+        reads = ["concat", "residuals", "vector"]
         reads += ["label"] if self.num_classes else []
         reads += ["vector"] if self.vector_dim else []
         if self.cross_attention or self.pool_tokens:

@@ -59,7 +59,7 @@ def case():
     arrays["tokens"] = words.encode(texts)
     context = EvalContext(
         {"sample": drawn}, arrays, arrays, extract, conditional=False, factors=factors.WORDS,
-        tokenize=words.encode, detokenize=words.decode, asked_by=("tokens",), judge=Judge(),
+        tokenize=words.encode, detokenize=words.decode, drawn_by=("tokens",), judge=Judge(),
     )  # fmt: skip
     return context, {"images": words.images}
 
@@ -117,9 +117,9 @@ def test_samples_are_rows_of_prompts(case):
 
 def test_what_is_asked_runs_through_the_split(case):
     context, _ = case
-    asked = context.asked(COUNT + 3)
+    asked = context.cond(COUNT + 3)
     np.testing.assert_array_equal(asked["tokens"][COUNT:], context.test["tokens"][:3])
-    assert context.asked_names(asked)[1] == context.detokenize(context.test["tokens"])[1]
+    assert context.cond_names(asked)[1] == context.detokenize(context.test["tokens"])[1]
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def context():
     extract = FeatureExtractor(lambda w, x: (x.mean((1, 2)) @ w,), np.eye(3, 2), "means")
     return EvalContext(
         {"sample": drawn}, arrays, arrays, extract, conditional=False, factors=factors.WORDS,
-        tokenize=Words().encode, asked_by=("tokens",),
+        tokenize=Words().encode, drawn_by=("tokens",),
     )  # fmt: skip
 
 

@@ -11,13 +11,13 @@ from scenes import scenes
 from diffjax.data.loader import Loader
 from diffjax.data.prepared import PreparedSource, prepared_splits
 from diffjax.data.transforms import make_transforms
+from diffjax.denoisers.spaces import LatentSpace
 from diffjax.models import build_model
-from diffjax.tasks.latents import Latents
 from experiments import frozen, latents
 from experiments.codec import Codec
 from experiments.data import DataChoices, epoch_of
 from experiments.latents import cached_latents
-from experiments.painter import painter_of_run
+from experiments.pipelines import pipeline_of_run
 from experiments.train import train_run
 
 TO_FLOAT = make_transforms([{"type": "to_float"}])
@@ -47,7 +47,7 @@ def test_moments_are_kept_as_they_are(pictures, kept):
     assert source.info.codec == "tiny 0" and source.info.image_shape == (8, 8, 4)
     assert source.info.num_classes == pictures.info.num_classes and len(source) == 70
     image = np.stack([pictures[i]["image"] for i in range(70)]) / np.float32(127.5) - 1
-    fly = Latents(NETWORK).moments({"codec": codec().variables}, image)
+    fly = LatentSpace(NETWORK, image.shape[1:]).moments({"codec": codec().variables}, image)
     got = np.stack([source[i]["image"] for i in range(70)])
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, fly, atol=1e-4)
@@ -118,7 +118,7 @@ def get_config(arg=None):
 LATENT = """
 from configs.common import make
 
-DRAWN = dict(sampler="ddim", steps=2, guidance=2.0)
+DRAWN = dict(sampler="ddim", steps=2, guidance=2.0, ema="slow")
 
 
 def get_config(arg=None):
@@ -129,20 +129,22 @@ def get_config(arg=None):
             eval_transforms=(dict(type="tokenize", pick="first"), dict(type="to_float")),
         ),
         codec=dict(run="@RUNS@/codec", config="@CODEC@"),
-        text=dict(run="@CLIP@", ema="slow"),
+        conditions=dict(
+            caption=dict(type="text", tower=dict(run="@CLIP@", ema="slow"), drop=0.1)
+        ),
         judge=dict(run="@CLIP@"),
         model=dict(type="dit", width=16, depth=1, heads=2, patch=4, cross_attention=True),
         task=dict(
             type="diffusion", schedule=dict(type="cosine"), prediction=dict(type="v"),
-            num_classes=0, caption_drop=0.1,
         ),
         optim=dict(type="adam", lr=1e-3),
         ema=dict(slow=dict(half_life=100)),
         train=dict(steps=2, batch_size=8, checkpoint_every=2, log_every=2),
+        sampling=DRAWN,
         evals=dict(
-            samples=dict(type="samples", pred_kw=DRAWN, ema="slow", columns=2, max_rows=3),
-            generation=dict(type="generation", pred_kw=DRAWN, num_samples=8, columns=2),
-            trajectory=dict(type="trajectory", pred_kw=DRAWN, rows=2, columns=2),
+            samples=dict(type="samples", columns=2, max_rows=3),
+            generation=dict(type="generation", num_samples=8, columns=2),
+            trajectory=dict(type="trajectory", rows=2, columns=2),
         ),
     )
 """
@@ -172,33 +174,29 @@ def test_what_is_missing_is_trained_first_and_all_is_evaluated(run):
     got = [json.loads(line) for line in (root / "run" / "evals.jsonl").read_text().splitlines()]
     assert {r["name"] for r in got} >= {"frechet", "precision"}
     assert all(np.isfinite(r["value"]) for r in got)
-    for name in ("codec", "text"):
+    for name in ("codec", "caption"):
         assert json.loads((root / "run" / f"{name}.json").read_text())["weights"]
     assert {p.name for p in (root / "run" / "figures").iterdir()} >= {"samples", "trajectory"}
     assert assembly.tokenizer is not None
 
 
 @pytest.mark.heavy
-def test_a_prompt_draws_what_the_task_draws(run):
-    """A sample by the run's own predict function and by the command line's painter."""
+def test_a_pipeline_draws_what_the_task_draws(run):
+    """Both roads: a sample by the run's own predict function, and by its pipeline, bit by bit."""
     _, assembly = run
-    painter = painter_of_run(assembly, None, None)
+    pipeline = pipeline_of_run(assembly)
     prompts = ["a red circle", "a blue star"]
-    images = painter.draw(prompts, "", painter.make_recipe(), 3, 2, painter.size, batch_size=3)
-    assert images.shape == (2, 2, 32, 32, 3)
+    cond = {"tokens": np.repeat(assembly.tokenizer.encode(prompts), 2, axis=0)}
+    index = np.array([0, 1, 0, 1], np.int32)
+    images = pipeline.draw(cond, 3, index, batch_size=4)
+    assert images.shape == (4, 32, 32, 3)
     _, state, held = assembly.trained()
-    tokens = np.repeat(assembly.tokenizer.encode(prompts), 2, axis=0)
     theirs = assembly.task.predict_fns()["sample"](
-        state.variables(held, "slow"), np.int32(3), np.array([0, 1, 0, 1], np.int32),
-        {"tokens": tokens}, **painter.recipe,
-    )  # fmt: skip
-    # From noise alone (alpha near 0) rounding grows.
-    np.testing.assert_allclose(images.reshape(4, 32, 32, 3), theirs, atol=1e-2)
-    image = images[0, 0]
-    kept = painter.draw(
-        prompts[:1], "", painter.make_recipe(), 3, 1, painter.size, image, strength=0.0
+        state.variables(held, "slow"), np.uint32(3), index, cond, **pipeline.recipe
     )
-    assert kept.shape == (1, 1, 32, 32, 3) and np.isfinite(kept).all()
+    np.testing.assert_array_equal(images, theirs)
+    kept = pipeline.draw(cond, 3, index, image=images[0], strength=0.5)
+    assert np.abs(kept - images[0]).mean() < np.abs(images[1] - images[0]).mean()
 
 
 @pytest.mark.heavy
@@ -219,4 +217,4 @@ def test_a_run_that_draws_otherwise_is_told(clip_run):
     from experiments.assemble import open_run
 
     with pytest.raises(ValueError, match="run of task 'clip'"):
-        painter_of_run(open_run(clip_run), None, None)
+        pipeline_of_run(open_run(clip_run))

@@ -20,8 +20,7 @@ from configs.ddpm import digits
 
 def get_config(arg=None):
     config = digits.get_config()
-    config.task.num_classes = 0
-    config.task.label_drop = 0.0
+    config.conditions = {}
     config.evals = dict(
         samples=dict(type="samples", pred_kw=dict(sampler="heun", guidance=9.0), columns=2),
         generation=dict(
