@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -65,23 +65,26 @@ def extend(base: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     return protocol(**{**base, **fields})
 
 
-def differences(
-    a: Mapping[str, Any], b: Mapping[str, Any], varied: Collection[str] = ()
-) -> dict[str, tuple[Any, Any]]:
-    """Keys at which two protocols differ, with both values; `varied` ones are left out.
+def differing(
+    protocols: Iterable[Mapping[str, Any]], varied: Collection[str] = ()
+) -> dict[str, list[Any]]:
+    """Keys at which protocols differ, each with its different values in their order, None for a
+    protocol that lacks the key.
 
-    `varied` are the keys that a table varies on purpose (an ablation's axes).
+    Left out are the `hash`, the keys in `REPEATS`, and those `varied` on purpose (an ablation's
+    axes).
     """
+    said = [_plain(protocol) for protocol in protocols]
     skip = {"hash", *REPEATS, *varied}
-    left, right = _plain(a), _plain(b)
-    keys = [k for k in (*left, *(k for k in right if k not in left)) if k not in skip]
-    return {
-        k: (left.get(k), right.get(k))
-        for k in keys
-        if k not in left or k not in right or left[k] != right[k]
-    }
+    found = {}
+    for key in dict.fromkeys(key for protocol in said for key in protocol if key not in skip):
+        values = [(key in protocol, protocol.get(key)) for protocol in said]
+        unique = [v for n, v in enumerate(values) if v not in values[:n]]
+        if len(unique) > 1:
+            found[key] = [value for _, value in unique]
+    return found
 
 
-def same_protocol(a: Mapping[str, Any], b: Mapping[str, Any], varied: Collection[str] = ()) -> bool:
-    """Whether two results may stand in one column unmarked."""
-    return not differences(a, b, varied)
+def same_protocol(*protocols: Mapping[str, Any], varied: Collection[str] = ()) -> bool:
+    """Whether results under these protocols may stand in one column unmarked."""
+    return not differing(protocols, varied)
