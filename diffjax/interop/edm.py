@@ -92,7 +92,7 @@ def _refuse_pickle(file: Path) -> None:
 
 def _shapes(section: Mapping[str, Any], size: int, channels: int) -> dict[str, Any]:
     label = spec(1, dtype="int32") if section["num_classes"] else None
-    return parameter_shapes(section, spec(1, size, size, channels), spec(1), Conditioning(label))
+    return parameter_shapes(section, spec(1, size, size, channels), spec(1), Conditioning(label))  # type: ignore[arg-type]
 
 
 def _infer(weights: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int, int]:

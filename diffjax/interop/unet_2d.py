@@ -123,7 +123,7 @@ def unet_2d_shapes(section: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """Shapes of the parameters of a section that attends by level, for images of `channels`."""
     side = 2 ** (len(section["channel_mult"]) - 1)
     label = spec(1, dtype="int32") if section.get("num_classes") else None
-    return parameter_shapes(section, spec(1, side, side, channels), spec(1), Conditioning(label))
+    return parameter_shapes(section, spec(1, side, side, channels), spec(1), Conditioning(label))  # type: ignore[arg-type]
 
 
 def _check_ends(
