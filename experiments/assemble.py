@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.context import Judge
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
+from diffjax.runs.config import plain, read_config
 from diffjax.tasks import make_task
 from diffjax.tasks.base import Params, Variables
 from diffjax.tasks.conditions import Condition
@@ -37,9 +38,9 @@ from experiments.data import DataChoices, Prefetching, epoch_of, trained_on
 from experiments.evaluations import RunEvaluations, split_evals, told_of
 from experiments.frozen import NAMES, load_frozen
 from experiments.perceptual import TOWER, make_perceptual
+from experiments.record import record_run
 from experiments.references import confined
 from experiments.sections import check_sections
-from experiments.settings import plain, read_config
 from experiments.start import make_start
 from experiments.text import make_tokenizer
 from experiments.whole_batch import check_whole_batch
@@ -100,13 +101,11 @@ class Assembly:
             )
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir, classes, open_run)
-        self.task = make_task(
-            self.config["task"],
-            build_model(**{**self.config["model"], **self._outputs(spec)}),
-            shape,
-            classes,
-            self.frozen.towers(batches.info.codec) | ({TOWER: self.seen[0]} if self.seen else {}),
-        )
+        self.model = {**self.config["model"], **self._outputs(spec)}
+        self.pieces = self.frozen.towers(batches.info.codec)
+        self.pieces |= {TOWER: self.seen[0]} if self.seen else {}
+        network = build_model(**self.model)
+        self.task = make_task(self.config["task"], network, shape, classes, self.pieces)
         check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
             self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
@@ -182,6 +181,7 @@ class Assembly:
             workdir=self.workdir,
             config=self.config,
             start=in_turn(self.start, self.frozen.start(self.workdir), self.seen and self.seen[1]),
+            begin=partial(record_run, self),
         )
 
     @property

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -17,17 +16,17 @@ import numpy as np
 from diffjax.choices import construct
 from diffjax.data.evaluation import as_arrays
 from diffjax.data.transforms import make_transforms
-from diffjax.evals.batches import map_batches, to_host
-from diffjax.evals.protocol import fingerprint, short_hash
+from diffjax.evals.batches import map_batches
+from diffjax.fingerprints import fingerprint, short_hash, to_host
 from diffjax.interop.autoencoder import load_autoencoder
-from diffjax.interop.hub import fetch, fetch_parts, holds, locate
+from diffjax.interop.hub import locate_autoencoder
 from diffjax.models import build_model
 from diffjax.models.autoencoder import Autoencoder, Posterior
+from diffjax.runs.records import read_json
 from diffjax.train.writer import replace_file
 from experiments.assemble import Assembly
 from experiments.features import make_features
 from experiments.prerequisites import Reference
-from experiments.records import read_json
 
 SCALES = "latent_scale.json"
 IMAGES, BATCH = 2048, 64
@@ -73,7 +72,7 @@ def load_codec(reference: Mapping[str, Any]) -> Codec:
     """
     choices: CodecChoices = construct(CodecChoices, "codec", reference)
     if choices.model is not None:
-        part = load_autoencoder(_vae_folder(choices.model))
+        part = load_autoencoder(locate_autoencoder(choices.model))
         return _codec(build_model(**part.section), part.variables)
     assembly = choices.open(make_features)
     network: Any = getattr(assembly.task, "network", None)
@@ -94,16 +93,6 @@ def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:
         if f.name not in ("parent", "name", "remat")
     }
     return Codec(network, variables, f"{fingerprint(variables)}-{short_hash(settings)}")
-
-
-def _vae_folder(name: str) -> Path:
-    def download(owner_name: str) -> Path:
-        if not holds(owner_name, "model_index.json") and holds(owner_name, "config.json"):
-            return fetch(owner_name, ("config.json",))
-        return fetch_parts(owner_name, "model_index.json", {"vae": ("config.json",)})
-
-    folder = locate(name, download, "stable-diffusion-v1-5/stable-diffusion-v1-5")
-    return folder / "vae" if (folder / "vae").is_dir() else folder
 
 
 def _scale(

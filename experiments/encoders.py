@@ -15,7 +15,7 @@ from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers
-from diffjax.evals.protocol import fingerprint, short_hash
+from diffjax.fingerprints import fingerprint, short_hash
 from diffjax.interop.clip import load_clip
 from diffjax.interop.hub import fetch
 from diffjax.models import build_model

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 
 from diffjax.choices import unknown
 from diffjax.evals.samples import caption
+from diffjax.runs.config import read_config
 from diffjax.train.writer import Writer
 from experiments.assemble import Assembly, open_run
 from experiments.cli import overrides, run_main
@@ -30,7 +31,7 @@ from experiments.lock import writing
 from experiments.released import open_released
 from experiments.released_run import ReleasedRun
 from experiments.report import write_report
-from experiments.settings import apply_override, assignments, load_config, read_config
+from experiments.settings import apply_override, assignments, load_config
 
 FLAGS = flags.FLAGS
 

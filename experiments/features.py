@@ -11,15 +11,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax.choices import build
-from diffjax.evals.batches import to_host
 from diffjax.evals.features import FeatureExtractor, from_classifier
 from diffjax.evals.released_features import inception_features
+from diffjax.fingerprints import to_host
 from diffjax.interop.inception import load_inception
 from diffjax.ranges import Amount, Width
+from diffjax.runs.config import read_config
 from experiments.assemble import Assembly
 from experiments.prerequisites import finished_run, opened_run
 from experiments.references import is_pinned
-from experiments.settings import load_config, read_config, run_name
+from experiments.settings import load_config, run_name
 
 
 @dataclass(frozen=True)

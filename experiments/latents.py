@@ -16,7 +16,7 @@ from diffjax.data.prepared import PreparedSource, default_data_dir
 from diffjax.data.schema import FLIPPED, Columns, Source
 from diffjax.data.transforms import Transform, apply, describe
 from diffjax.evals.batches import map_batches
-from diffjax.evals.protocol import short_hash
+from diffjax.fingerprints import short_hash
 from diffjax.tasks.latents import Latents
 
 if TYPE_CHECKING:

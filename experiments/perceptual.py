@@ -10,12 +10,13 @@ from typing import Any
 import jax
 
 from diffjax.choices import LINEN, as_section, build, construct
-from diffjax.evals.batches import to_host
+from diffjax.fingerprints import to_host
 from diffjax.interop.perceptual import load_lpips
 from diffjax.models import MODELS
 from diffjax.models.perceptual import VGG16, Perceptual
+from diffjax.runs.config import plain, read_config
 from diffjax.train.start import Given, Start
-from experiments.settings import load_config, plain, read_config, run_name
+from experiments.settings import load_config, run_name
 from experiments.start import recorded
 
 TOWER = "perceptual"

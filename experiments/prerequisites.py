@@ -12,14 +12,15 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from diffjax.evals.features import FeatureExtractor
+from diffjax.runs.config import check_workdir
+from diffjax.runs.tokenizer import keep_tokenizer
 from diffjax.train.loop import train
 from experiments import distributed
 from experiments.assemble import Assembly, open_run
 from experiments.lock import writing
 from experiments.outline import check_state
 from experiments.references import is_pinned
-from experiments.settings import check_workdir, load_config, run_name
-from experiments.text import keep_tokenizer
+from experiments.settings import load_config, run_name
 
 
 def finished_run(

@@ -9,9 +9,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffjax.evals import EVALUATORS
+from diffjax.runs.config import check_workdir, plain
 from experiments.assemble import Assembly
 from experiments.released import Released
-from experiments.settings import check_workdir, plain
 
 # Predict functions that draw by a recipe: the model's own takes the place of the config's.
 DRAWING = ("sample", "trajectory")

@@ -15,16 +15,15 @@ import numpy as np
 
 from diffjax.choices import construct
 from diffjax.data.tokenizer import Tokenizer
-from diffjax.evals.batches import to_host
-from diffjax.evals.protocol import fingerprint
+from diffjax.fingerprints import fingerprint, to_host
 from diffjax.interop.clip import load_clip
 from diffjax.models import build_model
 from diffjax.nn.attention import count_heads
 from diffjax.nn.positions import resize_positions
 from diffjax.ranges import Whole
+from diffjax.runs.records import read_json
 from diffjax.train.start import Given, Start
 from diffjax.train.writer import replace_file
-from experiments.records import read_json
 
 RECORD = "start.json"
 # What no shape shows: with these different, the same weights are another function.

@@ -15,7 +15,8 @@ from diffjax.choices import build, unknown
 from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import STAND_IN, FeatureExtractor
-from diffjax.evals.protocol import fingerprint, short_hash
+from diffjax.fingerprints import fingerprint, short_hash
+from diffjax.runs.config import check_workdir
 from diffjax.tasks.base import Variables
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
@@ -25,7 +26,7 @@ from experiments.grid import Cell, Sweep
 from experiments.judge import make_judges
 from experiments.prerequisites import Reference
 from experiments.released import open_released
-from experiments.settings import ROOT, check_workdir, load_config
+from experiments.settings import ROOT, load_config
 
 EVAL, CONFIG = "eval.", "config."
 

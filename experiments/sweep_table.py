@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from diffjax.runs.records import read_json
 from experiments.grid import read_cell, short
 from experiments.intervals import Difference, Summary, paired, summarise
 from experiments.published import beside, values_of
-from experiments.records import read_json
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.choices import construct
 from diffjax.data.tokenizer import Tokenizer
-from diffjax.evals.batches import to_host
-from diffjax.evals.protocol import fingerprint
+from diffjax.fingerprints import fingerprint, to_host
 from diffjax.interop.hub import fetch_parts, locate
 from diffjax.interop.text_tower import load_text
 from diffjax.models import build_model

@@ -12,8 +12,11 @@ from pathlib import Path
 import jax
 from absl import flags
 
+from diffjax.runs import environment
+from diffjax.runs.config import check_workdir
+from diffjax.runs.tokenizer import keep_tokenizer
 from diffjax.train.loop import train
-from experiments import distributed, environment
+from experiments import distributed
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
 from experiments.features import outline_features
@@ -23,8 +26,7 @@ from experiments.lock import writing
 from experiments.outline import check_state
 from experiments.prerequisites import train_prerequisites
 from experiments.report import write_report
-from experiments.settings import check_workdir, load_config
-from experiments.text import keep_tokenizer
+from experiments.settings import load_config
 
 FLAGS = flags.FLAGS
 

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from diffjax.runs.config import flat, plain
 from experiments.sections import check_sections
-from experiments.settings import flat, load_config, plain
+from experiments.settings import load_config
 
 DIGITS, CLIP, VAE = "configs/ddpm/digits.py", "configs/clip/shapes.py", "configs/vae/digits.py"
 
