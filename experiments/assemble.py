@@ -39,7 +39,7 @@ from experiments.evaluations import RunEvaluations, split_evals, told_of
 from experiments.frozen import NAMES, load_frozen
 from experiments.perceptual import TOWER, make_perceptual
 from experiments.record import record_run
-from experiments.references import confined
+from experiments.references import followed
 from experiments.sections import check_sections
 from experiments.start import make_start
 from experiments.text import make_tokenizer
@@ -100,7 +100,7 @@ class Assembly:
                 f"{wanted}: add a resizing transform, or prepare the set at that size"
             )
         classes = self.source.info.num_classes
-        self.seen = make_perceptual(self.reference("perceptual"), workdir, classes, open_run)
+        self.seen = make_perceptual(self.reference("perceptual"), workdir)
         self.model = {**self.config["model"], **self._outputs(spec)}
         self.pieces = self.frozen.towers(batches.info.codec)
         self.pieces |= {TOWER: self.seen[0]} if self.seen else {}
@@ -110,7 +110,7 @@ class Assembly:
         self.eval_choices, self.eval_sections = split_evals(
             self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
         )
-        self.start = make_start(self.config.get("start"), self, open_run)
+        self.start = make_start(self.reference("start"), self)
 
     def _check_captions(self, source: Source, *more: Mapping[str, Any]) -> None:
         """Raises ValueError, before anything is computed, for a caption that cannot be tokenised;
@@ -120,10 +120,10 @@ class Assembly:
             check_captions(source, make_transforms(sections, self.tokenizer))
 
     def reference(self, name: str) -> Mapping[str, Any] | None:
-        """The section `name`, which stands for another network, as it may be followed; None where
-        the config has none."""
+        """The section `name`, which stands for another network, as it may be followed, its `run`
+        filled in; None where the config has none."""
         section = self.config.get(name)
-        return section if self.named or not section else confined(name, section, self.workdir)
+        return followed(name, section, self.workdir, self.named) if section else None
 
     def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """What the network must know of the data, where the config leaves it open."""
@@ -285,8 +285,8 @@ class Assembly:
         return int(got[0].step), got[0], frozen
 
 
-def open_run(workdir: Path) -> Assembly:
-    """The assembly of a run that is on disk, from its own `config.json`.
+def config_of(workdir: Path) -> ConfigDict:
+    """The config of a run that is on disk, on the devices of this process.
 
     Raises:
       ValueError: no run there.
@@ -296,4 +296,14 @@ def open_run(workdir: Path) -> Assembly:
         sharding.make_mesh(**plain(config.get("mesh", {})))
     except ValueError:  # It was trained on other devices than these.
         config.mesh = {"data": -1}
-    return Assembly(config, workdir)
+    return config
+
+
+def open_run(workdir: Path) -> Assembly:
+    """The assembly of a run that is on disk, from its own `config.json`; to draw from it
+    `diffjax.runs.open_run` needs less.
+
+    Raises:
+      ValueError: no run there.
+    """
+    return Assembly(config_of(workdir), workdir)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffjax.tasks.latents import Latents
 from diffjax.train.start import Given, Start
+from experiments.codec import Codec, load_codec
 from experiments.start import recorded
-
-if TYPE_CHECKING:
-    from experiments.codec import Codec
-    from experiments.text_towers import TextTower
+from experiments.text_towers import TextTower, load_text_tower
 
 NAMES = ("codec", "text")
 
@@ -68,15 +66,10 @@ def load_frozen(config: Mapping[str, Any]) -> Frozen:
     Raises:
       ValueError: whatever `load_codec` and `load_text_tower` refuse.
     """
-    # Both open runs, which are assembled as this one is: they stand above it.
     codec = text = None
     if config.get("codec"):
-        from experiments.codec import load_codec
-
         codec = load_codec(config["codec"])
     if config.get("text"):
-        from experiments.text_towers import load_text_tower
-
         if config.get("tokenizer"):
             raise ValueError("a text section brings its own tokenizer: leave `tokenizer` out")
         text = load_text_tower(config["text"])

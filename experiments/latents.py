@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,9 +18,7 @@ from diffjax.data.transforms import Transform, apply, describe
 from diffjax.evals.batches import map_batches
 from diffjax.fingerprints import short_hash
 from diffjax.tasks.latents import Latents
-
-if TYPE_CHECKING:
-    from experiments.codec import Codec
+from experiments.codec import Codec
 
 _AT_ONCE = 64
 

@@ -23,8 +23,8 @@ from diffjax.interop.scheduler import Sampling, own_recipe
 from diffjax.interop.stable_diffusion import load_stable_diffusion
 from diffjax.interop.stable_diffusion_original import load_original
 from diffjax.keys import per_row, root, stream
+from diffjax.runs import TrainedRun
 from diffjax.tasks.diffusion import DiffusionTask
-from experiments.assemble import Assembly
 from experiments.encoders import tower_tokenizer
 from experiments.released import sides, stable_diffusion
 
@@ -152,36 +152,25 @@ def released_painter(name: str, tokenizer: str | None = None, clip_skip: int = 1
     return Painter(model, variables, words, recipe, size, {"model": name}, held.sampling)
 
 
-def painter_of_run(assembly: Assembly, step: int | None, ema: str | None) -> Painter:
-    """The painter of a run of latent diffusion that reads text.
-
-    It draws by the recipe, and (unless `ema` says) with the average of the weights, of the first of
-    the run's evaluators that draws.
+def painter_of_run(run: TrainedRun) -> Painter:
+    """The painter of a run of latent diffusion that reads text; it draws by `drawn_by`'s recipe.
 
     Raises:
-      ValueError: a run of another kind, or not trained yet.
+      ValueError: a run of another kind.
     """
-    task = assembly.task
+    task, held = run.task, run.variables
     told = [c.field for c in getattr(task, "conditions", ())]
     if not isinstance(task, DiffusionTask) or task.latents is None or told != ["tokens"]:
-        kind = assembly.config["task"].get("type")
         raise ValueError(
-            f"{assembly.workdir} is a run of task {kind!r} that draws by "
+            f"{run.workdir} is a run of task {run.kind!r} that draws by "
             f"{' and '.join(told) or 'nothing'}; --prompt needs latent diffusion by text alone"
         )
     if task.learned_variance:
-        raise ValueError(f"{assembly.workdir}: --prompt draws with no network of learned variance")
-    drawing = [n for n, s in assembly.eval_sections.items() if "sampler" in s.get("pred_kw", {})]
-    recipe = dict(assembly.eval_sections[drawing[0]]["pred_kw"]) if drawing else {}
-    if ema is None and drawing:
-        ema = assembly.eval_choices[drawing[0]].ema
-    at, state, frozen = assembly.trained(step)
-    held = state.variables(frozen, ema)
-    text = assembly.frozen.text
-    assert text is not None
+        raise ValueError(f"{run.workdir}: --prompt draws with no network of learned variance")
+    assert task.text is not None and run.tokenizer is not None
     model = LatentModel(
-        task.network, task.latents.codec, text.condition.tower, task.schedule, task.prediction,
-        text.condition.skip,
+        task.network, task.latents.codec, task.text.tower, task.schedule, task.prediction,
+        task.text.skip,
     )  # fmt: skip
     variables = {
         "unet": {"params": held.params},
@@ -190,6 +179,15 @@ def painter_of_run(assembly: Assembly, step: int | None, ema: str | None) -> Pai
     }
     height, width, _ = task.shape
     f = task.latents.codec.factor
-    facts = {"run": str(assembly.workdir), "step": at, "ema": ema}
-    words = dataclasses.replace(text.tokenizer, empty="allow")
+    facts = {"run": str(run.workdir), "step": run.step, "ema": run.ema}
+    words = dataclasses.replace(run.tokenizer, empty="allow")
+    recipe, _ = drawn_by(run.config)
     return Painter(model, variables, words, recipe, (height * f, width * f), facts)
+
+
+def drawn_by(config: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """The recipe, and the average of the weights, of the first of a run's evaluators that draws."""
+    for section in config.get("evals", {}).values():
+        if "sampler" in section.get("pred_kw", {}):
+            return dict(section["pred_kw"]), section.get("ema")
+    return {}, None

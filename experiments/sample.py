@@ -23,14 +23,16 @@ from diffjax.diffusion.recipes import make_recipe
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
 from diffjax.keys import seed_words
+from diffjax.runs import TrainedRun
+from diffjax.runs.config import read_config
 from diffjax.tasks.diffusion import DiffusionTask
 from diffjax.train.writer import encode_png
-from experiments.assemble import Assembly, open_run
 from experiments.cli import run_main
 from experiments.flag_types import define_path, define_seed
 from experiments.given_images import read_image, read_mask
-from experiments.painter import Painter, painter_of_run, released_painter
+from experiments.painter import Painter, drawn_by, painter_of_run, released_painter
 from experiments.settings import assignments
+from experiments.stages import opened
 
 FLAGS = flags.FLAGS
 # Options of the recipe that have a flag of their own; the others go by --set.
@@ -73,7 +75,7 @@ def main() -> None:
     if FLAGS.prompt or FLAGS.model:
         _by_text()
     else:
-        _by_class(open_run(Path(FLAGS.run)))
+        _by_class(opened(Path(FLAGS.run), FLAGS.step, FLAGS.ema))
 
 
 def _options() -> dict[str, Any]:
@@ -88,15 +90,14 @@ def _write(picture: np.ndarray, described: dict[str, Any], default: Path) -> Non
     print(f"wrote {out}")
 
 
-def _by_class(assembly: Assembly) -> None:
-    told = [c.field for c in getattr(assembly.task, "conditions", ()) if c.field != "label"]
-    if "sample" not in assembly.task.predict_fns():
-        kind = assembly.config["task"].get("type")
-        raise ValueError(f"{assembly.workdir} is a run of task {kind!r}, which draws nothing")
+def _by_class(run: TrainedRun) -> None:
+    task: Any = run.task
+    told = [c.field for c in getattr(task, "conditions", ()) if c.field != "label"]
+    if "sample" not in task.predict_fns():
+        raise ValueError(f"{run.workdir} is a run of task {run.kind!r}, which draws nothing")
     if told:
-        raise ValueError(f"{assembly.workdir} draws by {told[0]}: give --prompt")
-    step, state, frozen = assembly.trained(FLAGS.step)
-    names = (assembly.conditional and assembly.source.info.class_names) or ("all",)
+        raise ValueError(f"{run.workdir} draws by {told[0]}: give --prompt")
+    names = (getattr(task, "num_classes", True) and run.class_names) or ("all",)
     wanted = [int(k) for k in FLAGS.labels] or list(range(len(names)))
     for k in wanted:
         if not 0 <= k < len(names):
@@ -104,16 +105,16 @@ def _by_class(assembly: Assembly) -> None:
     recipe = _options()
     label = np.tile(np.asarray(wanted, np.int32), FLAGS.columns)
     index = np.arange(len(label), dtype=np.int32)
-    draw = assembly.task.predict_fns()["sample"]
+    draw = task.predict_fns()["sample"]
     seed = np.asarray(seed_words(FLAGS.seed), np.uint32)
-    images = np.asarray(draw(state.variables(frozen, FLAGS.ema), seed, index, label, **recipe))
+    images = np.asarray(draw(run.variables, seed, index, label, **recipe))
     tiles = images.reshape(FLAGS.columns, len(wanted), *images.shape[1:]).swapaxes(0, 1)
-    described = {"run": str(FLAGS.run), "step": step, "ema": FLAGS.ema, "seed": FLAGS.seed,
-                 **assembly.task.nfe(**recipe)}  # type: ignore[attr-defined]  # fmt: skip
-    if isinstance(assembly.task, DiffusionTask):
-        passes = make_recipe(**recipe).passes(assembly.task.schedule)
+    described = {"run": str(FLAGS.run), "step": run.step, "ema": FLAGS.ema, "seed": FLAGS.seed,
+                 **task.nfe(**recipe)}  # fmt: skip
+    if isinstance(task, DiffusionTask):
+        passes = make_recipe(**recipe).passes(task.schedule)
         described["network_passes"] = passes
-    note = f"step {step:,} · seed {FLAGS.seed} · NFE {described['nfe']}"
+    note = f"step {run.step:,} · seed {FLAGS.seed} · NFE {described['nfe']}"
     picture = tile_grid(tiles, rows=[names[k] for k in wanted], title="Samples", note=note)
     _write(picture, described, Path(FLAGS.run) / "samples.png")
 
@@ -173,7 +174,9 @@ def _painter() -> Painter:
         return released_painter(FLAGS.model, FLAGS.tokenizer, FLAGS.clip_skip)
     if FLAGS.clip_skip != 1 or FLAGS.tokenizer is not None:
         raise ValueError("--clip_skip and --tokenizer are for --model; a run has its own")
-    return painter_of_run(open_run(Path(FLAGS.run)), FLAGS.step, FLAGS.ema)
+    run = Path(FLAGS.run)
+    ema = FLAGS.ema if FLAGS.ema is not None else drawn_by(read_config(run))[1]
+    return painter_of_run(opened(run, FLAGS.step, ema))
 
 
 def _size(painter: Painter, image: np.ndarray | None) -> tuple[int, int]:

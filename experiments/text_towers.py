@@ -22,7 +22,7 @@ from diffjax.models import build_model
 from diffjax.ranges import MaybeDepth
 from diffjax.tasks.conditions import ByText
 from experiments.encoders import TOKENIZER_FILES, released_encoders, tower_tokenizer
-from experiments.prerequisites import Reference
+from experiments.references import Reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,15 +100,14 @@ def text_tower(
 
 
 def _of_run(choices: TextChoices) -> tuple[nn.Module, Mapping[str, Any], Tokenizer]:
-    assembly = choices.open()
-    tower = getattr(getattr(assembly.task, "network", None), "text", None)
-    if tower is None or assembly.tokenizer is None:
-        kind = assembly.config["task"].get("type")
-        raise ValueError(f"text.run={choices.run} is a run of task {kind!r}, without a text tower")
-    _, state, frozen = assembly.trained()
-    held = state.variables(frozen, choices.ema)
-    params = {**held.params, **held.frozen}["text"]
-    return tower.clone(), jax.tree.map(to_host, params), assembly.tokenizer
+    run = choices.open()
+    tower = getattr(run.network, "text", None)
+    if tower is None or run.tokenizer is None:
+        raise ValueError(
+            f"text.run={choices.run} is a run of task {run.kind!r}, without a text tower"
+        )
+    params = {**run.variables.params, **run.variables.frozen}["text"]
+    return tower.clone(), jax.tree.map(to_host, params), run.tokenizer
 
 
 def _folder(name: str) -> Path:

@@ -1,6 +1,8 @@
 """Latents kept as array_record, and whole runs of text to image: a codec, a CLIP, diffusion."""
 
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +14,14 @@ from diffjax.data.loader import Loader
 from diffjax.data.prepared import PreparedSource, prepared_splits
 from diffjax.data.transforms import make_transforms
 from diffjax.models import build_model
+from diffjax.runs import open_run
 from diffjax.tasks.latents import Latents
 from experiments import frozen, latents
 from experiments.codec import Codec
 from experiments.data import DataChoices, epoch_of
 from experiments.latents import cached_latents
 from experiments.painter import painter_of_run
+from experiments.stages import opened
 from experiments.train import train_run
 
 TO_FLOAT = make_transforms([{"type": "to_float"}])
@@ -182,7 +186,7 @@ def test_what_is_missing_is_trained_first_and_all_is_evaluated(run):
 def test_a_prompt_draws_what_the_task_draws(run):
     """A sample by the run's own predict function and by the command line's painter."""
     _, assembly = run
-    painter = painter_of_run(assembly, None, None)
+    painter = painter_of_run(open_run(assembly.workdir, ema="slow"))
     prompts = ["a red circle", "a blue star"]
     images = painter.draw(prompts, "", painter.make_recipe(), 3, 2, painter.size, batch_size=3)
     assert images.shape == (2, 2, 32, 32, 3)
@@ -196,7 +200,7 @@ def test_a_prompt_draws_what_the_task_draws(run):
     np.testing.assert_allclose(images.reshape(4, 32, 32, 3), theirs, atol=1e-2)
     image = images[0, 0]
     kept = painter.draw(
-        prompts[:1], "", painter.make_recipe(), 3, 1, painter.size, image, strength=0.0
+        prompts[:1], "", painter.make_recipe(), 3, 1, painter.size, image, strength=0.5
     )
     assert kept.shape == (1, 1, 32, 32, 3) and np.isfinite(kept).all()
 
@@ -216,7 +220,73 @@ def test_another_codec_in_the_same_place_is_refused(run, tmp_path):
 
 @pytest.mark.heavy
 def test_a_run_that_draws_otherwise_is_told(clip_run):
-    from experiments.assemble import open_run
-
     with pytest.raises(ValueError, match="run of task 'clip'"):
-        painter_of_run(open_run(clip_run), None, None)
+        painter_of_run(open_run(clip_run))
+
+
+def drawn(workdir):
+    """What a run's painter draws."""
+    painter = painter_of_run(open_run(workdir, ema="slow"))
+    prompts = ["a red circle", "a blue star"]
+    return painter.draw(prompts, "", painter.make_recipe(), 3, 2, painter.size, batch_size=4)
+
+
+@pytest.mark.heavy
+def test_a_run_that_is_moved_draws_the_same_without_what_it_was_made_of(
+    run, clip_run, tmp_path, monkeypatch
+):
+    """The codec's run, CLIP's run, the kept latents, the pictures and all configs are gone."""
+    root, assembly = run
+    frozen_files = sorted(p.name for p in (root / "run" / "frozen").iterdir())
+    assert [name.partition("-")[0] for name in frozen_files] == ["codec", "text"]
+    expected = drawn(root / "run")
+    moved = shutil.copytree(root / "run", tmp_path / "moved")
+    places = (root, clip_run, Path(assembly.data.train["path"]))
+    monkeypatch.setattr("experiments.settings.load_config", lambda *_: pytest.fail("a config"))
+    aside = [(place, place.with_name(f"{place.name}_gone")) for place in places]
+    try:
+        for place, gone in aside:
+            place.rename(gone)
+        assert drawn(moved).tobytes() == expected.tobytes()
+        assert open_run(moved).tokenizer == assembly.tokenizer
+    finally:
+        for place, gone in aside:
+            gone.rename(place)
+
+
+@pytest.mark.heavy
+def test_a_frozen_network_that_is_damaged_is_found(run, tmp_path):
+    root, _ = run
+    moved = shutil.copytree(root / "run", tmp_path / "moved")
+    (file,) = (moved / "frozen").glob("codec-*")
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match=r"codec-\w+\.safetensors is not as it was written"):
+        open_run(moved)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"codec-\w+\.safetensors cannot be read"):
+        open_run(moved)
+
+
+@pytest.mark.heavy
+def test_a_run_of_before_there_was_a_record_gets_it_with_those_it_rests_on(run, clip_run, tmp_path):
+    root, _ = run
+    expected = drawn(root / "run")
+    parts = [root / "run", root / "codec", clip_run]
+    before = [(p / "resolved.json").read_bytes() for p in parts]
+    for part in parts:
+        (part / "resolved.json").unlink()
+    shutil.rmtree(root / "run" / "frozen")
+    with pytest.raises(ValueError, match=r"experiments\.evaluate --run=.* writes it"):
+        open_run(root / "run")
+    assert opened(root / "run").step == 2
+    assert [(p / "resolved.json").read_bytes() for p in parts] == before
+    assert drawn(root / "run").tobytes() == expected.tobytes()
+
+
+@pytest.mark.heavy
+def test_what_is_kept_is_not_written_again(run):
+    root, _ = run
+    kept = [*(root / "run" / "frozen").iterdir(), root / "run" / "resolved.json"]
+    before = [p.stat().st_mtime_ns for p in kept]
+    train_run(str(root / "latent.py"), [], root / "run")
+    assert [p.stat().st_mtime_ns for p in kept] == before
