@@ -1,20 +1,96 @@
-"""The pipeline of a trained diffusion run: drawn from by the recipe of its config's `sampling`."""
+"""Trained runs as they are drawn from: diffusion by the recipe of the config's `sampling`, a VAE by
+its prior."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
+
+from diffjax.denoisers.spaces import LatentSpace
+from diffjax.evals.drawing import draw
 from diffjax.generate.pipeline import Pipeline
+from diffjax.runs import TrainedRun
+from diffjax.runs.config import read_config
+from diffjax.task import Variables
 from diffjax.tasks.diffusion import DiffusionTask
-from experiments.assemble import Assembly
 from experiments.evaluations import KEPT
+from experiments.stages import opened
 
 
-def pipeline_of_run(
-    assembly: Assembly, step: int | None = None, ema: str | None = None
-) -> Pipeline:
+def pipeline_of_run(run: TrainedRun) -> Pipeline:
     """The pipeline of a run.
+
+    Raises:
+      ValueError: a run of another task.
+    """
+    task = run.task
+    if not isinstance(task, DiffusionTask):
+        raise ValueError(f"{run.workdir} is a run of task {run.kind!r}, not of diffusion")
+    recipe = {k: v for k, v in run.config.get("sampling", {}).items() if k != "ema"}
+    model, words = task.model, run.tokenizer
+    if isinstance(model.space, LatentSpace):
+        model = model.resized(*model.space.decoded_shape[:2])
+    return Pipeline(
+        model,
+        run.variables,
+        recipe,
+        {"run": str(run.workdir), "step": run.step, "ema": run.ema},
+        None if words is None else dataclasses.replace(words, empty="allow").encode,
+        tuple(run.class_names) if "label" in model.fields else (),
+        kept=KEPT,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prior:
+    """A run that draws from a prior without a recipe, in a `Pipeline`'s place.
+
+    Attributes:
+      task, variables: of the run; the task has `sample` and `nfe`.
+      facts: where it comes from.
+    """
+
+    task: Any
+    variables: Variables
+    facts: Mapping[str, Any]
+    fields: ClassVar[list[str]] = []
+    num_classes: ClassVar[int] = 0
+    class_names: ClassVar[tuple[str, ...]] = ()
+    tokenize: ClassVar[None] = None
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of what it draws."""
+        return self.task.image_shape
+
+    def describe(self, strength: float = 1.0, **options: Any) -> dict[str, Any]:
+        """See `Pipeline.describe`."""
+        del strength
+        return self.task.nfe(**options)
+
+    def draw(
+        self,
+        cond: Mapping[str, np.ndarray],
+        seed: int,
+        index: np.ndarray,
+        *whole: Any,
+        batch_size: int = 100,
+        **options: Any,
+    ) -> np.ndarray:
+        """See `Pipeline.draw`; there is no image to start from."""
+        del cond, whole
+        sample = partial(self.task.predict_fns()["sample"], **options)
+        rows = min(batch_size, len(index))
+        return draw(sample, self.variables, seed, np.zeros(len(index)), rows, index=index)
+
+
+def drawn_of_run(workdir: Path, step: int | None, ema: str | None) -> Pipeline | Prior:
+    """What a run draws by.
 
     Args:
       step: its checkpoint; the latest by default.
@@ -22,29 +98,14 @@ def pipeline_of_run(
         themselves.
 
     Raises:
-      ValueError: a run of another task, or not trained yet.
+      ValueError: a run that draws nothing, or not trained yet.
     """
-    task = assembly.task
-    if not isinstance(task, DiffusionTask):
-        kind = assembly.config["task"].get("type")
-        raise ValueError(f"{assembly.workdir} is a run of task {kind!r}, not of diffusion")
-    recipe: dict[str, Any] = dict(assembly.config.get("sampling", {}))
-    own = recipe.pop("ema", None)
-    ema = None if ema == "none" else ema or own
-    at, state, frozen = assembly.trained(step)
-    words = assembly.tokenizer if assembly.frozen.towers else None
-    return Pipeline(
-        task.model.resized(*_size(task)) if not task.model.space.bounded else task.model,
-        state.variables(frozen, ema),
-        recipe,
-        {"run": str(assembly.workdir), "step": at, "ema": ema},
-        None if words is None else dataclasses.replace(words, empty="allow").encode,
-        tuple(assembly.source.info.class_names or ()) if assembly.conditional else (),
-        kept=KEPT,
-    )
-
-
-def _size(task: DiffusionTask) -> tuple[int, int]:
-    """(height, width) of the images that latents decode to."""
-    height, width, _ = task.model.space.decoded_shape  # type: ignore[attr-defined]
-    return height, width
+    own = read_config(workdir).get("sampling", {}).get("ema")
+    run = opened(workdir, step, None if ema == "none" else ema or own)
+    task: Any = run.task
+    if isinstance(task, DiffusionTask):
+        return pipeline_of_run(run)
+    if "sample" not in task.predict_fns():
+        raise ValueError(f"{run.workdir} is a run of task {run.kind!r}, which draws nothing")
+    facts = {"run": str(run.workdir), "step": run.step, "ema": run.ema}
+    return Prior(task, run.variables, facts)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.evals.fidelity import FEW
+from diffjax.runs.records import read_json
 from diffjax.train.progress import duration
 from diffjax.train.writer import replace_file
 from experiments import figures, page
@@ -16,7 +17,6 @@ from experiments.claims import Claim, cards, lines
 from experiments.grid import short
 from experiments.intervals import Summary
 from experiments.published import beside
-from experiments.records import read_json
 from experiments.sweep_table import (
     Row,
     Table,
@@ -47,7 +47,7 @@ def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """What the template of a sweep shows, for its own page or inside a run's report."""
     table = read_table(workdir)
     done = len(table.sweep["cells"]) - table.missing - len(table.failed)
-    axes_named = {short(axis) for axis in table.axes} | {"nfe", "seed", "seeds", "hash", FEW}
+    axes_named = {short(axis) for axis in table.axes} | {"nfe", FEW}
     axes_named |= set(table.sweep.get("varied", []))
     leaves = dict(table.differing)
     return {

@@ -90,7 +90,8 @@ def _gaussians(a: Moments, b: Moments, std: float | None = None) -> Measured:
 def _frechet(s: Settings, a: Side, b: Side) -> Measured:
     std = None
     if s.groups and a.rows is not None:
-        std = Fidelity(groups=s.groups).frechet(a.rows.features, a.label, _moments(b)).std
+        how = Fidelity(groups=s.groups)
+        std = how.frechet(a.rows.features, a.label, _moments(b), a.clusters).std
     return _gaussians(_moments(a), _moments(b), std)
 
 

@@ -128,23 +128,35 @@ class EvalContext:
             return np.zeros(len(arrays["image"]), np.int32)
         return np.asarray(arrays.get("label", np.zeros(len(arrays["image"]))), np.int32)
 
-    def cond(self, count: int, split: str = "test") -> Any:
-        """What samples 0 .. `count` - 1 are drawn by: `label [count] int32`, the classes in turn;
-        or, where it is not the class alone, a mapping of it by name: the examples of a split in
-        turn."""
-        label = balanced_labels(count, len(self.names))
+    def cond(self, count: int, split: str = "test", start: int = 0) -> Any:
+        """What samples `start` .. `start` + `count` - 1 are drawn by: `label [count] int32`, the
+        classes in turn; or, where it is not the class alone, a mapping of it by name: the examples
+        of a split in turn."""
+        label = balanced_labels(start + count, len(self.names))[start:]
         if not self.drawn_by:
             return label
         arrays = self.split(split)
-        lacks = [name for name in self.drawn_by if name not in arrays]
+        rows = np.arange(start, start + count) % len(arrays["image"])
+        held = {name: np.asarray(arrays[name])[rows] for name in self.drawn_by if name in arrays}
+        return self.cond_of({**held, "label": label}, split)
+
+    def cond_of(self, examples: Mapping[str, Any], split: str) -> Any:
+        """What samples like `examples` of a split are drawn by: their `label [N]`, or a mapping by
+        name; arrays, or their shapes.
+
+        Raises:
+          ValueError: they lack a field.
+        """
+        if not self.drawn_by:
+            return examples["label"]
+        lacks = [name for name in self.drawn_by if name not in examples]
         if lacks:
             raise ValueError(
                 f"samples are drawn by {lacks[0]}, which split {split!r} has not: add a transform "
                 "that makes it to data.eval_transforms"
             )
-        rows = np.arange(count) % len(arrays["image"])
-        found = {name: np.asarray(arrays[name])[rows] for name in self.drawn_by}
-        return {**found, "label": label} if self.conditional else found
+        names = [*self.drawn_by, *(["label"] if self.conditional else [])]
+        return {name: examples[name] for name in names}
 
     def cond_names(self, cond: Any) -> list[str]:
         """A name for each row of `cond`: its text, or its class."""

@@ -7,57 +7,20 @@ of the predict function (`sampler`, `steps`, `guidance`, ...), `ema`, `resize`, 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-import jax
-import numpy as np
-
-from diffjax.evals.batches import to_host
+from diffjax.fingerprints import plain, short_hash
 
 # Keys that name the draw and not the protocol: results that differ in these may be averaged.
 REPEATS = ("seed", "seeds")
 
 
-def _plain(value: Any) -> Any:
-    """`value` as JSON would give it back, so a protocol read from a file equals a fresh one."""
-    if isinstance(value, Mapping) or hasattr(value, "items"):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray | np.generic | jax.Array):
-        return _plain(np.asarray(value).tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no infinity: a browser refuses to read Python's
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return getattr(value, "__name__", None) or str(value)
-
-
-def short_hash(value: Any) -> str:
-    """Ten hex digits of the SHA-256 of a JSON-like value, whatever the order of its keys."""
-    text = json.dumps(_plain(value), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def fingerprint(tree: Any) -> str:
-    """Ten hex digits of the SHA-256 of a tree of arrays: paths, types, shapes and every byte."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        x = np.ascontiguousarray(to_host(leaf))
-        digest.update(f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}".encode())
-        digest.update(x.tobytes())
-    return digest.hexdigest()[:10]
-
-
 def protocol(**fields: Any) -> dict[str, Any]:
     """`fields` in plain form with their `hash`, which leaves out the keys in `REPEATS`."""
-    plain = {k: _plain(v) for k, v in fields.items() if k != "hash"}
-    hashed = {k: v for k, v in plain.items() if k not in REPEATS}
-    return {**plain, "hash": short_hash(hashed)}
+    given = {k: plain(v) for k, v in fields.items() if k != "hash"}
+    hashed = {k: v for k, v in given.items() if k not in REPEATS}
+    return {**given, "hash": short_hash(hashed)}
 
 
 def extend(base: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
@@ -65,23 +28,26 @@ def extend(base: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
     return protocol(**{**base, **fields})
 
 
-def differences(
-    a: Mapping[str, Any], b: Mapping[str, Any], varied: Collection[str] = ()
-) -> dict[str, tuple[Any, Any]]:
-    """Keys at which two protocols differ, with both values; `varied` ones are left out.
+def differing(
+    protocols: Iterable[Mapping[str, Any]], varied: Collection[str] = ()
+) -> dict[str, list[Any]]:
+    """Keys at which protocols differ, each with its different values in their order, None for a
+    protocol that lacks the key.
 
-    `varied` are the keys that a table varies on purpose (an ablation's axes).
+    Left out are the `hash`, the keys in `REPEATS`, and those `varied` on purpose (an ablation's
+    axes).
     """
+    said = [plain(protocol) for protocol in protocols]
     skip = {"hash", *REPEATS, *varied}
-    left, right = _plain(a), _plain(b)
-    keys = [k for k in (*left, *(k for k in right if k not in left)) if k not in skip]
-    return {
-        k: (left.get(k), right.get(k))
-        for k in keys
-        if k not in left or k not in right or left[k] != right[k]
-    }
+    found = {}
+    for key in dict.fromkeys(key for protocol in said for key in protocol if key not in skip):
+        values = [(key in protocol, protocol.get(key)) for protocol in said]
+        unique = [v for n, v in enumerate(values) if v not in values[:n]]
+        if len(unique) > 1:
+            found[key] = [value for _, value in unique]
+    return found
 
 
-def same_protocol(a: Mapping[str, Any], b: Mapping[str, Any], varied: Collection[str] = ()) -> bool:
-    """Whether two results may stand in one column unmarked."""
-    return not differences(a, b, varied)
+def same_protocol(*protocols: Mapping[str, Any], varied: Collection[str] = ()) -> bool:
+    """Whether results under these protocols may stand in one column unmarked."""
+    return not differing(protocols, varied)

@@ -17,7 +17,8 @@ from diffjax.evals.batches import map_batches
 from diffjax.evals.closeness import MEASURES, Pairs, check_measure, try_measure
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
-from diffjax.evals.protocol import extend, fingerprint
+from diffjax.evals.protocol import extend
+from diffjax.fingerprints import fingerprint
 from diffjax.ranges import Amount, Tiles
 from diffjax.task import Variables
 
@@ -26,10 +27,11 @@ Stages = tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """`decode(variables, encode(variables, image, label), label)` over part of a split.
+    """`decode(variables, encode(variables, image, cond), cond)` over part of a split, where each
+    image is given with its own class, text, ...
 
     Attributes:
-      encode, decode: predict functions `(variables, image or z [B, ...], label [B], **pred_kw)`.
+      encode, decode: predict functions `(variables, image or z [B, ...], cond, **pred_kw)`.
       num_images: the first so many of the split.
       measures: what more is measured, keys of `MEASURES`.
       shown: images in the picture.
@@ -50,8 +52,8 @@ class Reconstruction:
         encode, options = self.context.bind(self.encode, self.pred_kw)
         decode, _ = self.context.bind(self.decode, self.pred_kw)
         return (
-            jax.jit(lambda v, x, label: encode(v, x, label)),
-            jax.jit(lambda v, z, label: decode(v, z, label)),
+            jax.jit(lambda v, x, cond: encode(v, x, cond)),
+            jax.jit(lambda v, z, cond: decode(v, z, cond)),
             options,
         )
 
@@ -67,9 +69,9 @@ class Reconstruction:
         given = {**self.context.outline(self.split)}
         given["label"] = jax.ShapeDtypeStruct(given["image"].shape[:1], np.int32)
         batch = trial.batch_of(self.context, given, self.batch_size)
-        image, label = batch["image"], batch["label"]
-        z = self.context.shapes(self.encode, self.pred_kw, variables, image, label)
-        decoded = self.context.shapes(self.decode, self.pred_kw, variables, z, label)
+        image, cond = batch["image"], self.context.cond_of(batch, self.split)
+        z = self.context.shapes(self.encode, self.pred_kw, variables, image, cond)
+        decoded = self.context.shapes(self.decode, self.pred_kw, variables, z, cond)
         decoded = trial.images(decoded, self.batch_size, self.decode)
         trial.same_images(self.context, decoded, self.split, "reconstructions")
         for name in self.measures:
@@ -82,11 +84,14 @@ class Reconstruction:
         arrays = {k: v[: self.num_images] for k, v in self.context.split(self.split).items()}
 
         def one(batch: dict[str, Any]) -> Any:
-            z = encode(variables, batch["image"], batch["label"])
-            return z, decode(variables, z, batch["label"])
+            cond = self.context.cond_of(batch, self.split)
+            z = encode(variables, batch["image"], cond)
+            return z, decode(variables, z, cond)
 
         image = np.asarray(arrays["image"])
-        given = {"image": image, "label": self.context.labels(self.split)[: len(image)]}
+        fields = [name for name in self.context.drawn_by if name in arrays]
+        given = {name: arrays[name] for name in ("image", *fields)}
+        given["label"] = self.context.labels(self.split)[: len(image)]
         z, decoded = map_batches(one, given, self.batch_size, self.context.batch_sharding)
         mse = np.square(decoded.astype(np.float64) - image).reshape(len(image), -1).mean(axis=1)
         how = extend(

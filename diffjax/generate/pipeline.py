@@ -71,14 +71,20 @@ class Pipeline:
         return recipe_over(own, given, self.kept)
 
     def make_recipe(self, **options: Any) -> Recipe:
-        """The recipe of `full`.
+        """The recipe of `full`."""
+        return make_recipe(**self.full(options))
+
+    def describe(self, strength: float = 1.0, **options: Any) -> dict[str, Any]:
+        """What drawing by the recipe of `full` amounts to: every default spelled out, the network
+        evaluations (`nfe`) and how often the network sees one image (`network_passes`).
 
         Raises:
           ValueError: an option that does not exist, or that the model cannot follow.
         """
-        recipe = make_recipe(**self.full(options))
+        recipe = self.make_recipe(**options)
         self.model.check_guidance(recipe.guidance, self.tokenize is not None)
-        return recipe
+        taken = self.model.schedule, strength
+        return {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}
 
     def draw(
         self,

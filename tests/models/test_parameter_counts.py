@@ -4,7 +4,7 @@ import jax
 import pytest
 from jax import ShapeDtypeStruct
 
-from configs.networks import NETWORKS, get_network
+from configs.networks import NETWORKS
 from diffjax.models import build_model
 from diffjax.models.conditioning import Conditioning
 
@@ -93,9 +93,3 @@ def test_autoencoder_counts(name):
 def test_every_network_is_held():
     dits = {f"{d}_{p}" for d in DITS for p in (2, 4, 8)}
     assert set(NETWORKS) == {*UNETS, *dits, *STABLE_DIFFUSION, *AUTOENCODERS}
-
-
-def test_get_network_changes_are_read():
-    section = get_network("ddpm_cifar10", channels=64)
-    assert section.channels == 64
-    assert NETWORKS["ddpm_cifar10"]["channels"] == 128
