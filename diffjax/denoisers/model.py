@@ -26,7 +26,7 @@ from diffjax.denoisers.conditions.base import (
     negative_cond,
 )
 from diffjax.denoisers.spaces import Space
-from diffjax.diffusion.guidance import Guidance, classifier_free
+from diffjax.diffusion.guidance import UNCOND, Branch, Guidance, guided
 from diffjax.diffusion.levels import Level
 from diffjax.diffusion.predictions import Prediction, check_ends
 from diffjax.diffusion.process import network_output
@@ -140,14 +140,16 @@ class DiffusionModel:
         self.check_guidance(guidance, negative is not None)
         given: Cond = check_cond(self.conditions, cond)
         other: Cond = {} if negative is None else check_cond(self.conditions, negative, True)
-        wanted, unwanted = (
-            self.encode(variables.params, variables.frozen, g, z)
-            for g in (
-                by_name(self.conditions, given),
-                negative_cond(self.conditions, given, other),
-            )
-        )
-        return classifier_free(partial(self.estimate, variables.params), wanted, unwanted, guidance)
+        wanted = by_name(self.conditions, given)
+        nulls = negative_cond(self.conditions, given, other)
+        estimate = partial(self.estimate, variables.params)
+
+        def branch(dropped: tuple[str, ...]) -> Branch:
+            told = {name: nulls[name] if name in dropped else wanted[name] for name in wanted}
+            return Branch(estimate, self.encode(variables.params, variables.frozen, told, z))
+
+        branches = guidance.dropped([c.name for c in self.conditions])
+        return guided({name: branch(dropped) for name, dropped in branches.items()}, guidance)
 
     def check_guidance(self, guidance: Guidance, negative: bool) -> None:
         """Refuses guidance that this model cannot follow.
@@ -157,19 +159,27 @@ class DiffusionModel:
           negative: whether something is said to be unwanted, which needs no null.
 
         Raises:
-          ValueError: no conditions, none with a null, or clipping of what has no bounds.
+          ValueError: no conditions, none with a null, a scale of one that is not there or has no
+            null, or clipping of what has no bounds.
         """
-        if guidance.guided and not self.conditions:
+        branches = guidance.dropped([c.name for c in self.conditions])
+        if len(branches) > 1 and not self.conditions:
             raise ValueError(
                 "guidance needs a conditional model; this one has no conditions: add them to the "
                 "config (conditions=dict(label=dict(type='class', drop=0.1)))"
             )
-        if guidance.guided and not negative and not any(c.has_null for c in self.conditions):
+        if UNCOND in branches and not negative and not any(c.has_null for c in self.conditions):
             name = self.conditions[0].name
             raise ValueError(
                 "guidance needs a null condition, but the model was trained with "
                 f"conditions.{name}.drop=0: train with drop > 0, or say what is not wanted "
                 "(negative)"
             )
+        for name, _ in guidance.by:
+            if not negative and not any(c.has_null for c in self.conditions if c.name == name):
+                raise ValueError(
+                    f"guidance_by scales the condition {name!r}, which the model was trained "
+                    f"without a null of: train with conditions.{name}.drop > 0"
+                )
         if guidance.clip and not self.space.bounded:
             raise ValueError("clip=True bounds pixels to [-1, 1]; latents have no such bounds")

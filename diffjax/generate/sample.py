@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
@@ -94,9 +93,8 @@ def draw(
     """
     choice = make_recipe(**recipe)
     plan = choice.plan(model.schedule, strength)
-    # The scale is a number of the plan; what is left says which branches there are.
-    shape = choice.guidance if not choice.guidance.guided else replace(choice.guidance, scale=0)
-    static = (model, shape, plan.rows.stochastic, trajectory)
+    # Scales are numbers of the plan; what is left says which branches there are.
+    static = (model, choice.guidance.static, plan.rows.stochastic, trajectory)
     args = (variables, seed, index, cond, negative, noise, known)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
         return _draw(*static, plan, *args)  # the caller compiles
@@ -122,8 +120,7 @@ def _draw(
     noise: Array | None,
     known: Known | None,
 ) -> Any:
-    if guidance.guided:
-        guidance = replace(guidance, scale=plan.scale)
+    guidance = guidance.scaled(plan.scales)
     keys = per_row(stream(root(seed), "sample"), index)
     if noise is None:
         noise = prior(1.0, keys, model.shape)

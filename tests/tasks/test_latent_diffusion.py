@@ -1,7 +1,6 @@
 """Laws of the conditions of a denoising network, and of diffusion in a codec's latents."""
 
 import functools
-from functools import partial
 
 import flax.linen as nn
 import jax
@@ -161,11 +160,11 @@ def test_every_condition_is_heard_by_its_own_row(case):
         np.testing.assert_array_equal(changed, np.arange(B) == 2)
 
 
-def estimate(task, held, given, scale, negative=None):
+def estimate(task, held, given, guidance, negative=None):
     """x_hat of fixed states at one level."""
     z = jnp.asarray(np.random.default_rng(5).standard_normal((B, *task.model.shape)), jnp.float32)
     level = task.model.schedule.level(jnp.float32(0.6))
-    denoise = task.model.denoiser(held, given, Guidance(scale), negative, z)
+    denoise = task.model.denoiser(held, given, guidance, negative, z)
     return np.asarray(denoise(z, level).x)
 
 
@@ -176,7 +175,10 @@ def test_guidance_nought_draws_as_the_null_condition_does(case):
     given = asked(task)
     null = {c.field: c.null(given[c.field]) for c in task.conditions}
     turned = jax.tree.map(lambda a: a[::-1], given)
-    got = partial(estimate, task, held)
+
+    def got(given, scale, negative=None):
+        return estimate(task, held, given, Guidance(scale), negative)
+
     assert np.abs(got(given, 1.0) - got(null, 1.0)).max() > 5e-4
     np.testing.assert_allclose(got(given, 0.0), got(null, 1.0), atol=1e-4)
     np.testing.assert_allclose(got(given, 3.0, null), got(given, 3.0), atol=1e-4)
@@ -190,7 +192,8 @@ def test_an_image_may_be_attended_to_each_pixel_with_its_place():
     task = make({"cross_attention": True}, low={**LOW_RES, "to": "context"})
     held, given = variables(task), asked(task)
     moved = {"cond_image": given["cond_image"][:, ::-1]}
-    assert np.abs(estimate(task, held, given, 1.0) - estimate(task, held, moved, 1.0)).max() > 1e-3
+    before, after = (estimate(task, held, cond, Guidance()) for cond in (given, moved))
+    assert np.abs(before - after).max() > 1e-3
 
 
 def test_a_caption_is_dropped_to_the_empty_one_at_the_rate_asked_for():
@@ -210,8 +213,8 @@ def test_an_image_that_is_never_dropped_stays_on_both_sides_of_guidance():
     task = make({"cross_attention": True}, caption=CAPTION, low={**LOW_RES, "drop": 0.0})
     held, given = variables(task), asked(task)
     blank = jnp.broadcast_to(jnp.asarray(BLANK, jnp.int32), (B, L))
-    told = estimate(task, held, {**given, "tokens": blank}, 1.0)
-    np.testing.assert_allclose(estimate(task, held, given, 0.0), told, atol=1e-4)
+    told = estimate(task, held, {**given, "tokens": blank}, Guidance())
+    np.testing.assert_allclose(estimate(task, held, given, Guidance(0.0)), told, atol=1e-4)
 
 
 @pytest.mark.heavy
@@ -358,3 +361,25 @@ def test_what_a_network_must_know_of_its_conditions_is_found_by_shape():
     conditions = make_conditions(sections, CLASSES, DataSpace(SHAPE), {})
     found = inputs_of(conditions, spec, DataSpace(SHAPE))
     assert found == {"num_classes": CLASSES, "vector_dim": 8}
+
+
+@pytest.mark.heavy
+def test_scales_by_condition_add_what_each_condition_adds(case):
+    task, held = case
+    given = asked(task)
+    by = tuple((c.name, 1.5 + i) for i, c in enumerate(task.conditions[::-1]))
+    kept = {c.field: c.null(given[c.field]) for c in task.conditions}
+    expected = before = estimate(task, held, kept, Guidance())
+    for c, (_, scale) in zip(task.conditions[::-1], by, strict=True):
+        kept = {**kept, c.field: given[c.field]}
+        after = estimate(task, held, kept, Guidance())
+        expected, before = expected + scale * (after - before), after
+    assert np.abs(expected - before).max() > 5e-4
+    np.testing.assert_allclose(estimate(task, held, given, Guidance(by=by)), expected, atol=1e-4)
+
+
+def test_a_scale_by_a_condition_that_cannot_be_dropped_is_refused():
+    model = by_all(low={**LOW_RES, "drop": 0.0}).model
+    for name, message in (("lwo", "does not have"), ("low", r"train with conditions.low.drop > 0")):
+        with pytest.raises(ValueError, match=message):
+            model.check_guidance(Guidance(by=((name, 2.0),)), False)
