@@ -29,7 +29,7 @@ from experiments.assemble import open_run
 from experiments.cli import run_main
 from experiments.flag_types import define_path, define_seed
 from experiments.given_images import read_image, read_mask
-from experiments.pipelines import pipeline_of_run
+from experiments.pipelines import Prior, drawn_of_run
 from experiments.released import stable_diffusion_pipeline
 from experiments.settings import assignments
 
@@ -78,9 +78,7 @@ def main() -> None:
     size, image, mask = _image(pipeline)
     cond, names, rows, columns = _asked(pipeline)
     options = _options()
-    recipe = pipeline.make_recipe(**options)
-    taken = (pipeline.model.schedule, 1.0 if image is None else strength)
-    how = {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}
+    how = pipeline.describe(1.0 if image is None else strength, **options)
     negative = None
     if FLAGS.negative:
         assert pipeline.tokenize is not None  # _asked refuses a negative without text
@@ -89,7 +87,7 @@ def main() -> None:
     index = sample_numbers(rows, columns, bool(FLAGS.prompt))
     images = pipeline.draw(
         cond, FLAGS.seed, index, negative, size, image, mask, strength,
-        FLAGS.batch_size or _batch_size(pipeline), **options,
+        batch_size=FLAGS.batch_size or _batch_size(pipeline), **options,
     )  # fmt: skip
     described = {**pipeline.facts, **_described(size, columns), **how}
     tiles = images.reshape(columns, rows, *images.shape[1:]).swapaxes(0, 1)
@@ -101,7 +99,7 @@ def main() -> None:
     print(f"wrote {out}")
 
 
-def _batch_size(pipeline: Pipeline) -> int:
+def _batch_size(pipeline: Pipeline | Prior) -> int:
     """As many as evaluators draw at a time, of small images; few of large ones."""
     return 100 if max(pipeline.image_shape) <= 64 else 4
 
@@ -123,7 +121,9 @@ def _described(size: tuple[int, int] | None, columns: int) -> dict[str, Any]:
     return said
 
 
-def _asked(pipeline: Pipeline) -> tuple[dict[str, np.ndarray], Sequence[str], int, int]:
+def _asked(
+    pipeline: Pipeline | Prior,
+) -> tuple[dict[str, np.ndarray], Sequence[str], int, int]:
     """What is drawn by, `[rows * columns, ...]` by field, column after column of the grid; the
     names of its rows, none where it draws by nothing; and how many rows and columns there are.
 
@@ -172,7 +172,7 @@ def _strength() -> float:
     return FLAGS.strength
 
 
-def _pipeline() -> Pipeline:
+def _pipeline() -> Pipeline | Prior:
     if FLAGS.model is not None:
         for name in ("step", "ema"):
             if FLAGS[name].value is not None:
@@ -180,19 +180,19 @@ def _pipeline() -> Pipeline:
         return stable_diffusion_pipeline(FLAGS.model, FLAGS.tokenizer, FLAGS.clip_skip)
     if FLAGS.clip_skip != 1 or FLAGS.tokenizer is not None:
         raise ValueError("--clip_skip and --tokenizer are for --model; a run has its own")
-    return pipeline_of_run(open_run(Path(FLAGS.run)), FLAGS.step, FLAGS.ema)
+    return drawn_of_run(open_run(Path(FLAGS.run)), FLAGS.step, FLAGS.ema)
 
 
 def _image(
-    pipeline: Pipeline,
+    pipeline: Pipeline | Prior,
 ) -> tuple[tuple[int, int] | None, np.ndarray | None, np.ndarray | None]:
     """(height, width), image and mask, checked: by flags, of the image, or the model's own; None
     for data that have no height and width."""
     image = None if FLAGS.init_image is None else read_image(Path(FLAGS.init_image))
     given = (FLAGS.height, FLAGS.width)
-    if len(pipeline.image_shape) != 3:
+    if isinstance(pipeline, Prior) or len(pipeline.image_shape) != 3:
         if image is not None or given != (None, None):
-            raise ValueError(f"data of shape {pipeline.image_shape} have no height and width")
+            raise ValueError(f"{FLAGS.run} draws from noise alone, images of one size")
         return None, None, None
     own = pipeline.image_shape[:2] if image is None else image.shape[:2]
     height, width = (a if a is not None else b for a, b in zip(given, own, strict=True))

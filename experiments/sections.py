@@ -52,7 +52,7 @@ GIVEN = ("network", "image_shape", "conditions", "space", "perceptual")
 CONTEXT = ("context",)
 # Keys of a diffusion task that conditions have taken over, and where they are now.
 MOVED = {
-    "num_classes": "label=dict(type='class'); leave it out for a network without classes",
+    "num_classes": "label=dict(type='class', classes=...), 0 for none",
     "label_drop": "label=dict(type='class', drop=...)",
     "caption_drop": "caption=dict(type='text', tower=..., drop=...)",
     "hint": "NAME=dict(type='image', to='concat' or 'context')",
@@ -81,7 +81,7 @@ def _task(section: Any) -> None:
     kind, maker, rest = chosen(TASKS, "task", section)
     for key in rest:
         if kind == "diffusion" and key in MOVED:
-            raise ValueError(f"task.{key} is now conditions.{MOVED[key]}")
+            raise ValueError(f"task.{key} is now in the section conditions: {MOVED[key]}")
     known = inspect.signature(maker).parameters
     parts = {k: rest.pop(k) for k in PARTS if k in rest and k in known}
     for name, part in parts.items():

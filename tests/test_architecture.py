@@ -14,7 +14,7 @@ BASE = {"jax", "numpy", "scipy"}
 SHARED = {"diffjax"} | {
     f"diffjax.{name}" for name in ("keys", "choices", "compiler", "bounded", "ranges")
 }
-LONG_FILES = {"diffjax/diffusion/schedules.py", "diffjax/tasks/diffusion.py"}
+LONG_FILES = {"diffjax/diffusion/schedules.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 70
 
 # Room -> (what else of ours it may import, what of others it may import; None: anything).
@@ -34,10 +34,18 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
         ("diffjax.interop", "diffjax.models"),
         {"numpy", "jax", "flax", "safetensors", "huggingface_hub"},
     ),
-    "diffjax/tasks": (
-        (*_GROUND, "diffjax.models", "diffjax.tasks"), BASE | {"flax", "optax"},
+    "diffjax/denoisers": (
+        (*_GROUND, "diffjax.nn", "diffjax.models", "diffjax.task", "diffjax.denoisers"),
+        BASE | {"flax"},
     ),
-    "diffjax/generate": ((*_GROUND, "diffjax.models", "diffjax.generate"), BASE | {"flax"}),
+    "diffjax/generate": (
+        (*_GROUND, "diffjax.task", "diffjax.denoisers", "diffjax.generate"), BASE,
+    ),
+    "diffjax/tasks": (
+        (*_GROUND, "diffjax.models", "diffjax.task", "diffjax.denoisers", "diffjax.generate",
+         "diffjax.tasks"),
+        BASE | {"flax", "optax"},
+    ),
     "diffjax/evals": (
         (*_GROUND, "diffjax.models", "diffjax.data", "diffjax.evals", "diffjax.task"),
         BASE | {"PIL", "matplotlib", "sklearn"},

@@ -40,11 +40,11 @@ WRONG = {
     "sampler option": (["evals.samples.pred_kw.etaa=1"], "did you mean 'eta'"),
     "predict function": (["evals.samples.pred=smaple"], "did you mean 'sample'"),
     "guidance, no classes": (
-        ["conditions={}", "sampling.guidance=2.0"],
+        ["conditions.label.classes=0", "evals.samples.pred_kw.guidance=2.0"],
         "guidance needs a conditional model",
     ),
     "guidance, no null class": (
-        ["conditions.label.drop=0", "sampling.guidance=2.0"],
+        ["conditions.label.drop=0", "evals.samples.pred_kw.guidance=2.0"],
         "guidance needs a null condition",
     ),
     "no features": (["evals.samples.type=generation"], "features"),

@@ -157,7 +157,7 @@ def unscanned(part: Part) -> Part:
 def _shapes(section: Mapping[str, Any], channels: int) -> dict[str, Any]:
     side = section["patch"]
     image, label = spec(1, side, side, channels), spec(1, dtype="int32")
-    return parameter_shapes(section, image, spec(1), Conditioning(label))
+    return parameter_shapes(section, image, spec(1), Conditioning(label))  # type: ignore[arg-type]
 
 
 def _check_sizes(section: Mapping[str, Any], channels: int, weights: Weights, file: Path) -> None:

@@ -113,7 +113,7 @@ def test_recipes_are_the_models_own_but_for_what_is_said():
     assert other == {"sampler": "heun", "spacing": "karras", "steps": 50, "clip": True}
     assert model.nfe(sampler="heun", steps=4)["nfe"] == 7
     assert len(model.noise_levels(steps=4)) == 5
-    with pytest.raises(ValueError, match="guidance needs a class-conditional model"):
+    with pytest.raises(ValueError, match="guidance needs a conditional model"):
         model.nfe(guidance=2.0)
 
 

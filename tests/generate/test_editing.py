@@ -158,7 +158,8 @@ def test_holding_a_region_is_putting_it_back_after_every_step(case):
     mask = np.zeros((B, *model.shape[:2], 1), np.float32)
     mask[:, :4] = 1
     recipe = make_recipe(**RECIPE)
-    plain = model.denoiser(held, cond, recipe.guidance, None, noise)
+    given = jax.tree.map(jnp.asarray, cond)
+    plain = model.denoiser(jax.tree.map(jnp.asarray, held), given, recipe.guidance, None, noise)
     rows, z = recipe.rows(model.schedule), noise
     got = jax.jit(lambda z: run_sampler(hold_known(plain, clean, mask, noise), rows, z, keys))(z)
     step = jax.jit(lambda row, z: run_sampler(plain, row, z, keys, stochastic=False))
@@ -206,8 +207,8 @@ def test_a_network_that_sees_the_mask_is_given_it():
 
 
 def test_bad_input_is_one_line(case):
-    model, held = case
-    image, cond = inputs(model)
+    model = case[0]
+    image = inputs(model)[0]
     mask = np.ones((*image.shape[:3], 1), np.float32)
     for strength in (-0.1, 1.5):
         with pytest.raises(ValueError, match=r"outside \[0, 1\]"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffjax.models import build_model
-from diffjax.models.conditioning import Conditioning
+from diffjax.models.conditioning import NO_CONDITIONING, Conditioning
 
 SMALL = dict(channels=16, out_channels=3, channel_mult=(1, 2), blocks=1, norm_groups=4)
 DDPM = dict(type="unet", **SMALL, attention_resolutions=(4,), num_classes=10)
@@ -46,8 +46,8 @@ def compiled(model, train):
     return jax.jit(apply)
 
 
-def run(model, variables, x, t, train=False, **inputs):
-    return compiled(model, train)(variables, x, t, inputs)
+def run(model, variables, x, t, cond=NO_CONDITIONING, train=False, **inputs):
+    return compiled(model, train)(variables, x, t, {"cond": cond, **inputs})
 
 
 def random_params(model, **inputs):

@@ -73,7 +73,7 @@ def class_condition(
     """The condition of a config's section `dict(type="class", ...)`.
 
     Args:
-      classes: how many there are; None for those of the data's labels.
+      classes: how many there are; None for those of the data's labels, 0 leaves the condition out.
       drop: share of the training rows that are given the null class.
       field: of a batch: "label", or a factor of the data.
       to, width: see `ClassCondition`.
@@ -91,9 +91,9 @@ def class_condition(
                 "set `classes`, or leave the condition out"
             )
         classes = around.num_classes
-    if classes < 1:
-        raise ValueError(f"conditions.{around.name}.classes={classes} must be at least 1")
-    if field == "label" and 0 < classes < around.num_classes:
+    if classes == 0:
+        return None
+    if field == "label" and classes < around.num_classes:
         raise ValueError(
             f"conditions.{around.name}.classes={classes}, but the data have "
             f"{around.num_classes} classes"
