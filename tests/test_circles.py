@@ -23,7 +23,7 @@ KNOWN = {
 }
 # Lines of all that lies in experiments/, and of its mains alone, which may shrink. The goal is
 # 4,500, 1,500 of them of mains.
-LINES, LINES_OF_MAINS = 10_654, 1_349
+LINES, LINES_OF_MAINS = 10_722, 1_349
 
 
 def planted(root, files):
