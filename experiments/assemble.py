@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.context import Judge
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
+from diffjax.runs.config import plain, read_config
 from diffjax.task import Params, Variables
 from diffjax.tasks import make_task
 from diffjax.train import sharding
@@ -37,9 +38,9 @@ from experiments.evaluations import RunEvaluations, evals_of, split_evals, told_
 from experiments.frozen import load_frozen
 from experiments.network import network_section
 from experiments.perceptual import TOWER, make_perceptual
-from experiments.references import confined
+from experiments.record import record_run
+from experiments.references import followed
 from experiments.sections import check_sections
-from experiments.settings import plain, read_config
 from experiments.start import make_start
 from experiments.text import make_tokenizer
 from experiments.whole_batch import check_whole_batch
@@ -71,7 +72,7 @@ class Assembly:
         self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
         sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
         self.source = make_source(**self.data.train)
-        self.frozen = load_frozen(self.reference("codec"), self._condition_sections())
+        self.frozen = load_frozen(self.reference("codec"), self._towers())
         self.tokenizer = self.frozen.tokenizer
         if self.tokenizer is None:
             self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
@@ -100,26 +101,21 @@ class Assembly:
                 f"{wanted}: add a resizing transform, or prepare the set at that size"
             )
         classes = self.source.info.num_classes
-        self.seen = make_perceptual(self.reference("perceptual"), workdir, classes, open_run)
+        self.seen = make_perceptual(self.reference("perceptual"), workdir)
         space = self.frozen.space(shape, batches.info.codec)
         towers = {name: tower.tower for name, tower in self.frozen.towers.items()}
         conditions = make_conditions(self.config.get("conditions", {}), classes, space, towers)
-        given = {"conditions": conditions, "space": self.frozen.codec and space}
-        given |= {TOWER: self.seen[0]} if self.seen else {}
-        self.task = make_task(
-            self.config["task"],
-            build_model(
-                **network_section(self.config, spec, classes, self.tokenizer, conditions, space)
-            ),
-            shape,
-            classes,
-            {k: v for k, v in given.items() if v},
-        )
+        self.model = network_section(self.config, spec, classes, self.tokenizer, conditions, space)
+        self.pieces = {"conditions": conditions, "space": self.frozen.codec and space}
+        self.pieces |= {TOWER: self.seen[0]} if self.seen else {}
+        self.pieces = {name: piece for name, piece in self.pieces.items() if piece}
+        network = build_model(**self.model)
+        self.task = make_task(self.config["task"], network, shape, classes, self.pieces)
         check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
             evals_of(self.config), self.emas, self.choices.steps_per_dispatch
         )
-        self.start = make_start(self.config.get("start"), self, open_run)
+        self.start = make_start(self.reference("start"), self)
 
     def _check_captions(self, source: Source, *more: Mapping[str, Any]) -> None:
         """Raises ValueError, before anything is computed, for a caption that cannot be tokenised;
@@ -129,21 +125,22 @@ class Assembly:
             check_captions(source, make_transforms(sections, self.tokenizer))
 
     def reference(self, name: str) -> Mapping[str, Any] | None:
-        """The section `name`, which stands for another network, as it may be followed; None where
-        the config has none."""
-        return self._followed(name, self.config.get(name))
+        """The section `name` (dots lead into sections), which stands for another network, as it may
+        be followed, its `run` filled in; None where the config has none."""
+        section: Any = self.config
+        for key in name.split("."):
+            section = section.get(key) if section else None
+        return followed(name, section, self.workdir, self.named) if section else None
 
-    def _followed(self, name: str, section: Any) -> Mapping[str, Any] | None:
-        return section if self.named or not section else confined(name, section, self.workdir)
-
-    def _condition_sections(self) -> dict[str, dict[str, Any]]:
-        """The config's conditions, their towers as they may be followed."""
-        sections = {k: dict(v) for k, v in self.config.get("conditions", {}).items()}
-        for name, section in sections.items():
-            if "tower" in section:
-                where = f"conditions.{name}.tower"
-                section["tower"] = self._followed(where, section["tower"])
-        return sections
+    def _towers(self) -> dict[str, tuple[Mapping[str, Any], bool]]:
+        """The towers that the config's conditions name, as they may be followed, and whether the
+        embedding of a whole text is read of them."""
+        found = {}
+        for name, section in self.config.get("conditions", {}).items():
+            tower = self.reference(f"conditions.{name}.tower")
+            if tower:
+                found[name] = tower, section.get("to") == "vector"
+        return found
 
     @property
     def run(self) -> Run:
@@ -158,6 +155,7 @@ class Assembly:
             workdir=self.workdir,
             config=self.config,
             start=in_turn(self.start, self.frozen.start(self.workdir), self.seen and self.seen[1]),
+            begin=partial(record_run, self),
         )
 
     @property
@@ -265,8 +263,8 @@ class Assembly:
         return int(got[0].step), got[0], frozen
 
 
-def open_run(workdir: Path) -> Assembly:
-    """The assembly of a run that is on disk, from its own `config.json`.
+def config_of(workdir: Path) -> ConfigDict:
+    """The config of a run that is on disk, on the devices of this process.
 
     Raises:
       ValueError: no run there.
@@ -276,4 +274,14 @@ def open_run(workdir: Path) -> Assembly:
         sharding.make_mesh(**plain(config.get("mesh", {})))
     except ValueError:  # It was trained on other devices than these.
         config.mesh = {"data": -1}
-    return Assembly(config, workdir)
+    return config
+
+
+def open_run(workdir: Path) -> Assembly:
+    """The assembly of a run that is on disk, from its own `config.json`; to draw from it
+    `diffjax.runs.open_run` needs less.
+
+    Raises:
+      ValueError: no run there.
+    """
+    return Assembly(config_of(workdir), workdir)

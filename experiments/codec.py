@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,19 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.choices import construct
-from diffjax.data.evaluation import as_arrays
-from diffjax.data.transforms import make_transforms
-from diffjax.evals.batches import map_batches, to_host
-from diffjax.evals.protocol import fingerprint, short_hash
+from diffjax.evals.batches import map_batches
+from diffjax.fingerprints import fingerprint, short_hash, to_host
 from diffjax.interop.autoencoder import load_autoencoder
-from diffjax.interop.hub import fetch, fetch_parts, holds, locate
+from diffjax.interop.hub import locate_autoencoder
 from diffjax.models import build_model
 from diffjax.models.autoencoder import Autoencoder, Posterior
+from diffjax.runs import TrainedRun
+from diffjax.runs.records import read_json
+from diffjax.tasks.autoencoder import AutoencoderTask
 from diffjax.train.writer import replace_file
-from experiments.assemble import Assembly
-from experiments.features import make_features
-from experiments.prerequisites import Reference
-from experiments.records import read_json
+from experiments.references import Reference
 
 SCALES = "latent_scale.json"
 IMAGES, BATCH = 2048, 64
@@ -63,28 +61,34 @@ class CodecChoices(Reference):
 def load_codec(reference: Mapping[str, Any]) -> Codec:
     """The codec of a config section, see `CodecChoices`.
 
-    The scale and the shift of a run's latents are measured when first asked for, over the first
-    2,048 training images, and kept in its workdir (`latent_scale.json`); those of a released model
-    are its own.
+    The scale and the shift of a run's latents are those in its workdir, see `keep_scale`; those of
+    a released model are its own.
 
     Raises:
-      ValueError: no such run and no `config` to train it from, a run of another task, or whatever
-        is wrong with released weights.
+      ValueError: no such run, a run of another task, one whose latents nobody has measured, or
+        whatever is wrong with released weights.
     """
     choices: CodecChoices = construct(CodecChoices, "codec", reference)
     if choices.model is not None:
-        part = load_autoencoder(_vae_folder(choices.model))
+        part = load_autoencoder(locate_autoencoder(choices.model))
         return _codec(build_model(**part.section), part.variables)
-    assembly = choices.open(make_features)
-    network: Any = getattr(assembly.task, "network", None)
-    if not isinstance(network, Autoencoder):
-        kind = assembly.config["task"].get("type")
-        raise ValueError(f"{assembly.workdir} is a run of task {kind!r}; a codec is 'autoencoder'")
-    _, state, frozen = assembly.trained()
-    held = state.variables(frozen, choices.ema)
-    variables = jax.tree.map(to_host, assembly.task.codec_variables(held))  # type: ignore[attr-defined]
-    scale: dict[str, Any] = _scale(assembly, network, variables)
+    run = choices.open()
+    network, variables = _autoencoder(run)
+    scale = known_scale(run.workdir, variables)
+    if scale is None:
+        raise ValueError(
+            f"{run.workdir / SCALES} has no scale of these weights' latents: name its config in "
+            "codec.config, so that they are measured"
+        )
     return _codec(network.clone(**scale), variables)
+
+
+def _autoencoder(run: TrainedRun) -> tuple[Autoencoder, dict[str, Any]]:
+    """The network of a run and its variables, on the host."""
+    if not isinstance(run.task, AutoencoderTask):
+        raise ValueError(f"{run.workdir} is a run of task {run.kind!r}; a codec is 'autoencoder'")
+    held = run.task.codec_variables(run.variables)
+    return run.task.network, jax.tree.map(to_host, held)
 
 
 def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:
@@ -96,26 +100,17 @@ def _codec(network: Any, variables: Mapping[str, Any]) -> Codec:
     return Codec(network, variables, f"{fingerprint(variables)}-{short_hash(settings)}")
 
 
-def _vae_folder(name: str) -> Path:
-    def download(owner_name: str) -> Path:
-        if not holds(owner_name, "model_index.json") and holds(owner_name, "config.json"):
-            return fetch(owner_name, ("config.json",))
-        return fetch_parts(owner_name, "model_index.json", {"vae": ("config.json",)})
+def known_scale(workdir: Path, variables: Mapping[str, Any]) -> dict[str, Any] | None:
+    """`scale` and `shift` of the latents of these weights, as kept in the run; None where they are
+    not.
 
-    folder = locate(name, download, "stable-diffusion-v1-5/stable-diffusion-v1-5")
-    return folder / "vae" if (folder / "vae").is_dir() else folder
-
-
-def _scale(
-    assembly: Assembly, network: Autoencoder, variables: Mapping[str, Any]
-) -> dict[str, Any]:
-    """`scale` and `shift`, from the run's record or measured into it."""
-    file, weights = assembly.workdir / SCALES, fingerprint(variables)
+    Raises:
+      ValueError: the record is damaged.
+    """
+    file, weights = workdir / SCALES, fingerprint(variables)
     known = read_json(file, missing={})
     if weights not in known:
-        known[weights] = measure_scale(network, variables, _images(assembly))
-        if jax.process_index() == 0:
-            replace_file(file, (json.dumps(known, indent=2) + "\n").encode())
+        return None
     found = known[weights] if isinstance(known[weights], dict) else {}
     scale: dict[str, Any] = {name: found.get(name) for name in ("scale", "shift")}
     if not all(type(x) in (int, float) and math.isfinite(x) for x in scale.values()):
@@ -123,9 +118,21 @@ def _scale(
     return scale
 
 
-def _images(assembly: Assembly) -> np.ndarray:
-    transforms = make_transforms(assembly.data.eval_transforms, assembly.tokenizer)
-    return as_arrays(assembly.source, transforms, IMAGES)["image"]
+def keep_scale(run: TrainedRun, images: Callable[[int], np.ndarray]) -> None:
+    """Measures the scale and the shift of the latents of a run of an autoencoder into its workdir
+    (`latent_scale.json`), where they are not there yet.
+
+    Args:
+      images: the first so many training images `[N, H, W, C] float32 in [-1, 1]`, or all.
+    """
+    network, variables = _autoencoder(run)
+    if known_scale(run.workdir, variables) is not None:
+        return
+    file = run.workdir / SCALES
+    measured = measure_scale(network, variables, images(IMAGES))
+    known = {**read_json(file, missing={}), fingerprint(variables): measured}
+    if jax.process_index() == 0:
+        replace_file(file, (json.dumps(known, indent=2) + "\n").encode())
 
 
 def measure_scale(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,11 +16,8 @@ from diffjax.data.oversampling import Oversample, epoch_indices
 from diffjax.data.schema import Source
 from diffjax.data.transforms import TRANSFORMS, Transform
 from diffjax.ranges import Pixels, Workers
+from experiments.codec import Codec
 from experiments.latents import cached_latents
-
-if TYPE_CHECKING:
-    from experiments.codec import Codec
-
 
 # Transforms that mean the same of a codec's moments as of pictures.
 _OF_MOMENTS = ("random_flip", "tokenize")

@@ -8,20 +8,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from diffjax.data.resize import center_crop, resize_short
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers
-from diffjax.evals.protocol import fingerprint, short_hash
+from diffjax.fingerprints import fingerprint, short_hash, to_host
 from diffjax.interop.clip import load_clip
 from diffjax.interop.hub import fetch
 from diffjax.models import build_model
+from diffjax.runs import TrainedRun
 from diffjax.task import Variables
 from diffjax.tasks.clip import ClipTask
-from experiments.assemble import Assembly
+from diffjax.train.sharding import replicated
 
 TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json",
                    "special_tokens_map.json")  # fmt: skip
@@ -87,19 +90,27 @@ def _no_tokenizer(texts: Sequence[str]) -> np.ndarray:
     raise ValueError(f"{texts[0]!r} cannot be read: the weights came without a tokenizer; give one")
 
 
-def encoders_of_run(assembly: Assembly, step: int | None, ema: str | None) -> Encoders:
+def encoders_of_run(run: TrainedRun, mesh: Mesh | None = None) -> Encoders:
     """The towers of a trained run.
 
+    Args:
+      mesh: over whose devices their weights are copied; by default they stay where they are.
+
     Raises:
-      ValueError: a run of another task, or not trained yet.
+      ValueError: a run of another task.
     """
-    if "encode_image" not in assembly.task.predict_fns():
-        kind = assembly.config["task"].get("type")
-        raise ValueError(f"{assembly.workdir} is a run of task {kind!r}; a search needs 'clip'")
-    at, state, frozen = assembly.trained(step)
-    name = f"{assembly.workdir}, step {at:,}" + (f", {ema} average" if ema else "")
-    size = assembly.task.image_shape[0]  # type: ignore[attr-defined]
-    return Encoders(name, assembly.task, state.variables(frozen, ema), size, assembly.tokenizer)
+    if "encode_image" not in run.task.predict_fns():
+        raise ValueError(f"{run.workdir} is a run of task {run.kind!r}; a search needs 'clip'")
+    name = f"{run.workdir}, step {run.step:,}" + (f", {run.ema} average" if run.ema else "")
+    variables = over_mesh(run.variables, mesh)
+    return Encoders(name, run.task, variables, run.image_shape[0], run.tokenizer)
+
+
+def over_mesh(variables: Variables, mesh: Mesh | None) -> Variables:
+    """`variables` on every device of a mesh; as they are without one."""
+    if mesh is None:
+        return variables
+    return jax.device_put(jax.tree.map(to_host, variables), replicated(mesh))
 
 
 def released_encoders(name: str, tokenizer: str | None, activation: str | None) -> Encoders:

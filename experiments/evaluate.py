@@ -21,16 +21,19 @@ from ml_collections import ConfigDict
 
 from diffjax.choices import unknown
 from diffjax.evals.samples import caption
+from diffjax.runs.config import plain, read_config
 from diffjax.train.writer import Writer
-from experiments.assemble import Assembly, open_run
+from experiments.assemble import Assembly, config_of
 from experiments.cli import overrides, run_main
 from experiments.flag_types import define_path
 from experiments.judge import make_judges
 from experiments.lock import writing
+from experiments.record import record_run
 from experiments.released import open_released
 from experiments.released_run import ReleasedRun
 from experiments.report import write_report
-from experiments.settings import apply_override, assignments, load_config, read_config
+from experiments.settings import apply_override, assignments, load_config
+from experiments.stages import complete
 
 FLAGS = flags.FLAGS
 
@@ -73,15 +76,17 @@ def main() -> None:
 
 def _run() -> None:
     workdir = Path(FLAGS.run)
-    config = ConfigDict(open_run(workdir).config)
+    config = config_of(workdir)
     for override in overrides():
         if not override.startswith("evals."):
             raise ValueError(f"--config.{override}: only evals.* can change after training")
         apply_override(config, override)
+    complete(plain(config), workdir, named=False)
     assembly = Assembly(config, workdir)
     evaluations = assembly.evaluations(**make_judges(assembly))
     evaluations.trial(assembly.outline, FLAGS.only)
     step, state, frozen = assembly.trained(FLAGS.step)
+    record_run(assembly, frozen)
     _write(
         workdir,
         step,
@@ -98,6 +103,7 @@ def _released() -> None:
     print(f"{FLAGS.model}: {model.image_shape} by {caption(how)}, NFE {how['nfe']}", flush=True)
     config = load_config(FLAGS.config, overrides())
     _keep(config, FLAGS.only)
+    complete(plain(config), workdir, named=True)
     assembly = ReleasedRun(config, workdir, model, origin, recipe)
     assembly.check_evaluations()
     assembly.record()

@@ -2,73 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
+from jax.sharding import Mesh
 
 from diffjax.choices import build
-from diffjax.evals.batches import to_host
 from diffjax.evals.features import FeatureExtractor, from_classifier
 from diffjax.evals.released_features import inception_features
+from diffjax.fingerprints import to_host
 from diffjax.interop.inception import load_inception
 from diffjax.ranges import Amount, Width
-from experiments.assemble import Assembly
-from experiments.prerequisites import finished_run, opened_run
-from experiments.references import is_pinned
-from experiments.settings import load_config, read_config, run_name
+from diffjax.runs import TrainedRun
+from experiments.encoders import over_mesh
+from experiments.references import Reference
 
 
 @dataclass(frozen=True)
-class ClassifierFeatures:
-    """Config section `features`.
+class ClassifierFeatures(Reference):
+    """Config section `features`: the run of a classifier, see `Reference`.
 
     Attributes:
-      config: the classifier's config file.
-      run: in its place, the workdir of a classifier that is trained.
-      ema: which average of its weights; None for the weights themselves.
       quantise: how images become 8 bits first, see `evals.features`.
-      overrides: `a.b=value` changes of its config.
     """
 
-    config: str | None = None
-    run: str | None = None
-    ema: str | None = None
     quantise: str = "round"
-    overrides: tuple[str, ...] = ()
+    section: ClassVar[str] = "features"
+    released: ClassVar[tuple[str, ...]] = ()
 
-    def __post_init__(self) -> None:
-        if (self.config is None) == (self.run is None):
-            raise ValueError("features needs one of config (a classifier's) and run (its workdir)")
-        if self.run is not None and self.overrides:
-            raise ValueError("features.overrides are of a config, and not read with features.run")
-
-    def load(self, runs: Path) -> FeatureExtractor:
-        """The extractor, from `run`, or from `runs/<name>`; trained there first where it is not
-        finished."""
-        if self.config is None:
-            assembly = opened_run(Path(str(self.run)), "features")
-        else:
-            assembly = finished_run(self.config, self.overrides, runs / run_name(self.config))
-        name = assembly.workdir.name
-        _, state, frozen = assembly.trained()
-        variables = state.variables(frozen, self.ema)
-        return from_classifier(assembly.task.predict_fns(), variables, name, quantise=self.quantise)
-
-    def outline(self, runs: Path) -> FeatureExtractor:
-        """The extractor that `load` will give, of shapes in place of weights: to try evaluators
-        with, see `FeatureExtractor.shapes`. Nothing is trained."""
-        if self.config is None:
-            assembly = opened_run(Path(str(self.run)), "features")
-        else:
-            chosen = load_config(self.config, self.overrides)
-            workdir = runs / run_name(self.config)
-            assembly = Assembly(chosen, workdir, named=not is_pinned(self.config))
-        predict, name = assembly.task.predict_fns(), assembly.workdir.name
-        return from_classifier(predict, assembly.outline, name, quantise=self.quantise)
+    def load(self, mesh: Mesh | None = None) -> FeatureExtractor:
+        """The extractor, its weights on every device of the mesh where one is given."""
+        run = self.open()
+        predict, variables = run.task.predict_fns(), over_mesh(run.variables, mesh)
+        return from_classifier(predict, variables, run.workdir.name, quantise=self.quantise)
 
 
 @dataclass(frozen=True)
@@ -91,9 +60,9 @@ class InceptionFeatures:
     quantise: str = "round"
     dequantise: str = "none"
 
-    def load(self, runs: Path | None = None) -> FeatureExtractor:
-        """The extractor, over all devices of this process; nothing is looked for in `runs`."""
-        del runs
+    def load(self, mesh: Mesh | None = None) -> FeatureExtractor:
+        """The extractor, over all devices of this process, whatever the mesh of the run."""
+        del mesh
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "weights"}
         sharding, batch = over_local_devices(self.batch_size)
         options |= {"batch_size": batch, "sharding": sharding}
@@ -114,43 +83,29 @@ def over_local_devices(batch_size: int) -> tuple[jax.sharding.Sharding | None, i
     return rows, -(-batch_size // len(devices)) * len(devices)
 
 
-def features_of_run(workdir: Path) -> FeatureExtractor:
+def features_of_run(run: TrainedRun) -> FeatureExtractor:
     """The extractor of a trained classifier, its weights on the host: each of several processes
     then works by itself.
 
     Raises:
-      ValueError: no run there, one of another task, or not trained yet.
+      ValueError: a run of another task.
     """
-    config: Any = ConfigDict(read_config(workdir))
-    # Nothing is trained: any batch that these devices can share will do.
-    config.train.batch_size = jax.device_count() * config.train.get("grad_accum", 1)
-    config.mesh = {"data": -1}
-    assembly = Assembly(config, workdir)
-    predict = assembly.task.predict_fns()
+    predict = run.task.predict_fns()
     if "features" not in predict:
-        kind = assembly.config["task"].get("type")
-        raise ValueError(f"{workdir} is a run of task {kind!r}, not of a classifier")
-    _, state, frozen = assembly.trained()
-    channels = assembly.task.image_shape[2]  # type: ignore[attr-defined]
-    variables = jax.tree.map(to_host, state.variables(frozen, None))
-    return from_classifier(predict, variables, workdir.name, channels=channels)
+        raise ValueError(f"{run.workdir} is a run of task {run.kind!r}, not of a classifier")
+    variables = jax.tree.map(to_host, run.variables)
+    return from_classifier(predict, variables, run.workdir.name, channels=run.image_shape[2])
 
 
-def make_features(assembly: Assembly) -> FeatureExtractor | None:
-    """The extractor of the config's `features` section, None where it has none. The run of a
-    classifier lies beside this one's."""
-    section = assembly.reference("features")
+def make_features(section: Mapping[str, Any] | None, mesh: Mesh) -> FeatureExtractor | None:
+    """The extractor of a config's `features` section, None where it has none.
+
+    Args:
+      mesh: of the run that is measured.
+
+    Raises:
+      ValueError: a wrong section, or weights that cannot be read.
+    """
     if not section:
         return None
-    source = build(FEATURES, "features", {"type": "classifier", **section})
-    return source.load(assembly.workdir.parent)
-
-
-def outline_features(assembly: Assembly) -> FeatureExtractor | None:
-    """The extractor of the config's `features` section by shape, where it is a classifier of ours,
-    which may be trained only later; None for others."""
-    section = assembly.reference("features")
-    if not section or section.get("type", "classifier") != "classifier":
-        return None
-    source = build(FEATURES, "features", {"type": "classifier", **section})
-    return source.outline(assembly.workdir.parent)
+    return build(FEATURES, "features", {"type": "classifier", **section}).load(mesh)

@@ -46,6 +46,7 @@ from experiments.encoders import Encoders, released_encoders
 from experiments.features import InceptionFeatures, features_of_run, over_local_devices
 from experiments.fid_sets import Given, captions, open_set, side_of
 from experiments.flag_types import define_path, expand
+from experiments.stages import opened
 
 FLAGS = flags.FLAGS
 ARGUMENTS = ("SAMPLES", "[REFERENCE]")
@@ -89,7 +90,7 @@ def _extractor(kind: str) -> tuple[FeatureExtractor | None, Encoders | None]:
     if FLAGS.weights is None:
         return None, None
     if (Path(FLAGS.weights) / "config.json").is_file():
-        own = features_of_run(Path(FLAGS.weights))
+        own = features_of_run(opened(Path(FLAGS.weights)))
         return replace(own, batch_size=FLAGS.batch_size, dequantise=FLAGS.dequantise), None
     names = ("protocol", "resize", "scale", "width", "logits_bias", "batch_size", "dequantise")
     return InceptionFeatures(FLAGS.weights, **_given(names)).load(), None

@@ -19,9 +19,9 @@ from diffjax.data.schema import Source
 from diffjax.data.sources import make_source
 from diffjax.evals.features import Extracted, FeatureExtractor
 from diffjax.evals.processes import gather
-from diffjax.evals.protocol import short_hash
 from diffjax.evals.reference import Reference, check_protocol, read_reference, write_reference
 from diffjax.evals.sides import Side, measure
+from diffjax.fingerprints import short_hash
 
 EMBEDDED = ("digits", "shapes")
 

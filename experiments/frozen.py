@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
 from diffjax.train.start import Given, Start
+from experiments.codec import Codec, load_codec
 from experiments.start import recorded
-
-if TYPE_CHECKING:
-    from experiments.codec import Codec
-    from experiments.text_towers import TextTower
+from experiments.text_towers import TextTower, load_text_tower
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,27 +75,23 @@ class Frozen:
 
 
 def load_frozen(
-    codec: Mapping[str, Any] | None, conditions: Mapping[str, Mapping[str, Any]]
+    codec: Mapping[str, Any] | None, named: Mapping[str, tuple[Mapping[str, Any], bool]]
 ) -> Frozen:
-    """The networks of a config's `codec` section and of its conditions' `tower`s.
+    """The networks of a config's `codec` section and of its conditions' towers.
+
+    Args:
+      named: name of a condition -> its `tower`, and whether the embedding of a whole text is read.
 
     Raises:
       ValueError: whatever `load_codec` and `load_text_tower` refuse.
     """
-    # Both open runs, which are assembled as this one is: they stand above it.
-    loaded, towers = None, {}
-    if codec:
-        from experiments.codec import load_codec
-
-        loaded = load_codec(codec)
-    for name, section in conditions.items():
-        if "tower" in section:
-            from experiments.text_towers import load_text_tower
-
-            pooled = section.get("to") == "vector"
-            towers[name] = load_text_tower(section["tower"], f"conditions.{name}.tower", pooled)
+    loaded = load_codec(codec) if codec else None
+    towers = {
+        name: load_text_tower(section, f"conditions.{name}.tower", pooled)
+        for name, (section, pooled) in named.items()
+    }
     said = {"codec": codec} if codec else {}
-    said |= {name: conditions[name]["tower"] for name in towers}
+    said |= {name: section for name, (section, _) in named.items()}
     origins = {n: next((str(s[k]) for k in ("run", "clip", "model") if s.get(k)), n)
                for n, s in said.items()}  # fmt: skip
     return Frozen(loaded, towers, origins)

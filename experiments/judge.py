@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from jax.sharding import Mesh
 
 from diffjax.choices import construct
 from diffjax.evals.features import FeatureExtractor, to_uint8
-from experiments.assemble import Assembly
 from experiments.encoders import Encoders, encoders_of_run, released_encoders
 from experiments.features import make_features
-from experiments.prerequisites import Reference
+from experiments.references import Reference
+
+if TYPE_CHECKING:
+    from experiments.assemble import Assembly
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,11 @@ class ClipJudge:
         return FeatureExtractor(apply, self.encoders.variables, f"image tower of {self.name}")
 
 
-def make_judge(section: Mapping[str, Any] | None) -> ClipJudge | None:
+def make_judge(section: Mapping[str, Any] | None, mesh: Mesh) -> ClipJudge | None:
     """The CLIP of a config's `judge` section, None where it has none.
+
+    Args:
+      mesh: of the run that is measured.
 
     Raises:
       ValueError: a wrong section, or a CLIP that cannot be read.
@@ -67,13 +73,13 @@ def make_judge(section: Mapping[str, Any] | None) -> ClipJudge | None:
     choices: JudgeChoices = construct(JudgeChoices, "judge", section)
     if choices.clip is not None:
         return ClipJudge(released_encoders(choices.clip, None, None))
-    return ClipJudge(encoders_of_run(choices.open(), None, choices.ema))
+    return ClipJudge(encoders_of_run(choices.open(), mesh))
 
 
 def make_judges(assembly: Assembly) -> dict[str, Any]:
     """`features` and `judge` of `Assembly.context`, as the config says."""
-    judge = make_judge(assembly.reference("judge"))
-    features = make_features(assembly)
+    judge = make_judge(assembly.reference("judge"), assembly.mesh)
+    features = make_features(assembly.reference("features"), assembly.mesh)
     if features is None and judge is not None:
         features = judge.features()
     return {"features": features, "judge": judge}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,10 +17,8 @@ from diffjax.data.schema import FLIPPED, Columns, Source
 from diffjax.data.transforms import Transform, apply, describe
 from diffjax.denoisers.spaces import LatentSpace
 from diffjax.evals.batches import map_batches
-from diffjax.evals.protocol import short_hash
-
-if TYPE_CHECKING:
-    from experiments.codec import Codec
+from diffjax.fingerprints import short_hash
+from experiments.codec import Codec
 
 _AT_ONCE = 64
 

@@ -5,67 +5,54 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
-from diffjax.choices import LINEN, as_section, build, construct
-from diffjax.evals.batches import to_host
+from diffjax.choices import construct
+from diffjax.fingerprints import to_host
 from diffjax.interop.perceptual import load_lpips
-from diffjax.models import MODELS
 from diffjax.models.perceptual import VGG16, Perceptual
 from diffjax.train.start import Given, Start
-from experiments.settings import load_config, plain, read_config, run_name
+from experiments.references import Reference
 from experiments.start import recorded
 
 TOWER = "perceptual"
 
 
 @dataclass(frozen=True)
-class PerceptualChoices:
-    """Attributes:
-    config: a classifier's config file; its run lies beside this one's, and is trained first.
-    run: in its place, the workdir of a classifier that is trained.
-    ema: which average of its weights; None for the weights themselves.
-    overrides: `a.b=value` changes of its config.
-    vgg, heads: instead of it, files of LPIPS: torchvision's `vgg16` and the linear heads
-      (`lpips/weights/v0.1/vgg.pth` of the original code), .pth or .safetensors.
-    dtype: of the tower's arithmetic, of LPIPS.
+class PerceptualChoices(Reference):
+    """Config section `perceptual`: the run of a classifier (see `Reference`), or LPIPS.
+
+    Attributes:
+      vgg, heads: files of LPIPS: torchvision's `vgg16` and the linear heads
+        (`lpips/weights/v0.1/vgg.pth` of the original code), .pth or .safetensors.
+      dtype: of the tower's arithmetic, of LPIPS.
     """
 
-    config: str | None = None
-    run: str | None = None
-    ema: str | None = None
-    overrides: tuple[str, ...] = ()
     vgg: str | None = None
     heads: str | None = None
     dtype: str = "float32"
+    section: ClassVar[str] = "perceptual"
+    released: ClassVar[tuple[str, ...]] = ("vgg",)
 
     def __post_init__(self) -> None:
-        given = [self.config is not None, self.run is not None, self.vgg is not None]
-        if sum(given) != 1 or (self.vgg is None) != (self.heads is None):
-            raise ValueError(
-                "perceptual needs config (a classifier) or run (its workdir), or both of vgg and "
-                "heads"
-            )
+        super().__post_init__()
+        if (self.vgg is None) != (self.heads is None):
+            raise ValueError("perceptual needs both of vgg and heads, or neither")
 
 
 def make_perceptual(
-    section: Mapping[str, Any] | None,
-    workdir: Path,
-    num_classes: int,
-    open_run: Callable[[Path], Any],
+    section: Mapping[str, Any] | None, workdir: Path
 ) -> tuple[Perceptual, Start] | None:
     """The network of the section, and what fills it with its weights; None without a section.
 
     Args:
       workdir: of the run that it is frozen in.
-      num_classes: of the data.
-      open_run: the assembly of a run on disk.
 
     Raises:
-      ValueError: at once, a wrong section; when the weights are read, whatever is wrong with them,
-        or weights that have changed since the run began.
+      ValueError: at once, a wrong section, or a run that is no classifier's; when the weights are
+        read, whatever is wrong with them, or weights that have changed since the run began.
     """
     if not section:
         return None
@@ -75,19 +62,11 @@ def make_perceptual(
         origin = f"{choices.vgg} and {choices.heads}"
         read: Callable[[], Any] = lambda: load_lpips(str(choices.vgg), str(choices.heads))  # noqa: E731
     else:
-        if choices.config is not None:
-            run = workdir.parent / run_name(choices.config)
-            model = plain(load_config(choices.config, choices.overrides).model)
-        else:
-            run = Path(str(choices.run))
-            model = read_config(run).get("model", {})
-        model = as_section(f"perceptual: the model of {choices.config or run}", model)
-        backbone: Any = build(MODELS, "model", {"num_classes": num_classes, **model}, LINEN)
-        if not hasattr(backbone, "maps"):
-            raise ValueError(f"perceptual: the network of {choices.config or run} has no maps")
-        network = Perceptual(backbone, heads=False)
-        origin = str(run)
-        read = lambda: _of_run(open_run(run), choices.ema)  # noqa: E731
+        run = choices.open()
+        if not hasattr(run.network, "maps"):
+            raise ValueError(f"perceptual: the network of {run.workdir} has no maps")
+        network, origin = Perceptual(run.network, heads=False), str(run.workdir)
+        read = lambda: {"backbone": jax.tree.map(to_host, run.variables.params)}  # noqa: E731
 
     def load() -> Given:
         tower = read()
@@ -95,8 +74,3 @@ def make_perceptual(
         return {"params": {TOWER: tower}}
 
     return network, Start(load, origin, (TOWER,))
-
-
-def _of_run(classifier: Any, ema: str | None) -> Any:
-    _, state, frozen = classifier.trained()
-    return {"backbone": jax.tree.map(to_host, state.variables(frozen, ema).params)}

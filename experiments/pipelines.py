@@ -6,47 +6,42 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from diffjax.denoisers.spaces import LatentSpace
 from diffjax.evals.drawing import draw
 from diffjax.generate.pipeline import Pipeline
+from diffjax.runs import TrainedRun
+from diffjax.runs.config import read_config
 from diffjax.task import Variables
 from diffjax.tasks.diffusion import DiffusionTask
-from experiments.assemble import Assembly
 from experiments.evaluations import KEPT
+from experiments.stages import opened
 
 
-def pipeline_of_run(
-    assembly: Assembly, step: int | None = None, ema: str | None = None
-) -> Pipeline:
+def pipeline_of_run(run: TrainedRun) -> Pipeline:
     """The pipeline of a run.
 
-    Args:
-      step: its checkpoint; the latest by default.
-      ema: which average of the weights; by default what `sampling.ema` says, "none" for the weights
-        themselves.
-
     Raises:
-      ValueError: a run of another task, or not trained yet.
+      ValueError: a run of another task.
     """
-    task = assembly.task
+    task = run.task
     if not isinstance(task, DiffusionTask):
-        kind = assembly.config["task"].get("type")
-        raise ValueError(f"{assembly.workdir} is a run of task {kind!r}, not of diffusion")
-    recipe: dict[str, Any] = dict(assembly.config.get("sampling", {}))
-    own = recipe.pop("ema", None)
-    ema = None if ema == "none" else ema or own
-    at, state, frozen = assembly.trained(step)
-    words = assembly.tokenizer if assembly.frozen.towers else None
+        raise ValueError(f"{run.workdir} is a run of task {run.kind!r}, not of diffusion")
+    recipe = {k: v for k, v in run.config.get("sampling", {}).items() if k != "ema"}
+    model, words = task.model, run.tokenizer
+    if isinstance(model.space, LatentSpace):
+        model = model.resized(*model.space.decoded_shape[:2])
     return Pipeline(
-        task.model.resized(*_size(task)) if not task.model.space.bounded else task.model,
-        state.variables(frozen, ema),
+        model,
+        run.variables,
         recipe,
-        {"run": str(assembly.workdir), "step": at, "ema": ema},
+        {"run": str(run.workdir), "step": run.step, "ema": run.ema},
         None if words is None else dataclasses.replace(words, empty="allow").encode,
-        tuple(assembly.source.info.class_names or ()) if assembly.conditional else (),
+        tuple(run.class_names) if "label" in model.fields else (),
         kept=KEPT,
     )
 
@@ -94,25 +89,23 @@ class Prior:
         return draw(sample, self.variables, seed, np.zeros(len(index)), rows, index=index)
 
 
-def drawn_of_run(assembly: Assembly, step: int | None, ema: str | None) -> Pipeline | Prior:
-    """What a run draws by, see `pipeline_of_run`.
+def drawn_of_run(workdir: Path, step: int | None, ema: str | None) -> Pipeline | Prior:
+    """What a run draws by.
+
+    Args:
+      step: its checkpoint; the latest by default.
+      ema: which average of the weights; by default what `sampling.ema` says, "none" for the weights
+        themselves.
 
     Raises:
       ValueError: a run that draws nothing, or not trained yet.
     """
-    task: Any = assembly.task
+    own = read_config(workdir).get("sampling", {}).get("ema")
+    run = opened(workdir, step, None if ema == "none" else ema or own)
+    task: Any = run.task
     if isinstance(task, DiffusionTask):
-        return pipeline_of_run(assembly, step, ema)
+        return pipeline_of_run(run)
     if "sample" not in task.predict_fns():
-        kind = assembly.config["task"].get("type")
-        raise ValueError(f"{assembly.workdir} is a run of task {kind!r}, which draws nothing")
-    ema = None if ema == "none" else ema or assembly.config.get("sampling", {}).get("ema")
-    at, state, frozen = assembly.trained(step)
-    facts = {"run": str(assembly.workdir), "step": at, "ema": ema}
-    return Prior(task, state.variables(frozen, ema), facts)
-
-
-def _size(task: DiffusionTask) -> tuple[int, int]:
-    """(height, width) of the images that latents decode to."""
-    height, width, _ = task.model.space.decoded_shape  # type: ignore[attr-defined]
-    return height, width
+        raise ValueError(f"{run.workdir} is a run of task {run.kind!r}, which draws nothing")
+    facts = {"run": str(run.workdir), "step": run.step, "ema": run.ema}
+    return Prior(task, run.variables, facts)

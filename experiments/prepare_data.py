@@ -37,6 +37,7 @@ from experiments.cli import run_main
 from experiments.codec import load_codec
 from experiments.flag_types import define_path
 from experiments.latents import latent_builder
+from experiments.stages import complete
 
 FLAGS = flags.FLAGS
 
@@ -110,7 +111,9 @@ def latents_recipe(data_dir: Path) -> tuple[str, Make]:
             raise ValueError(f"--source=latents needs --{flag}")
     kind = "run" if (Path(FLAGS.codec) / "config.json").exists() and (
         Path(FLAGS.codec) / "checkpoints").exists() else "model"  # fmt: skip
-    codec = load_codec({kind: FLAGS.codec} | ({"ema": FLAGS.ema} if FLAGS.ema else {}))
+    reference = {kind: FLAGS.codec} | ({"ema": FLAGS.ema} if FLAGS.ema else {})
+    complete({"codec": reference}, data_dir, named=True)
+    codec = load_codec(reference)
     splits = FLAGS.splits or prepared_splits(FLAGS.of, data_dir)
     sources = {s: PreparedSource(FLAGS.of, s, data_dir, size=FLAGS.size) for s in splits}
     name = FLAGS.name or f"{FLAGS.of.partition(':')[0]}_latents"

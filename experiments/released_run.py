@@ -9,9 +9,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffjax.generate.pipeline import Pipeline
+from diffjax.runs.config import check_workdir, plain
 from experiments.assemble import Assembly
 from experiments.evaluations import draws
-from experiments.settings import check_workdir, plain
 
 
 class ReleasedRun(Assembly):

@@ -15,11 +15,12 @@ from typing import Any
 from absl import flags
 
 from diffjax.evals.protocol import differing, same_protocol
+from diffjax.runs import environment
+from diffjax.runs.records import Measure, Plate, Run, read_run
 from diffjax.train.progress import duration
-from experiments import environment, figures, page, sweep_report
+from experiments import figures, page, sweep_report
 from experiments.cli import run_main
 from experiments.flag_types import define_path
-from experiments.records import Measure, Plate, Run, read_run
 from experiments.sweep_table import number
 
 _MOST_FRAMES = 16  # pictures of one kind in the report; the others stay in figures/

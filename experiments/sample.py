@@ -25,7 +25,6 @@ from absl import flags
 from diffjax.evals.samples import drawn_note, sample_grid, sample_numbers
 from diffjax.generate.pipeline import Pipeline
 from diffjax.train.writer import encode_png
-from experiments.assemble import open_run
 from experiments.cli import run_main
 from experiments.flag_types import define_path, define_seed
 from experiments.given_images import read_image, read_mask
@@ -180,7 +179,7 @@ def _pipeline() -> Pipeline | Prior:
         return stable_diffusion_pipeline(FLAGS.model, FLAGS.tokenizer, FLAGS.clip_skip)
     if FLAGS.clip_skip != 1 or FLAGS.tokenizer is not None:
         raise ValueError("--clip_skip and --tokenizer are for --model; a run has its own")
-    return drawn_of_run(open_run(Path(FLAGS.run)), FLAGS.step, FLAGS.ema)
+    return drawn_of_run(Path(FLAGS.run), FLAGS.step, FLAGS.ema)
 
 
 def _image(

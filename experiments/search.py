@@ -11,22 +11,25 @@ encoded the next time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
 from PIL import UnidentifiedImageError
 
-from diffjax.choices import unknown
+from diffjax.choices import construct, unknown
 from diffjax.data.folder_files import read_file
 from diffjax.data.images import CORRUPT, decode
 from diffjax.data.sources import make_source
-from experiments.assemble import Assembly, open_run
 from experiments.cli import run_main
+from experiments.data import DataChoices
 from experiments.encoders import Encoders, encoders_of_run, released_encoders
 from experiments.flag_types import define_path, define_paths
 from experiments.search_index import Examples, Folder, index
 from experiments.search_page import Query, best, write_page
+from experiments.stages import opened
 
 FLAGS = flags.FLAGS
 
@@ -65,14 +68,15 @@ def _check_flags() -> None:
         raise ValueError("nothing to look for: give --text='a red circle', or --image=query.png")
 
 
-def split_of(assembly: Assembly, name: str) -> Examples:
-    """The images of a split of the run's data: `train`, `test`, or one of its others."""
-    data = assembly.data
+def split_of(config: Mapping[str, Any], name: str) -> Examples:
+    """The images of a split of a run's data: `train`, `test`, or one of its others."""
+    data = construct(DataChoices, "data", config["data"])
     tests = {} if data.test is None else {"test": data.test}
     sections = {"train": data.train, **tests, **data.others}
     if name not in sections:
         raise unknown("--split", name, sections)
-    return Examples(f"{assembly.source.info.name}, {name}", make_source(**sections[name]))
+    source = make_source(**sections[name])
+    return Examples(f"{source.info.name}, {name}", source)
 
 
 def _read_query(path: str) -> np.ndarray:
@@ -106,9 +110,9 @@ def main() -> None:
     for path in FLAGS.image:
         _read_query(path)
     if FLAGS.run:
-        assembly = open_run(Path(FLAGS.run))
-        images = images or split_of(assembly, FLAGS.split)
-        encoders = encoders_of_run(assembly, FLAGS.step, FLAGS.ema)
+        run = opened(Path(FLAGS.run), FLAGS.step, FLAGS.ema)
+        images = images or split_of(run.config, FLAGS.split)
+        encoders = encoders_of_run(run)
     else:
         encoders = released_encoders(FLAGS.model, FLAGS.tokenizer, FLAGS.activation)
     assert images is not None

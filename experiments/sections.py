@@ -37,11 +37,15 @@ from diffjax.train import sharding
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
 from diffjax.train.run import TrainChoices
+from experiments.codec import CodecChoices
 from experiments.data import DataChoices
 from experiments.evaluations import EvalChoices
+from experiments.features import FEATURES
+from experiments.judge import JudgeChoices
 from experiments.perceptual import PerceptualChoices
 from experiments.start import StartChoices
 from experiments.text import TOKENIZERS
+from experiments.text_towers import TextChoices
 
 SECTIONS = ("seed", "data", "tokenizer", "codec", "conditions", "model", "start", "task", "optim",
             "ema", "mesh", "train", "sampling", "evals", "features", "perceptual", "judge",
@@ -111,8 +115,6 @@ def _eval(what: str, section: Any) -> None:
 
 
 def _conditions(sections: Any) -> None:
-    from experiments.text_towers import TextChoices
-
     for name, section in as_section("conditions", sections).items():
         what = f"conditions.{name}"
         _typed(CONDITIONS, what, section, HIDDEN)
@@ -126,29 +128,18 @@ def _sampling(what: str, section: Any) -> None:
     make_recipe(**rest)
 
 
-def _references() -> dict[str, Callable[[str, Any], Any]]:
-    """The sections that name other networks, whose rooms assemble runs and so stand above."""
-    from experiments.codec import CodecChoices
-    from experiments.features import FEATURES
-    from experiments.judge import JudgeChoices
-
-    def features(what: str, section: Any) -> None:
-        _typed(FEATURES, what, {"type": "classifier", **as_section(what, section)})
-
-    return {
-        "codec": partial(construct, CodecChoices),
-        "judge": partial(construct, JudgeChoices),
-        "features": features,
-    }
+def _features(what: str, section: Any) -> None:
+    _typed(FEATURES, what, {"type": "classifier", **as_section(what, section)})
 
 
-def _optional() -> dict[str, Callable[[str, Any], Any]]:
-    return {
-        "tokenizer": partial(_typed, TOKENIZERS, hidden=("captions",)),
-        "start": partial(construct, StartChoices),
-        "perceptual": partial(construct, PerceptualChoices),
-        **_references(),
-    }
+OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
+    "tokenizer": partial(_typed, TOKENIZERS, hidden=("captions",)),
+    "start": partial(construct, StartChoices),
+    "perceptual": partial(construct, PerceptualChoices),
+    "codec": partial(construct, CodecChoices),
+    "judge": partial(construct, JudgeChoices),
+    "features": _features,
+}
 
 
 def check_sections(config: Mapping[str, Any]) -> None:
@@ -178,7 +169,7 @@ def check_sections(config: Mapping[str, Any]) -> None:
     _sampling("sampling", config.get("sampling", {}))
     for name, section in as_section("evals", config.get("evals", {})).items():
         _eval(f"evals.{name}", section)
-    for name, one in _optional().items():
+    for name, one in OPTIONAL.items():
         section = config.get(name)
         if section is not None and as_section(name, section):
             one(name, section)

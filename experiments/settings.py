@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,10 @@ from ml_collections import ConfigDict
 
 import configs
 from diffjax.choices import said, unknown
-from diffjax.train.writer import replace_file
 from experiments.flag_types import expand_paths
 
 ROOT = Path(configs.__file__).resolve().parent.parent
 PREFIX = "--config."
-
-# Keys whose change does not change what a run computes up to a given step (what is done about
-# losses that are not finite changes no step whose loss is).
-FREE = ("evals", "expected", "features", "judge", "mesh", "train.log_every",
-        "train.checkpoint_every", "train.on_nonfinite",
-        "train.keep", "train.keep_every", "train.steps_per_dispatch")  # fmt: skip
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -73,26 +65,6 @@ def _where(error: Exception, file: Path) -> str:
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]
     line = f"line {lines[-1]}: " if lines else ""
     return f"{line}{type(error).__name__}: {error}"
-
-
-def read_config(workdir: Path) -> dict[str, Any]:
-    """The `config.json` of a run.
-
-    Raises:
-      ValueError: there is none, or it is no JSON.
-    """
-    file = workdir / "config.json"
-    if not file.exists():
-        raise ValueError(f"{workdir} holds no run (no config.json): train it first")
-    try:
-        config = json.loads(file.read_text())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not JSON ({error}): put the config back, or remove it") from (
-            error
-        )
-    if not isinstance(config, dict):
-        raise ValueError(f"{file} holds no JSON object: put the config back, or remove it")
-    return config
 
 
 def apply_override(config: ConfigDict, override: str) -> None:
@@ -155,50 +127,3 @@ def assignments(options: Sequence[str]) -> dict[str, Any]:
         found[name] = _literal(text)
     expand_paths(found)
     return found
-
-
-def plain(config: Any) -> Any:
-    """The config as JSON holds it: dicts, lists, numbers, strings."""
-    if isinstance(config, ConfigDict):
-        return {k: plain(v) for k, v in config.items()}
-    if isinstance(config, Mapping):
-        return {str(k): plain(v) for k, v in config.items()}
-    if isinstance(config, list | tuple):
-        return [plain(v) for v in config]
-    return config
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
-
-
-def check_workdir(config: Mapping[str, Any], workdir: Path) -> None:
-    """Writes `config.json`, or refuses a workdir that another config has trained in.
-
-    Raises:
-      ValueError: the workdir's config differs in what is computed; says where.
-    """
-    file = workdir / "config.json"
-    here = flat(config)
-    if file.exists():
-        there = flat(read_config(workdir))
-        differ = [
-            f"{k} was {there.get(k, 'absent')!r}, is {here.get(k, 'absent')!r}"
-            for k in sorted({*here, *there})
-            if here.get(k) != there.get(k)
-            and not any(k == free or k.startswith(free + ".") for free in FREE)
-        ]
-        if differ:
-            raise ValueError(
-                f"{workdir} holds a run of another config: {'; '.join(differ)}. "
-                "Take another --workdir, or the old settings"
-            )
-    workdir.mkdir(parents=True, exist_ok=True)
-    replace_file(file, (json.dumps(config, indent=2) + "\n").encode())

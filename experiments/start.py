@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -15,16 +15,19 @@ import numpy as np
 
 from diffjax.choices import construct
 from diffjax.data.tokenizer import Tokenizer
-from diffjax.evals.batches import to_host
-from diffjax.evals.protocol import fingerprint
+from diffjax.fingerprints import fingerprint, to_host
 from diffjax.interop.clip import load_clip
 from diffjax.models import build_model
 from diffjax.nn.attention import count_heads
 from diffjax.nn.positions import resize_positions
 from diffjax.ranges import Whole
+from diffjax.runs.records import read_json
 from diffjax.train.start import Given, Start
 from diffjax.train.writer import replace_file
-from experiments.records import read_json
+from experiments.references import Reference
+
+if TYPE_CHECKING:
+    from experiments.assemble import Assembly
 
 RECORD = "start.json"
 # What no shape shows: with these different, the same weights are another function.
@@ -32,44 +35,40 @@ SILENT = ("activation", "eps", "pool", "stem_pool", "mean", "std")
 
 
 @dataclass(frozen=True)
-class StartChoices:
-    """Attributes:
-    run: workdir of another run; it must stay where it is for as long as a tower of it is locked.
-    clip: released weights instead: a folder, a file, or a name on the hub (see `load_clip`).
-    step: of `run`: its checkpoint, by default the latest when this run first began.
-    ema: of `run`: which average of its weights; None for the weights themselves.
-    only: towers and other parameters of the network's top level that begin from these weights;
-      empty for all.
-    activation: of `clip`: see `load_clip`.
-    resize: bring the position table of a vision transformer to this run's image size.
+class StartChoices(Reference):
+    """Config section `start`: a released CLIP, or another run (see `Reference`), which must stay
+    where it is for as long as this one is trained with a locked tower of it.
+
+    Attributes:
+      clip: a folder, a file, or a name on the hub (see `load_clip`).
+      step: of `run`: its checkpoint, by default the latest when this run first began.
+      only: towers and other parameters of the network's top level that begin from these weights;
+        empty for all.
+      activation: of `clip`: see `load_clip`.
+      resize: bring the position table of a vision transformer to this run's image size.
     """
 
-    run: str | None = None
     clip: str | None = None
     step: Whole | None = None
-    ema: str | None = None
     only: tuple[str, ...] = ()
     activation: str | None = None
     resize: bool = False
+    section: ClassVar[str] = "start"
+    released: ClassVar[tuple[str, ...]] = ("clip",)
+    whole: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if (self.run is None) == (self.clip is None):
-            raise ValueError("start needs one of run (a workdir) and clip (released weights)")
-        foreign = ("activation",) if self.clip is None else ("step", "ema")
-        wrong = [name for name in foreign if getattr(self, name) is not None]
-        if wrong:
-            there = "run" if self.clip is None else "clip"
-            raise ValueError(f"start.{wrong[0]} is not read with start.{there}")
+        super().__post_init__()
+        foreign, there = ("activation", "run") if self.clip is None else ("step", "clip")
+        if getattr(self, foreign) is not None:
+            raise ValueError(f"start.{foreign} is not read with start.{there}")
 
 
-def make_start(
-    section: Mapping[str, Any] | None, assembly: Any, open_run: Callable[[Path], Any]
-) -> Start | None:
+def make_start(section: Mapping[str, Any] | None, assembly: Assembly) -> Start | None:
     """The `start` of a run, None where its config has no such section; nothing is read yet.
 
     Args:
       assembly: of the run that begins.
-      open_run: the assembly of a run on disk.
 
     Raises:
       ValueError: at once, a wrong section; when the weights are read, whatever they lack, settings
@@ -79,27 +78,21 @@ def make_start(
     if not section:
         return None
     choices: StartChoices = construct(StartChoices, "start", section)
-    origin = str(choices.clip if choices.run is None else choices.run)
-    return Start(partial(_load, choices, assembly, open_run, origin), origin, choices.only)
+    return Start(partial(_load, choices, assembly), choices.origin, choices.only)
 
 
-def _load(
-    choices: StartChoices, assembly: Any, open_run: Callable[[Path], Any], origin: str
-) -> Given:
-    record = assembly.workdir / RECORD
+def _load(choices: StartChoices, assembly: Any) -> Given:
+    record, origin = assembly.workdir / RECORD, choices.origin
     known = read_json(record, missing={})
     tokenizer, step = None, None
-    if choices.run is not None:
-        other = open_run(Path(choices.run))
-        step, state, frozen = other.trained(
-            choices.step if choices.step is not None else known.get("step")
-        )
-        held = state.variables(frozen, choices.ema)
+    if choices.clip is None:
+        other = choices.open(choices.step if choices.step is not None else known.get("step"))
+        held, step = other.variables, other.step
         given = {"params": {**held.params, **held.frozen}, **held.model_state}
         given = jax.tree.map(to_host, given)
-        network, tokenizer = other.task.network, other.tokenizer
+        network, tokenizer = other.network, other.tokenizer
     else:
-        section, given = load_clip(str(choices.clip), choices.activation)
+        section, given = load_clip(choices.clip, choices.activation)
         network = build_model(**section)
     names = choices.only or tuple(given["params"])
     _check_settings(origin, network, assembly.task.network, names)

@@ -9,33 +9,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from diffjax.choices import build, unknown
 from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import STAND_IN, FeatureExtractor
-from diffjax.evals.protocol import fingerprint, short_hash
+from diffjax.fingerprints import fingerprint, short_hash
+from diffjax.runs.config import check_workdir, plain, read_config
 from diffjax.task import Variables
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
 from experiments.claims import Claim
-from experiments.features import FEATURES, make_features, outline_features
+from experiments.features import FEATURES
 from experiments.grid import Cell, Sweep
 from experiments.judge import make_judges
-from experiments.prerequisites import Reference
 from experiments.released import open_released
-from experiments.settings import ROOT, check_workdir, load_config
+from experiments.settings import ROOT, load_config
+from experiments.stages import EVALUATION, TASK, complete, outline_features
 
 EVAL, CONFIG = "eval.", "config."
-
-
-@dataclass(frozen=True)
-class Measured(Reference):
-    """The run that a study measures."""
-
-    section: ClassVar[str] = "study"
-    released: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -194,7 +187,7 @@ class Cells:
         section = self.study.features
         if section is None:
             return None
-        return build(FEATURES, "features", {"type": "inception", **section}).load(self.workdir)
+        return build(FEATURES, "features", {"type": "inception", **section}).load()
 
     def _released(self) -> tuple[EvalContext, Variables] | None:
         """A released model, where the run is none of ours."""
@@ -218,16 +211,23 @@ class Cells:
         """Of a cell that is trained."""
         overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
         chosen = load_config(self.study.sweep.run, [*overrides, f"seed={seed}"])
-        return Assembly(chosen, self.workdir / "runs" / self._key(changes, seed), named=True)
+        workdir = self.workdir / "runs" / self._key(changes, seed)
+        complete(plain(chosen), workdir, True, TASK)
+        return Assembly(chosen, workdir, named=True)
 
     def _assembly(self, changes: Mapping[str, Any], seed: int) -> Assembly:
         run, config = self.study.sweep.run, self.study.config
         if not self._trains:
-            if config is None:
-                return open_run(Path(run))
-            there = (Path(run) / "config.json").exists()
-            return Measured(run, None if there else config).open(make_features)
+            if config is not None:
+                there = (Path(run) / "config.json").exists()
+                section = {"run": run} | ({} if there else {"config": config})
+                complete({"study": section}, self.workdir, True, ("study",))
+            measured = EVALUATION if self.study.features is None else ()
+            complete(read_config(Path(run)), Path(run), False, (*TASK, *measured))
+            return open_run(Path(run))
         assembly = self._cell_assembly(changes, seed)
+        if self.study.features is None:
+            complete(assembly.config, assembly.workdir, True, EVALUATION)
         check_workdir(assembly.config, assembly.workdir)
         train(assembly.run)
         return assembly

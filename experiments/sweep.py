@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import environment
+from diffjax.runs import environment
 from experiments.cli import run_main
 from experiments.flag_types import define_path
 from experiments.grid import Outcome, make_cells, run_grid, save_sweep

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.evals.fidelity import FEW
+from diffjax.runs.records import read_json
 from diffjax.train.progress import duration
 from diffjax.train.writer import replace_file
 from experiments import figures, page
@@ -16,7 +17,6 @@ from experiments.claims import Claim, cards, lines
 from experiments.grid import short
 from experiments.intervals import Summary
 from experiments.published import beside
-from experiments.records import read_json
 from experiments.sweep_table import (
     Row,
     Table,

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.evals.protocol import differing
+from diffjax.runs.records import read_json
 from experiments.grid import read_cell, short
 from experiments.intervals import Difference, Summary, paired, summarise
 from experiments.published import beside, values_of
-from experiments.records import read_json
 
 
 @dataclass(frozen=True)

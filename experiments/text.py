@@ -13,8 +13,8 @@ from diffjax.data.schema import Source
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.data.tokenizer_training import train_tokenizer
+from diffjax.runs.tokenizer import FOLDER
 
-FOLDER = "tokenizer"
 TOKENIZERS = {"load": load_tokenizer, "train": train_tokenizer}
 
 
@@ -37,14 +37,6 @@ def make_tokenizer(
 
     train = functools.partial(train_tokenizer, _captions(source))
     return build({**TOKENIZERS, "train": train}, "tokenizer", section)
-
-
-def keep_tokenizer(tokenizer: Tokenizer, workdir: Path) -> None:
-    """Saves the run's tokenizer in its workdir, whole or, where the run is killed, not at all."""
-    kept, aside = workdir / FOLDER, workdir / f".{FOLDER}"
-    if not kept.is_dir():
-        tokenizer.save(aside)
-        aside.rename(kept)
 
 
 def _captions(source: Source) -> Iterator[str]:

@@ -16,14 +16,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from diffjax.choices import construct
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.denoisers.conditions.text import FrozenTower
-from diffjax.evals.batches import to_host
-from diffjax.evals.protocol import fingerprint
+from diffjax.fingerprints import fingerprint, to_host
 from diffjax.interop.hub import fetch_parts, locate
 from diffjax.interop.text_tower import load_text
 from diffjax.models import build_model
 from diffjax.ranges import MaybeDepth
 from experiments.encoders import TOKENIZER_FILES, released_encoders, tower_tokenizer
-from experiments.prerequisites import Reference
+from experiments.references import Reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,15 +111,14 @@ def text_tower(
 
 
 def _of_run(choices: TextChoices) -> tuple[nn.Module, Mapping[str, Any], Tokenizer]:
-    assembly = choices.open()
-    tower = getattr(getattr(assembly.task, "network", None), "text", None)
-    if tower is None or assembly.tokenizer is None:
-        kind = assembly.config["task"].get("type")
-        raise ValueError(f"tower.run={choices.run} is a run of task {kind!r}, without a text tower")
-    _, state, frozen = assembly.trained()
-    held = state.variables(frozen, choices.ema)
-    params = {**held.params, **held.frozen}["text"]
-    return tower.clone(), jax.tree.map(to_host, params), assembly.tokenizer
+    run = choices.open()
+    tower = getattr(run.network, "text", None)
+    if tower is None or run.tokenizer is None:
+        raise ValueError(
+            f"tower.run={choices.run} is a run of task {run.kind!r}, without a text tower"
+        )
+    params = {**run.variables.params, **run.variables.frozen}["text"]
+    return tower.clone(), jax.tree.map(to_host, params), run.tokenizer
 
 
 def _folder(name: str) -> Path:

@@ -12,19 +12,13 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from diffjax.train.loop import train
-from experiments import distributed, environment
+from experiments import distributed, stages
 from experiments.assemble import Assembly
 from experiments.cli import overrides, run_main
-from experiments.features import outline_features
 from experiments.flag_types import define_path
-from experiments.judge import make_judges
 from experiments.lock import writing
-from experiments.outline import check_state
-from experiments.prerequisites import train_prerequisites
 from experiments.report import write_report
-from experiments.settings import check_workdir, load_config
-from experiments.text import keep_tokenizer
+from experiments.settings import load_config
 
 FLAGS = flags.FLAGS
 
@@ -37,19 +31,8 @@ def define_flags() -> None:
 
 
 def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
-    """A whole run: assembled, checked, trained to its end, evaluated, reported."""
-    assembly = Assembly(load_config(config_path, changes), workdir, named=True)
-    check_workdir(assembly.config, workdir)
-    environment.write(workdir, environment.command_line("experiments.train"))
-    if assembly.tokenizer is not None and jax.process_index() == 0:
-        keep_tokenizer(assembly.tokenizer, workdir)
-    check_state(assembly.run)
-    assembly.check_evaluations(outline_features(assembly))
-    train_prerequisites(assembly)
-    evaluations = assembly.evaluations(**make_judges(assembly))
-    assembly.try_evaluations(evaluations)
-    train(assembly.run, evaluations)
-    return assembly
+    """The whole run of a config file that the user names, see `stages.train_run`."""
+    return stages.train_run(load_config(config_path, changes), workdir, named=True)
 
 
 def main() -> None:

@@ -12,7 +12,8 @@ GROUND = ("diffusion", "objectives", "metrics")
 BASE = {"jax", "numpy", "scipy"}
 # The package itself (its version), and the files at its top.
 SHARED = {"diffjax"} | {
-    f"diffjax.{name}" for name in ("keys", "choices", "compiler", "bounded", "ranges")
+    f"diffjax.{name}"
+    for name in ("keys", "choices", "compiler", "bounded", "ranges", "fingerprints")
 }
 LONG_FILES = {"diffjax/diffusion/schedules.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 70
@@ -52,7 +53,13 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     ),
     "diffjax/train": (
         ("diffjax.train", "diffjax.task"),
-        BASE | {"flax", "optax", "orbax", "absl", "rich", "PIL"},
+        BASE | {"flax", "optax", "orbax", "absl", "rich", "PIL", "etils"},
+    ),
+    "diffjax/runs": (
+        ("diffjax.train", "diffjax.task", "diffjax.tasks", "diffjax.denoisers", "diffjax.models",
+         "diffjax.interop", "diffjax.data.tokenizer", "diffjax.data.tokenizer_files",
+         "diffjax.runs"),
+        BASE | {"flax", "absl"},
     ),
     "configs": (("configs",), {"ml_collections"}),
     "experiments": (("diffjax", "configs", "experiments"), None),
@@ -89,7 +96,7 @@ def broken(path: Path) -> list[str]:
     """The imports of a file that its room does not allow."""
     rules = next((r for room, r in RULES.items() if name(path).startswith(room + "/")), None)
     if rules is None:  # diffjax/keys.py, diffjax/choices.py: the foundation
-        rules = ((), {"jax", "annotated_types"})
+        rules = ((), {"jax", "numpy", "annotated_types"})
     ours, theirs = rules
     wrong = []
     for module in imports(path):

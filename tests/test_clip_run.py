@@ -13,12 +13,13 @@ from scenes import scenes
 
 from diffjax.data.builders import shapes
 from diffjax.data.sources import make_source
+from diffjax.runs.tokenizer import FOLDER, keep_tokenizer
 from diffjax.train.optim import make_optimizer
 from diffjax.train.step import init_state
 from diffjax.train.writer import read_records
 from experiments.assemble import Assembly, open_run
 from experiments.settings import load_config
-from experiments.text import FOLDER, keep_tokenizer, make_tokenizer
+from experiments.text import make_tokenizer
 
 CONFIG = "configs/clip/shapes.py:vit"
 STEPS = 60

@@ -28,6 +28,7 @@ from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
 from diffjax.models import build_model
+from diffjax.runs.config import flat
 from diffjax.train.optim import make_optimizer
 from diffjax.train.step import init_state
 from experiments import assemble
@@ -35,7 +36,7 @@ from experiments.assemble import Assembly
 from experiments.codec import Codec, CodecChoices
 from experiments.features import FEATURES
 from experiments.frozen import Frozen
-from experiments.settings import flat, load_config
+from experiments.settings import load_config
 from experiments.text_towers import TextChoices, TextTower
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from diffjax.runs.config import read_config
+from diffjax.runs.records import read_json, read_run
 from diffjax.train.writer import Writer, read_records
-from experiments.records import read_json, read_run
-from experiments.settings import read_config
 
 GOOD = b'{"step": 4, "eval": "a", "name": "b", "value": 1.0, "std": null, "protocol": {}}\n'
 LINES = {

@@ -5,11 +5,12 @@ import json
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from experiments import lock, prerequisites
+from diffjax.runs.config import check_workdir, plain
+from experiments import lock, stages
+from experiments.settings import load_config
 
 
 def arguments(tiny, workdir) -> list[str]:
@@ -45,7 +46,8 @@ def test_a_prerequisite_that_another_run_trains_is_waited_for_and_used(
     tiny, tmp_path, monkeypatch, capsys
 ):
     """The other holds the lock as another process would, and finishes meanwhile."""
-    trained, take, other = [], lock._take, [True]
+    trained, take, other, home = [], lock._take, [True], tmp_path / "first"
+    config = {"start": {"run": str(home), "config": str(tiny)}}
 
     def busy(path: Path):
         if other:
@@ -53,26 +55,20 @@ def test_a_prerequisite_that_another_run_trains_is_waited_for_and_used(
         return take(path)
 
     def finish() -> None:
-        (tmp_path / "checkpoints" / "60").mkdir(parents=True)
+        (home / "checkpoints" / "60").mkdir(parents=True)
+        check_workdir(plain(load_config(str(tiny))), home)
         other.clear()
-
-    def assembly(config, workdir, named):
-        choices = SimpleNamespace(steps=config.train.steps)
-        return SimpleNamespace(config=config, workdir=workdir, choices=choices, tokenizer=None,
-                               run=None, evaluations=lambda features: None,
-                               try_evaluations=lambda evaluations: None,
-                               reference=lambda name: None)  # fmt: skip
 
     monkeypatch.setattr(lock, "_take", busy)
     monkeypatch.setattr(lock, "AGAIN", 0.05)
-    monkeypatch.setattr(prerequisites, "Assembly", assembly)
-    monkeypatch.setattr(prerequisites, "check_workdir", lambda *_: None)
-    monkeypatch.setattr(prerequisites, "check_state", lambda run: None)
-    monkeypatch.setattr(prerequisites, "train", lambda *_: trained.append(1))
+    monkeypatch.setattr(stages, "record", lambda workdir: None)
+    monkeypatch.setattr(stages, "train_run", lambda *_: trained.append(1))
     threading.Timer(0.3, finish).start()
-    prerequisites.finished_run(str(tiny), (), tmp_path)
+    stages.complete(config, tmp_path / "run", named=True)
     assert not trained
-    assert capsys.readouterr().out == f"waiting for {tmp_path}: process 7 on elsewhere\n"
-    (tmp_path / "checkpoints" / "60").rmdir()
-    prerequisites.finished_run(str(tiny), (), tmp_path)
+    told = capsys.readouterr().out.splitlines()
+    plan = f"{tmp_path / 'run'}, stage 1 of 1, start: {home} is to be trained from {tiny}"
+    assert told == [plan, f"waiting for {home}: process 7 on elsewhere"]
+    (home / "checkpoints" / "60").rmdir()
+    stages.complete(config, tmp_path / "run", named=True)
     assert trained == [1]

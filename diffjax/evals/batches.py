@@ -7,14 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
-
-def to_host(x: Any) -> np.ndarray:
-    """An array as numpy, gathered first where it is spread over several processes."""
-    if isinstance(x, jax.Array) and not x.is_fully_addressable and not x.is_fully_replicated:
-        x = multihost_utils.process_allgather(x, tiled=True)
-    return np.asarray(x)
+from diffjax.fingerprints import to_host
 
 
 def padded_batches(

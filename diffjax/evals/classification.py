@@ -15,7 +15,8 @@ from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import count_matrix
-from diffjax.evals.protocol import fingerprint, protocol
+from diffjax.evals.protocol import protocol
+from diffjax.fingerprints import fingerprint
 from diffjax.metrics import classification as metrics
 from diffjax.ranges import Amount
 from diffjax.task import Variables

@@ -13,8 +13,8 @@ import numpy as np
 from diffjax.choices import pick, unknown
 from diffjax.compiler import compiler_options
 from diffjax.evals.batches import map_batches
-from diffjax.evals.protocol import fingerprint
 from diffjax.evals.resample import Resample
+from diffjax.fingerprints import fingerprint
 
 # How a float image x in [-1, 1] becomes a file's 0 .. 255. Published distances differ in this.
 QUANTISE: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -20,10 +20,11 @@ from diffjax.evals.compare import METRICS, Settings, compare
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import balanced_labels, draw
 from diffjax.evals.features import STAND_IN, Extracted
-from diffjax.evals.protocol import extend, fingerprint, protocol
+from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.reference import Reference, check_protocol, read_reference
 from diffjax.evals.samples import caption, sample_grid
 from diffjax.evals.sides import Running, Side, measure
+from diffjax.fingerprints import fingerprint
 from diffjax.keys import check_seed
 from diffjax.ranges import Amount, Seed
 from diffjax.task import Variables

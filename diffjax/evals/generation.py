@@ -18,8 +18,9 @@ from diffjax.evals.drawing import balanced_labels, cached, draw
 from diffjax.evals.features import Extracted
 from diffjax.evals.fidelity import Fidelity, Measured, RealSide, warn_of_few
 from diffjax.evals.pictures import count_matrix, tile_grid
-from diffjax.evals.protocol import extend, fingerprint, protocol, short_hash
+from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.samples import caption, sample_grid
+from diffjax.fingerprints import fingerprint, short_hash
 from diffjax.keys import check_seed
 from diffjax.metrics.classification import agreement, confusion_matrix, inception_score
 from diffjax.metrics.frechet import moments

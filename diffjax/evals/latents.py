@@ -12,10 +12,11 @@ import numpy as np
 
 from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
-from diffjax.evals.batches import map_batches, to_host
+from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
-from diffjax.evals.protocol import fingerprint, protocol
+from diffjax.evals.protocol import protocol
+from diffjax.fingerprints import fingerprint, to_host
 from diffjax.objectives.elbo import kl_to_prior
 from diffjax.ranges import Amount, Positive, Tiles
 from diffjax.task import Variables

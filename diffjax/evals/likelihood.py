@@ -15,7 +15,8 @@ from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
-from diffjax.evals.protocol import extend, fingerprint
+from diffjax.evals.protocol import extend
+from diffjax.fingerprints import fingerprint
 from diffjax.keys import check_seed, seed_after, seed_words
 from diffjax.ranges import Amount, Seed
 from diffjax.task import Variables

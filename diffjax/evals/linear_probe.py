@@ -15,7 +15,8 @@ from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import check_labels, features, sample_rows
-from diffjax.evals.protocol import fingerprint, protocol
+from diffjax.evals.protocol import protocol
+from diffjax.fingerprints import fingerprint
 from diffjax.metrics.classification import share
 from diffjax.ranges import Amount, Beta, Integer, MaybeAmount
 from diffjax.task import Variables

@@ -19,8 +19,9 @@ from diffjax.evals.drawing import draw
 from diffjax.evals.features import to_uint8
 from diffjax.evals.fidelity import Fidelity, warn_of_few
 from diffjax.evals.pictures import tile_grid
-from diffjax.evals.protocol import extend, fingerprint, protocol
+from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.samples import caption
+from diffjax.fingerprints import fingerprint
 from diffjax.keys import check_seed, seed_after
 from diffjax.metrics.alignment import clip_score
 from diffjax.metrics.classification import share

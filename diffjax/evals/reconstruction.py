@@ -17,7 +17,8 @@ from diffjax.evals.batches import map_batches
 from diffjax.evals.closeness import MEASURES, Pairs, check_measure, try_measure
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
-from diffjax.evals.protocol import extend, fingerprint
+from diffjax.evals.protocol import extend
+from diffjax.fingerprints import fingerprint
 from diffjax.ranges import Amount, Tiles
 from diffjax.task import Variables
 

@@ -14,7 +14,8 @@ from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers, features, unit
 from diffjax.evals.pictures import tile_grid
-from diffjax.evals.protocol import fingerprint, protocol
+from diffjax.evals.protocol import protocol
+from diffjax.fingerprints import fingerprint
 from diffjax.metrics.classification import share
 from diffjax.metrics.retrieval import first_relevant_ranks, recall_at
 from diffjax.ranges import Amount, Integer, Tiles

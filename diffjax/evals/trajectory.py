@@ -12,10 +12,10 @@ import numpy as np
 
 from diffjax.evals import trial
 from diffjax.evals.base import Picture, Scalar
-from diffjax.evals.batches import to_host
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
+from diffjax.fingerprints import to_host
 from diffjax.keys import check_seed, seed_words
 from diffjax.ranges import Seed, Tiles
 from diffjax.task import Variables

@@ -19,7 +19,8 @@ from diffjax.evals.embeddings import (
     check_templates,
 )
 from diffjax.evals.pictures import count_matrix
-from diffjax.evals.protocol import fingerprint, protocol
+from diffjax.evals.protocol import protocol
+from diffjax.fingerprints import fingerprint
 from diffjax.metrics import classification as metrics
 from diffjax.ranges import Amount, Integer
 from diffjax.task import Variables

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffjax.denoisers.conditions.image import MaskedImageCondition
 from diffjax.denoisers.model import DiffusionModel
-from diffjax.diffusion.recipes import make_recipe, recipe_over
+from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over
 from diffjax.generate.known import make_known
 from diffjax.generate.predict import describe_recipe, noise_levels, predict_fns
 from diffjax.generate.sample import draw
@@ -70,6 +70,10 @@ class Pipeline:
             own = self.recipe_of(given.get("sampler"))
         return recipe_over(own, given, self.kept)
 
+    def make_recipe(self, **options: Any) -> Recipe:
+        """The recipe of `full`."""
+        return make_recipe(**self.full(options))
+
     def describe(self, strength: float = 1.0, **options: Any) -> dict[str, Any]:
         """What drawing by the recipe of `full` amounts to: every default spelled out, the network
         evaluations (`nfe`) and how often the network sees one image (`network_passes`).
@@ -77,7 +81,7 @@ class Pipeline:
         Raises:
           ValueError: an option that does not exist, or that the model cannot follow.
         """
-        recipe = make_recipe(**self.full(options))
+        recipe = self.make_recipe(**options)
         self.model.check_guidance(recipe.guidance, self.tokenize is not None)
         taken = self.model.schedule, strength
         return {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}

@@ -66,6 +66,23 @@ def fetch(name: str, configs: Sequence[str]) -> Path:
     return weights.parent
 
 
+def locate_autoencoder(name: str) -> Path:
+    """The folder of an autoencoder: `name` is a folder of diffusers', of a pipeline or of its `vae`
+    alone, or the name of either on the hub.
+
+    Raises:
+      ValueError: there is none.
+    """
+
+    def download(owner_name: str) -> Path:
+        if not holds(owner_name, "model_index.json") and holds(owner_name, "config.json"):
+            return fetch(owner_name, ("config.json",))
+        return fetch_parts(owner_name, "model_index.json", {"vae": ("config.json",)})
+
+    folder = locate(name, download, "stable-diffusion-v1-5/stable-diffusion-v1-5")
+    return folder / "vae" if (folder / "vae").is_dir() else folder
+
+
 def _fetch_weights(name: str, under: str) -> Path:
     """The first of `WEIGHTS` that the model has `under` a folder, with its parts."""
     for file in WEIGHTS:

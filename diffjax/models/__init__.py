@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 
 from diffjax.choices import LINEN, build
@@ -37,3 +39,21 @@ def build_model(type: str, **kwargs: Any) -> nn.Module:
         a number, word or flag where another kind is asked for.
     """
     return build(MODELS, "model", {"type": type, **kwargs}, LINEN)
+
+
+def section_of(network: nn.Module) -> dict[str, Any]:
+    """The section that `build_model` makes `network` of, attributes at their defaults left out.
+
+    Raises:
+      ValueError: it is built of several networks, each of a section of its own.
+    """
+    kinds = [name for name, made in MODELS.items() if type(network) is made]
+    if not kinds:
+        raise ValueError(f"a {type(network).__name__} is not built from one section")
+    section: dict[str, Any] = {"type": kinds[0]}
+    for field in dataclasses.fields(network):
+        value = getattr(network, field.name)
+        value = jnp.dtype(value).name if field.name == "dtype" else value
+        if field.name not in LINEN and value != field.default:
+            section[field.name] = value
+    return section

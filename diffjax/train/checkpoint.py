@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import args as ocp_args
 from orbax.checkpoint import checkpoint_managers as policies
+from orbax.checkpoint.args import CheckpointArgs
 
 from diffjax.train import digests
 from diffjax.train.state import TrainState
 
+# From the folder of a step's state, as it was saved: what is to be read of it; see `weights`.
+Asked = Callable[[Path], CheckpointArgs]
 # What Orbax writes into a step, or writes once more, at the very moment of the rename.
 _LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
@@ -114,10 +117,11 @@ class Checkpoints:
         except Exception as error:
             raise self.failed("save a checkpoint", error) from error
 
-    def restore(self, like: TrainState) -> tuple[TrainState, Mapping[str, Any]] | None:
-        """The latest good step, onto the shapes and shardings of `like`; None when there is no
-        checkpoint. A step that is not as it was saved is moved to `<folder>/../unreadable` (passed
-        over, where the folder is only read), and the one before it is used, which is said.
+    def restore(self, like: TrainState | Asked) -> tuple[Any, Mapping[str, Any]] | None:
+        """The latest good step, onto the shapes and shardings of `like`, or what is `Asked` of it;
+        None when there is no checkpoint. A step that is not as it was saved is moved to
+        `<folder>/../unreadable` (passed over, where the folder is only read), and the one before it
+        is used, which is said.
 
         Raises:
           ValueError: there are checkpoints, but all are damaged, or the latest good one does not
@@ -148,8 +152,9 @@ class Checkpoints:
             )
         return None
 
-    def read(self, step: int, like: TrainState) -> tuple[TrainState, Mapping[str, Any]]:
-        """One step, onto the shapes and shardings of `like` (arrays or ShapeDtypeStructs).
+    def read(self, step: int, like: TrainState | Asked) -> tuple[Any, Mapping[str, Any]]:
+        """One step, onto the shapes and shardings of `like` (arrays or ShapeDtypeStructs), or what
+        is `Asked` of it.
 
         Raises:
           ValueError: there is no such step, or it is damaged, or does not fit `like`.
@@ -168,17 +173,12 @@ class Checkpoints:
                 f"there: {there}"
             ) from error
 
-    def _read(self, step: int, like: TrainState) -> tuple[TrainState, Mapping[str, Any]]:
+    def _read(self, step: int, like: TrainState | Asked) -> tuple[Any, Mapping[str, Any]]:
         checked = self._check(step)
-        target = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
-        )
+        state = _whole(like) if isinstance(like, TrainState) else like(self._home(step) / "state")
         try:
             got = self._manager.restore(
-                step,
-                args=ocp_args.Composite(
-                    state=ocp_args.StandardRestore(target), meta=ocp_args.JsonRestore()
-                ),
+                step, args=ocp_args.Composite(state=state, meta=ocp_args.JsonRestore())
             )
         except Exception as error:
             first = str(error).strip().splitlines()[:1] or [repr(error)]
@@ -258,6 +258,13 @@ class Checkpoints:
             self._manager.close()
         except Exception as error:
             logging.debug("closing the checkpoints of %s: %s", self.folder, error)
+
+
+def _whole(like: TrainState) -> CheckpointArgs:
+    target = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like
+    )
+    return ocp_args.StandardRestore(target)
 
 
 def _check_meta(meta: Any) -> None:

@@ -40,6 +40,9 @@ def train(run: Run, evaluations: Evaluations | None = None) -> TrainState:
         )
         stack.callback(checkpoints.close)
         state, frozen, places = build_state(run, replaced=bool(checkpoints.steps()))
+        if run.begin is not None:
+            with checkpoints.guarded():
+                run.begin(frozen)
         state, unrecorded, skips = _resumed(run, checkpoints, state)
         sigterm = stack.enter_context(_Sigterm())
         with checkpoints.guarded():

@@ -102,7 +102,12 @@ class TrainChoices:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a run is made of; `start` puts given weights in the place of fresh ones."""
+    """Everything a run is made of.
+
+    Attributes:
+      start: puts given weights in the place of fresh ones.
+      begin: called by every process with the frozen towers, before the first step or a further one.
+    """
 
     task: Task
     loader: Loader
@@ -114,6 +119,7 @@ class Run:
     workdir: Path
     config: Mapping[str, Any]
     start: Callable[[Variables], Variables] | None = None
+    begin: Callable[[Params], None] | None = None
 
 
 def build_state(run: Run, replaced: bool = False) -> tuple[TrainState, Params, Any]:

@@ -10,8 +10,9 @@ import pytest
 from diffjax.evals.batches import map_batches, padded_batches
 from diffjax.evals.drawing import balanced_labels
 from diffjax.evals.features import FeatureExtractor, from_classifier, quantised, to_uint8
-from diffjax.evals.protocol import differing, extend, fingerprint, protocol, same_protocol
+from diffjax.evals.protocol import differing, extend, protocol, same_protocol
 from diffjax.evals.subsets import disjoint_subsets, shared_counts
+from diffjax.fingerprints import fingerprint
 
 
 def test_protocol_survives_json_and_ignores_order():

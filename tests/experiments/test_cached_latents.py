@@ -1,6 +1,8 @@
 """Latents kept as array_record, and whole runs of text to image: a codec, a CLIP, diffusion."""
 
 import json
+import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +15,13 @@ from diffjax.data.prepared import PreparedSource, prepared_splits
 from diffjax.data.transforms import make_transforms
 from diffjax.denoisers.spaces import LatentSpace
 from diffjax.models import build_model
+from diffjax.runs import open_run
 from experiments import frozen, latents
 from experiments.codec import Codec
 from experiments.data import DataChoices, epoch_of
 from experiments.latents import cached_latents
 from experiments.pipelines import pipeline_of_run
+from experiments.stages import opened
 from experiments.train import train_run
 
 TO_FLOAT = make_transforms([{"type": "to_float"}])
@@ -184,7 +188,7 @@ def test_what_is_missing_is_trained_first_and_all_is_evaluated(run):
 def test_a_pipeline_draws_what_the_task_draws(run):
     """Both roads: a sample by the run's own predict function, and by its pipeline, bit by bit."""
     _, assembly = run
-    pipeline = pipeline_of_run(assembly)
+    pipeline = pipeline_of_run(open_run(assembly.workdir, ema="slow"))
     prompts = ["a red circle", "a blue star"]
     cond = {"tokens": np.repeat(assembly.tokenizer.encode(prompts), 2, axis=0)}
     index = np.array([0, 1, 0, 1], np.int32)
@@ -214,7 +218,73 @@ def test_another_codec_in_the_same_place_is_refused(run, tmp_path):
 
 @pytest.mark.heavy
 def test_a_run_that_draws_otherwise_is_told(clip_run):
-    from experiments.assemble import open_run
-
     with pytest.raises(ValueError, match="run of task 'clip'"):
         pipeline_of_run(open_run(clip_run))
+
+
+def drawn(workdir):
+    """What a run's pipeline draws."""
+    run = open_run(workdir, ema="slow")
+    tokens = np.repeat(run.tokenizer.encode(["a red circle", "a blue star"]), 2, axis=0)
+    return pipeline_of_run(run).draw({"tokens": tokens}, 3, np.array([0, 1, 0, 1]))
+
+
+@pytest.mark.heavy
+def test_a_run_that_is_moved_draws_the_same_without_what_it_was_made_of(
+    run, clip_run, tmp_path, monkeypatch
+):
+    """The codec's run, CLIP's run, the kept latents, the pictures and all configs are gone."""
+    root, assembly = run
+    frozen_files = sorted(p.name for p in (root / "run" / "frozen").iterdir())
+    assert [name.partition("-")[0] for name in frozen_files] == ["caption", "codec"]
+    expected = drawn(root / "run")
+    moved = shutil.copytree(root / "run", tmp_path / "moved")
+    places = (root, clip_run, Path(assembly.data.train["path"]))
+    monkeypatch.setattr("experiments.settings.load_config", lambda *_: pytest.fail("a config"))
+    aside = [(place, place.with_name(f"{place.name}_gone")) for place in places]
+    try:
+        for place, gone in aside:
+            place.rename(gone)
+        assert drawn(moved).tobytes() == expected.tobytes()
+        assert open_run(moved).tokenizer == assembly.tokenizer
+    finally:
+        for place, gone in aside:
+            gone.rename(place)
+
+
+@pytest.mark.heavy
+def test_a_frozen_network_that_is_damaged_is_found(run, tmp_path):
+    root, _ = run
+    moved = shutil.copytree(root / "run", tmp_path / "moved")
+    (file,) = (moved / "frozen").glob("codec-*")
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match=r"codec-\w+\.safetensors is not as it was written"):
+        open_run(moved)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"codec-\w+\.safetensors cannot be read"):
+        open_run(moved)
+
+
+@pytest.mark.heavy
+def test_a_run_of_before_there_was_a_record_gets_it_with_those_it_rests_on(run, clip_run, tmp_path):
+    root, _ = run
+    expected = drawn(root / "run")
+    parts = [root / "run", root / "codec", clip_run]
+    before = [(p / "resolved.json").read_bytes() for p in parts]
+    for part in parts:
+        (part / "resolved.json").unlink()
+    shutil.rmtree(root / "run" / "frozen")
+    with pytest.raises(ValueError, match=r"experiments\.evaluate --run=.* writes it"):
+        open_run(root / "run")
+    assert opened(root / "run").step == 2
+    assert [(p / "resolved.json").read_bytes() for p in parts] == before
+    assert drawn(root / "run").tobytes() == expected.tobytes()
+
+
+@pytest.mark.heavy
+def test_what_is_kept_is_not_written_again(run):
+    root, _ = run
+    kept = [*(root / "run" / "frozen").iterdir(), root / "run" / "resolved.json"]
+    before = [p.stat().st_mtime_ns for p in kept]
+    train_run(str(root / "latent.py"), [], root / "run")
+    assert [p.stat().st_mtime_ns for p in kept] == before

@@ -3,7 +3,6 @@
 import json
 import socket
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from diffjax.data.sources import make_source
 from diffjax.evals.features import FeatureExtractor
 from diffjax.evals.reference import write_reference
 from diffjax.metrics.frechet import moments
+from diffjax.train.sharding import make_mesh
 from experiments.encoders import released_encoders
 from experiments.features import make_features
 from experiments.fid_sets import captions, open_set, side_of
@@ -204,9 +204,7 @@ def test_a_config_may_name_the_weights_of_inception(tmp_path):
     """As `features=dict(type="inception", weights=...)`; a mistake shows at once."""
 
     def made(**section):
-        config = {"features": {"type": "inception", **section}}
-        run = SimpleNamespace(reference=config.get, workdir=tmp_path / "run")
-        return make_features(run)
+        return make_features({"type": "inception", **section}, make_mesh())
 
     with pytest.raises(ValueError, match=r"none\.pth: no such file or folder"):
         made(weights="none.pth")
@@ -215,7 +213,7 @@ def test_a_config_may_name_the_weights_of_inception(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"PK nothing")
     with pytest.raises(ValueError, match=r"w\.pth cannot be read as a torch archive"):
         made(weights=str(tmp_path / "w.pth"))
-    assert make_features(SimpleNamespace(reference={}.get, workdir=tmp_path)) is None
+    assert make_features(None, make_mesh()) is None
 
 
 def test_images_beside_moments_give_the_rows(tmp_path):

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from diffjax.runs.config import plain, read_config
 from experiments.assemble import Assembly, open_run
 from experiments.features import features_of_run
 from experiments.judge import make_judges
 from experiments.references import installed
 from experiments.report import write_report
 from experiments.settings import ROOT, load_config, run_name
+from experiments.stages import complete, opened
 from experiments.train import train_run
 
 CLASSIFIER = """
@@ -48,7 +50,8 @@ SECTIONS = {
 OPENERS = {
     "open": open_run,
     "evaluate": lambda workdir: make_judges(Assembly(open_config(workdir), workdir)),
-    "fid": features_of_run,
+    "fid": lambda workdir: features_of_run(opened(workdir)),
+    "complete": lambda workdir: complete(read_config(workdir), workdir, named=False),
     "report": write_report,
 }
 
@@ -102,7 +105,7 @@ def test_a_config_that_the_user_names_may_name_others(planted, name):
     """The law above would hold of a program that imports nothing at all."""
     workdir, mark = planted(name)
     with contextlib.suppress(ValueError):  # It is a classifier, and no codec.
-        make_judges(Assembly(open_config(workdir), workdir, named=True))
+        complete(plain(open_config(workdir)), workdir, named=True)
     assert mark.exists()
 
 
@@ -130,7 +133,8 @@ def test_the_working_directory_does_not_stand_before_the_installed_configs(plant
     shadow.write_text(PLANT)
     monkeypatch.chdir(workdir.parent)
     section = open_run(workdir).reference("features")
-    assert section == {"config": str(ROOT / name)}
+    run = workdir.parent / "classifier_digits"
+    assert section == {"config": str(ROOT / name), "run": str(run)}
     assert installed(f"{name}:arg") == f"{ROOT / name}:arg"
     load_config(section["config"])
     assert not shadow.with_name("mark").exists()

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from diffjax import choices
+from diffjax.runs.config import check_workdir, plain
 from diffjax.train.guard import NonFiniteError
 from experiments import cli, replay
 from experiments.report import write_report
-from experiments.settings import check_workdir, load_config, plain
+from experiments.settings import load_config
 from experiments.train import train_run
 
 CONFIG = """

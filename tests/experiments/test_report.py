@@ -12,12 +12,14 @@ import pytest
 
 from diffjax.evals.base import Picture, Scalar
 from diffjax.evals.protocol import protocol
+from diffjax.runs import records
+from diffjax.runs.config import plain
+from diffjax.runs.records import read_json
 from diffjax.train.writer import Writer
-from experiments import figures, records
+from experiments import figures
 from experiments.grid import Sweep, make_cells, run_grid, save_sweep
-from experiments.records import read_json
 from experiments.report import write_report
-from experiments.settings import ROOT, load_config, plain
+from experiments.settings import ROOT, load_config
 from experiments.sweep_report import write_sweep_report
 
 CONFIG = plain(load_config("configs/ddpm/digits.py", ["seed=3", "train.steps=40"]))

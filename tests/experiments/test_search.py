@@ -11,8 +11,8 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from diffjax.data.images import decode
+from diffjax.runs import open_run
 from experiments import search
-from experiments.assemble import open_run
 from experiments.encoders import encoders_of_run, released_encoders
 from experiments.search_index import Folder, index
 from experiments.search_page import Query, best, thumbnail
@@ -142,13 +142,12 @@ def test_a_run_searches_its_own_data(clip_run, tmp_path):
 
 
 def test_scores_are_those_of_the_run(clip_run, scenes):
-    assembly = open_run(clip_run)
-    encoders = encoders_of_run(assembly, None, None)
+    run = open_run(clip_run)
+    encoders = encoders_of_run(run)
     pixels = [decode((scenes / f"{i:02d}.png").read_bytes(), 3) for i in range(3)]
     rows = encoders.images([encoders.prepare(p) for p in pixels])
-    _, state, frozen = assembly.trained()
     image = np.stack(pixels).astype(np.float32) / 127.5 - 1
-    expected = np.asarray(assembly.task.encode_image(state.variables(frozen), image))
+    expected = np.asarray(run.task.encode_image(run.variables, image))
     expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(rows, expected, atol=1e-5)
 

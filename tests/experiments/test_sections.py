@@ -6,8 +6,9 @@ import re
 import pytest
 
 from configs.common import make
+from diffjax.runs.config import flat, plain
 from experiments.sections import NEEDED, SECTIONS, check_sections
-from experiments.settings import flat, load_config, plain
+from experiments.settings import load_config
 
 DIGITS, CLIP, VAE = "configs/ddpm/digits.py", "configs/clip/shapes.py", "configs/vae/digits.py"
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from experiments import study, train
+from experiments import stages, study, train
 from experiments.assemble import Assembly
-from experiments.features import outline_features
 from experiments.grid import Sweep, make_cells
 from experiments.settings import load_config
+from experiments.stages import outline_features
 
 TYPES = """
     config.evals.samples = dict(type="samples", pred_kw=dict(steps=2, sampler="ddim"), columns=1)
@@ -96,8 +96,8 @@ def test_an_extractor_of_other_images_is_found_before_it_is_trained(config, tmp_
 
 
 def test_nothing_is_trained_before_the_trial(config, tmp_path, monkeypatch):
-    for name in ("train_prerequisites", "make_judges", "train"):
-        monkeypatch.setattr(train, name, lambda *given: pytest.fail("trained"))
+    for name in ("_train", "make_judges", "train"):
+        monkeypatch.setattr(stages, name, lambda *given: pytest.fail("trained"))
     with pytest.raises(ValueError, match="batch_size=0"):
         train.train_run(config, ["evals.samples.batch_size=0"], tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax.models import build_model
+from diffjax.models import build_model, section_of
 from diffjax.models.conditioning import NO_CONDITIONING, Conditioning
 
 SMALL = dict(channels=16, out_channels=3, channel_mult=(1, 2), blocks=1, norm_groups=4)
@@ -194,3 +194,28 @@ def test_bad_choices_and_shapes():
             build_model(**{**DDPM, **change}).init(jax.random.key(0), X, T)
     with pytest.raises(ValueError, match="divisible by 2"):
         build_model(**DDPM).init(jax.random.key(0), X[:, :7], T)
+
+
+SECTIONS = (
+    dict(type="unet", channels=8, channel_mult=(1, 2), out_channels=4, norm_groups=4),
+    dict(type="dit", width=16, depth=2, heads=2, patch=2, out_channels=3, dtype="bfloat16"),
+    dict(type="autoencoder", channels=8, channel_mult=(1, 2), scale=0.7, shift=-0.25),
+    dict(type="text", embed=8, width=16, heads=2, vocab=600, context=32, eos=3),
+)
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=[s["type"] for s in SECTIONS])
+def test_a_network_tells_its_section(section):
+    network = build_model(**section)
+    assert section_of(network) == section
+    assert build_model(**section_of(network)) == network
+
+
+def test_a_network_of_several_has_no_section_of_its_own():
+    with pytest.raises(ValueError, match="a CLIP is not built from one section"):
+        section_of(
+            build_model(
+                "clip", embed=8, text=dict(width=16, heads=2),
+                image=dict(type="vit", width=16, heads=2, patch=16, image_size=32),
+            )
+        )  # fmt: skip

@@ -17,13 +17,14 @@ from diffjax.diffusion.levels import Level
 from diffjax.diffusion.sampling import Estimate
 from diffjax.models import build_model
 from diffjax.models.conditioning import Conditioning
+from diffjax.runs.config import check_workdir, plain
 from diffjax.tasks import make_task
 from diffjax.tasks.diffusion import DiffusionTask
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
 from diffjax.train.loop import Run, TrainChoices, train
 from diffjax.train.optim import Optimizer
-from experiments.settings import apply_override, check_workdir, plain
+from experiments.settings import apply_override
 from experiments.studies.spiral.points import ARMS, PointLoader, Spiral
 
 

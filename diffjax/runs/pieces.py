@@ -1,0 +1,96 @@
+"""What a diffusion task is given beside its own network, as sections: its space, its conditions.
+
+A network in a section is a section itself, under "network"; towers stand by their condition's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from diffjax.choices import as_section, construct
+from diffjax.denoisers.conditions import make_conditions
+from diffjax.denoisers.conditions.text import FrozenTower
+from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
+from diffjax.interop.sizes import check_buildable
+from diffjax.models import build_model, section_of
+from diffjax.runs.resolved import Resolved
+from diffjax.task import Task
+from diffjax.tasks import make_task
+
+NETWORK = "network"
+# Frozen networks that training's loss alone reads.
+UNREAD = ("perceptual",)
+
+
+def describe_pieces(
+    space: Space, conditions: Mapping[str, Any], towers: Mapping[str, FrozenTower]
+) -> dict[str, Any]:
+    """The pieces of a diffusion task.
+
+    Args:
+      space: of the task.
+      conditions: the config's sections.
+      towers: of those that have one, by name.
+    """
+    found: dict[str, Any] = {"conditions": dict(conditions)}
+    if isinstance(space, LatentSpace):
+        found["space"] = {NETWORK: section_of(space.codec), "cached": space.cached}
+    found["towers"] = {name: _described(tower) for name, tower in towers.items()}
+    return found
+
+
+def _described(tower: FrozenTower) -> dict[str, Any]:
+    rest = {f.name: getattr(tower, f.name) for f in dataclasses.fields(tower)}
+    return {**rest, NETWORK: section_of(rest[NETWORK])}
+
+
+def build_task(resolved: Resolved) -> Task:
+    """The task of a run as it was built, but for what training's loss alone reads.
+
+    Raises:
+      ValueError: a section that builds nothing.
+    """
+    given: dict[str, Any] = {}
+    pieces = as_section("pieces", resolved.pieces)
+    if pieces:
+        space: Any = DataSpace(resolved.image_shape)
+        if "space" in pieces:
+            rest = _with_network("pieces.space", pieces["space"])
+            space = LatentSpace(rest[NETWORK], resolved.image_shape, bool(rest.get("cached")))
+        towers = {
+            name: construct(
+                FrozenTower,
+                f"pieces.towers.{name}",
+                _with_network(f"pieces.towers.{name}", section),
+            )
+            for name, section in as_section("pieces.towers", pieces.get("towers", {})).items()
+        }
+        sections = as_section("pieces.conditions", pieces.get("conditions", {}))
+        made = make_conditions(sections, resolved.num_classes, space, towers)
+        given = {"conditions": made, "space": space}
+    network = _build("model", resolved.model)
+    return make_task(
+        _typed("task", resolved.task), network, resolved.image_shape, resolved.num_classes, given
+    )
+
+
+def _with_network(what: str, section: Any) -> dict[str, Any]:
+    rest = dict(as_section(what, section))
+    return {**rest, NETWORK: _build(f"{what}.{NETWORK}", rest.get(NETWORK))}
+
+
+def _typed(what: str, section: Any) -> dict[str, Any]:
+    section = dict(as_section(what, section))
+    if "type" not in section:
+        raise ValueError(f"{what} has no type")
+    return section
+
+
+def _build(what: str, section: Any) -> nn.Module:
+    section = _typed(what, section)
+    check_buildable(section)
+    return build_model(**section)
