@@ -17,7 +17,6 @@ from diffjax.data.evaluation import ReadWhenAsked, as_arrays, outline
 from diffjax.data.loader import Loader
 from diffjax.data.schema import Source, check_same_classes
 from diffjax.data.sources import factor_words, make_source
-from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.transforms import make_transforms
 from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.context import Judge
@@ -37,6 +36,7 @@ from diffjax.train.state import TrainState
 from experiments.data import DataChoices, Prefetching, epoch_of, trained_on
 from experiments.evaluations import RunEvaluations, split_evals, told_of
 from experiments.frozen import NAMES, load_frozen
+from experiments.model_section import model_section
 from experiments.perceptual import TOWER, make_perceptual
 from experiments.record import record_run
 from experiments.references import followed
@@ -101,7 +101,13 @@ class Assembly:
             )
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
-        self.model = {**self.config["model"], **self._outputs(spec)}
+        self.model = model_section(
+            self.config,
+            spec,
+            classes,
+            self.tokenizer,
+            self.frozen.codec and self.frozen.codec.network,
+        )
         self.pieces = self.frozen.towers(batches.info.codec)
         self.pieces |= {TOWER: self.seen[0]} if self.seen else {}
         network = build_model(**self.model)
@@ -124,49 +130,6 @@ class Assembly:
         filled in; None where the config has none."""
         section = self.config.get(name)
         return followed(name, section, self.workdir, self.named) if section else None
-
-    def _outputs(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """What the network must know of the data, where the config leaves it open."""
-        task, classes = self.config["task"], self.source.info.num_classes
-        if self.config["model"].get("type") == "clip":
-            return {} if self.tokenizer is None else {"text": self._text(self.tokenizer)}
-        if self.config["model"].get("type") == "vae":
-            return {"image_shape": spec["image"].shape[1:]}
-        if self.config["model"].get("type") == "autoencoder":
-            return {"image_channels": spec["image"].shape[-1]}
-        known: dict[str, Any] = {"num_classes": task.get("num_classes", classes)}
-        if 0 < known["num_classes"] < classes:
-            raise ValueError(
-                f"task.num_classes={known['num_classes']}, but the data have {classes} classes"
-            )
-        if task.get("type") == "diffusion":
-            codec = self.frozen.codec
-            channels = codec.network.latent_channels if codec else spec["image"].shape[-1]
-            known["out_channels"] = channels * (2 if task.get("learned_variance") else 1)
-        return {k: v for k, v in known.items() if k not in self.config["model"]}
-
-    def _text(self, tokenizer: Tokenizer) -> dict[str, Any]:
-        """The text tower's section; what the tokenizer decides is filled in or must agree."""
-        section = {
-            "vocab": tokenizer.vocab_size,
-            "context": tokenizer.context,
-            "eos": tokenizer.eot,
-        }
-        given = self.config["model"].get("text", {})
-        if not isinstance(given, Mapping):
-            return given  # The network says what a section is.
-        section |= given
-        if section["eos"] != tokenizer.eot:
-            raise ValueError(
-                f"model.text.eos={section['eos']}, but texts of the tokenizer end with "
-                f"{tokenizer.eot}"
-            )
-        if section["vocab"] < tokenizer.vocab_size or section["context"] < tokenizer.context:
-            raise ValueError(
-                f"model.text has vocab={section['vocab']}, context={section['context']}, but the "
-                f"tokenizer {tokenizer.vocab_size} and {tokenizer.context}"
-            )
-        return section
 
     @property
     def run(self) -> Run:
