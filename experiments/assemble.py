@@ -72,7 +72,7 @@ class Assembly:
         self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
         sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
         self.source = make_source(**self.data.train)
-        self.frozen = load_frozen(self.reference("codec"), self._towers())
+        self.frozen = load_frozen(self.reference("codec"), self._towers(), self.reference("guide"))
         self.tokenizer = self.frozen.tokenizer
         if self.tokenizer is None:
             self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
@@ -108,6 +108,7 @@ class Assembly:
         self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
         self.pieces = {"conditions": conditions, "space": self.frozen.codec and space}
         self.pieces |= {TOWER: self.seen[0]} if self.seen else {}
+        self.pieces |= {} if self.frozen.guide is None else {"guide": self.frozen.guide.model}
         self.pieces = {name: piece for name, piece in self.pieces.items() if piece}
         network = build_model(**self.model)
         self.task = make_task(self.config["task"], network, shape, classes, self.pieces)

@@ -11,6 +11,7 @@ from diffjax.data.tokenizer import Tokenizer
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
 from diffjax.train.start import Given, Start
 from experiments.codec import Codec, load_codec
+from experiments.guide import Guide, load_guide
 from experiments.start import recorded
 from experiments.text_towers import TextTower, load_text_tower
 
@@ -20,12 +21,14 @@ class Frozen:
     """Attributes:
     codec: config section `codec`, loaded; None without one.
     towers: name of a condition -> the text tower that it reads, loaded.
+    guide: config section `guide`, loaded; None without one.
     origins: name -> where it comes from, for messages.
     """
 
     codec: Codec | None
     towers: Mapping[str, TextTower]
     origins: Mapping[str, str]
+    guide: Guide | None = None
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -62,6 +65,7 @@ class Frozen:
         """Gives the frozen networks their weights; None where there are none."""
         held: dict[str, Any] = {} if self.codec is None else {"codec": self.codec}
         held |= self.towers
+        held |= {} if self.guide is None else {"guide": self.guide}
         if not held:
             return None
 
@@ -75,9 +79,11 @@ class Frozen:
 
 
 def load_frozen(
-    codec: Mapping[str, Any] | None, named: Mapping[str, tuple[Mapping[str, Any], bool]]
+    codec: Mapping[str, Any] | None,
+    named: Mapping[str, tuple[Mapping[str, Any], bool]],
+    guide: Mapping[str, Any] | None = None,
 ) -> Frozen:
-    """The networks of a config's `codec` section and of its conditions' towers.
+    """The networks of a config's `codec` and `guide` sections and of its conditions' towers.
 
     Args:
       named: name of a condition -> its `tower`, and whether the embedding of a whole text is read.
@@ -90,8 +96,8 @@ def load_frozen(
         name: load_text_tower(section, f"conditions.{name}.tower", pooled)
         for name, (section, pooled) in named.items()
     }
-    said = {"codec": codec} if codec else {}
+    said = {name: section for name, section in (("codec", codec), ("guide", guide)) if section}
     said |= {name: section for name, (section, _) in named.items()}
     origins = {n: next((str(s[k]) for k in ("run", "clip", "model") if s.get(k)), n)
                for n, s in said.items()}  # fmt: skip
-    return Frozen(loaded, towers, origins)
+    return Frozen(loaded, towers, origins, load_guide(guide) if guide else None)

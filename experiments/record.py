@@ -69,19 +69,20 @@ def _pieces(assembly: Assembly) -> dict[str, Any]:
     if model is None:
         return {}
     towers = {name: tower.tower for name, tower in assembly.frozen.towers.items()}
-    return describe_pieces(model.space, assembly.config.get("conditions", {}), towers)
+    guide = assembly.frozen.guide and assembly.frozen.guide.resolved
+    return describe_pieces(model.space, assembly.config.get("conditions", {}), towers, guide)
 
 
 def _origin(assembly: Assembly, name: str) -> Mapping[str, Any]:
     """Where a frozen network is from, as its section says or, of a locked tower, `start`; {} for a
     tower that stays as it was drawn."""
-    own, where = ("codec", "codec") if name == "codec" else ("start", "start")
+    own = where = name if name in ("codec", "guide") else "start"
     if name in assembly.frozen.towers:
         own, where = "tower", f"conditions.{name}.tower"
     section = assembly.reference(where) or {}
     if section.get("run"):
         return {k: section[k] for k in ("run", "step", "ema") if section.get(k) is not None}
-    for field, reader in RELEASED[own].items():
+    for field, reader in RELEASED.get(own, {}).items():
         if section.get(field):
             part = {"part": "text" if own == "tower" else name} if reader == "clip" else {}
             activation = section.get("activation")

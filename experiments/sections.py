@@ -41,18 +41,19 @@ from experiments.codec import CodecChoices
 from experiments.data import DataChoices
 from experiments.evaluations import EvalChoices
 from experiments.features import FEATURES
+from experiments.guide import GuideChoices
 from experiments.judge import JudgeChoices
 from experiments.perceptual import PerceptualChoices
 from experiments.start import StartChoices
 from experiments.text import TOKENIZERS
 from experiments.text_towers import TextChoices
 
-SECTIONS = ("seed", "data", "tokenizer", "codec", "conditions", "model", "start", "task", "optim",
-            "ema", "mesh", "train", "sampling", "evals", "features", "perceptual", "judge",
+SECTIONS = ("seed", "data", "tokenizer", "codec", "conditions", "guide", "model", "start", "task",
+            "optim", "ema", "mesh", "train", "sampling", "evals", "features", "perceptual", "judge",
             "expected")  # fmt: skip
 NEEDED = ("data", "model", "task", "optim", "train")
 # What a run gives its task and its evaluators itself.
-GIVEN = ("network", "image_shape", "conditions", "space", "perceptual")
+GIVEN = ("network", "image_shape", "conditions", "space", "guide", "perceptual")
 CONTEXT = ("context",)
 # Keys of a diffusion task that conditions have taken over, and where they are now.
 MOVED = {
@@ -137,6 +138,7 @@ OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "start": partial(construct, StartChoices),
     "perceptual": partial(construct, PerceptualChoices),
     "codec": partial(construct, CodecChoices),
+    "guide": partial(construct, GuideChoices),
     "judge": partial(construct, JudgeChoices),
     "features": _features,
 }

@@ -1,7 +1,7 @@
 """The stages of a run: what its config names in other runs, trained first where it is missing.
 
-    codec, the towers of conditions, perceptual, start    before the run is assembled
-    features, judge                                       before it is evaluated
+    codec, the towers of conditions, guide, perceptual, start    before the run is assembled
+    features, judge                                              before it is evaluated
 
 Each of these runs may rest on others in turn: the plan goes through them depth first. What opens a
 section later (`Reference.open`) trains nothing.
@@ -37,7 +37,7 @@ from experiments.references import check_there, followed, is_finished, is_pinned
 from experiments.sections import check_sections
 from experiments.settings import load_config
 
-TASK = ("codec", "conditions", "perceptual", "start")
+TASK = ("codec", "conditions", "guide", "perceptual", "start")
 EVALUATION = ("features", "judge")
 # Of a run that another rests on, not all need be there: it may begin from any step.
 UNFINISHED = ("start",)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -26,7 +27,7 @@ from diffjax.denoisers.conditions.base import (
     negative_cond,
 )
 from diffjax.denoisers.spaces import Space
-from diffjax.diffusion.guidance import UNCOND, Branch, Guidance, guided
+from diffjax.diffusion.guidance import GUIDE, UNCOND, Branch, Guidance, guided
 from diffjax.diffusion.levels import Level
 from diffjax.diffusion.predictions import Prediction, check_ends
 from diffjax.diffusion.process import network_output
@@ -48,6 +49,8 @@ class DiffusionModel:
       conditions: what it is conditioned by, beside the noise level.
       learned_variance: the network also predicts where its variance lies, C' = 2 C
         (Nichol & Dhariwal 2021, eq. 15).
+      guide: the model that autoguidance moves away from, a smaller or less trained one of the same
+        states (Karras et al. 2024a); its variables are `frozen["guide"]`.
     """
 
     network: nn.Module
@@ -56,6 +59,7 @@ class DiffusionModel:
     prediction: Prediction
     conditions: tuple[Condition, ...] = ()
     learned_variance: bool = False
+    guide: DiffusionModel | None = None
 
     def __post_init__(self) -> None:
         check_ends(self.schedule, self.prediction)
@@ -63,6 +67,11 @@ class DiffusionModel:
             raise ValueError(
                 "task.learned_variance=True needs a table of steps: use schedule linear, cosine, "
                 f"..., not {type(self.schedule).__name__}"
+            )
+        if self.guide is not None and self.guide.shape != self.shape:
+            raise ValueError(
+                f"the guide denoises states of shape {self.guide.shape}, but this model "
+                f"{self.shape}: take a guide of the same data, and of the same codec"
             )
 
     @property
@@ -98,6 +107,8 @@ class DiffusionModel:
         conditions_key = stream(key, "conditions")
         own, frozen = init_conditions(self.conditions, conditions_key, batch_spec)
         frozen = {**self.space.init(), **frozen}
+        if self.guide is not None:
+            frozen["guide"] = _guide_variables(self.guide, batch_spec)
         x = jnp.zeros((1, *self.shape), jnp.float32)
         given = {
             c.name: jnp.zeros((1, *batch_spec[c.field].shape[1:]), batch_spec[c.field].dtype)
@@ -148,8 +159,20 @@ class DiffusionModel:
             told = {name: nulls[name] if name in dropped else wanted[name] for name in wanted}
             return Branch(estimate, self.encode(variables.params, variables.frozen, told, z))
 
-        branches = guidance.dropped([c.name for c in self.conditions])
-        return guided({name: branch(dropped) for name, dropped in branches.items()}, guidance)
+        names = guidance.dropped([c.name for c in self.conditions])
+        branches = {name: branch(dropped) for name, dropped in names.items()}
+        if self.guide is not None and GUIDE in guidance.branches:
+            branches[GUIDE] = self.guide.branch(variables.frozen["guide"], given, z)
+        return guided(branches, guidance)
+
+    def branch(self, held: Params, cond: Cond, z: Array) -> Branch:
+        """The model as the guide of another: its estimates by those of the fields of `cond` that it
+        reads; `held` are its `params` and `frozen`."""
+        fields = {c.field for c in self.conditions}
+        given = check_cond(self.conditions, {k: v for k, v in cond.items() if k in fields})
+        frozen = held.get("frozen", {})
+        told = self.encode(held["params"], frozen, by_name(self.conditions, given), z)
+        return Branch(partial(self.estimate, held["params"]), told)
 
     def check_guidance(self, guidance: Guidance, negative: bool) -> None:
         """Refuses guidance that this model cannot follow.
@@ -181,5 +204,17 @@ class DiffusionModel:
                     f"guidance_by scales the condition {name!r}, which the model was trained "
                     f"without a null of: train with conditions.{name}.drop > 0"
                 )
+        if GUIDE in guidance.branches and self.guide is None:
+            raise ValueError(
+                "autoguidance needs a guiding network, and the model has none: add a section "
+                "guide=dict(run=..., config=...) to the config, or set autoguidance=1"
+            )
         if guidance.clip and not self.space.bounded:
             raise ValueError("clip=True bounds pixels to [-1, 1]; latents have no such bounds")
+
+
+def _guide_variables(guide: DiffusionModel, batch_spec: Mapping[str, Any]) -> Params:
+    """Those of a guide before they are given, see `placeholder_variables`."""
+    shapes = jax.eval_shape(lambda: guide.init(jax.random.key(0), batch_spec))
+    held = {"params": shapes.params} | ({"frozen": shapes.frozen} if shapes.frozen else {})
+    return jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), held)

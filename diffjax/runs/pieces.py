@@ -11,7 +11,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from diffjax.choices import as_section, construct
+from diffjax.choices import as_section, check, construct
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
@@ -22,12 +22,17 @@ from diffjax.task import Task
 from diffjax.tasks import make_task
 
 NETWORK = "network"
+# Of a guiding run, which has the same data.
+GUIDE = ("image_shape", "model", "task", "pieces")
 # Frozen networks that training's loss alone reads.
 UNREAD = ("perceptual",)
 
 
 def describe_pieces(
-    space: Space, conditions: Mapping[str, Any], towers: Mapping[str, FrozenTower]
+    space: Space,
+    conditions: Mapping[str, Any],
+    towers: Mapping[str, FrozenTower],
+    guide: Resolved | None = None,
 ) -> dict[str, Any]:
     """The pieces of a diffusion task.
 
@@ -35,11 +40,14 @@ def describe_pieces(
       space: of the task.
       conditions: the config's sections.
       towers: of those that have one, by name.
+      guide: how the guiding run was built; None without one.
     """
     found: dict[str, Any] = {"conditions": dict(conditions)}
     if isinstance(space, LatentSpace):
         found["space"] = {NETWORK: section_of(space.codec), "cached": space.cached}
     found["towers"] = {name: _described(tower) for name, tower in towers.items()}
+    if guide is not None:
+        found["guide"] = {name: getattr(guide, name) for name in GUIDE}
     return found
 
 
@@ -72,6 +80,10 @@ def build_task(resolved: Resolved) -> Task:
         sections = as_section("pieces.conditions", pieces.get("conditions", {}))
         made = make_conditions(sections, resolved.num_classes, space, towers)
         given = {"conditions": made, "space": space}
+        if "guide" in pieces:
+            section = check(Resolved, "pieces.guide", pieces["guide"], whole=False)
+            task: Any = build_task(dataclasses.replace(resolved, **section))
+            given["guide"] = task.model
     network = _build("model", resolved.model)
     return make_task(
         _typed("task", resolved.task), network, resolved.image_shape, resolved.num_classes, given

@@ -185,6 +185,7 @@ def diffusion_task(
     times: Times | None = None,
     conditions: tuple[Condition, ...] = (),
     space: Space | None = None,
+    guide: DiffusionModel | None = None,
     learned_variance: bool = False,
     vlb_weight: NonNegative = 0.001,
     levels: GreyLevels = 256,
@@ -192,5 +193,7 @@ def diffusion_task(
     """The task of a config's section `dict(type="diffusion", ...)`; see `DiffusionModel` and
     `DiffusionTask`. `space`: None for the data themselves."""
     space = DataSpace(tuple(image_shape)) if space is None else space
-    model = DiffusionModel(network, space, schedule, prediction, conditions, learned_variance)
+    model = DiffusionModel(
+        network, space, schedule, prediction, conditions, learned_variance, guide
+    )
     return DiffusionTask(model, weighting or Simple(), times or Uniform(), vlb_weight, levels)
