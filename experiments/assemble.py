@@ -36,7 +36,7 @@ from diffjax.train.state import TrainState
 from experiments.data import DataChoices, Prefetching, epoch_of, trained_on
 from experiments.evaluations import RunEvaluations, evals_of, split_evals, told_of
 from experiments.frozen import load_frozen
-from experiments.network import network_section
+from experiments.model_section import model_section
 from experiments.perceptual import TOWER, make_perceptual
 from experiments.record import record_run
 from experiments.references import followed
@@ -105,7 +105,7 @@ class Assembly:
         space = self.frozen.space(shape, batches.info.codec)
         towers = {name: tower.tower for name, tower in self.frozen.towers.items()}
         conditions = make_conditions(self.config.get("conditions", {}), classes, space, towers)
-        self.model = network_section(self.config, spec, classes, self.tokenizer, conditions, space)
+        self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
         self.pieces = {"conditions": conditions, "space": self.frozen.codec and space}
         self.pieces |= {TOWER: self.seen[0]} if self.seen else {}
         self.pieces = {name: piece for name, piece in self.pieces.items() if piece}

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from diffjax.evals.protocol import differing, same_protocol
+from diffjax.results import differing, same_protocol
 from diffjax.runs import environment
 from diffjax.runs.records import Measure, Plate, Run, read_run
 from diffjax.train.progress import duration

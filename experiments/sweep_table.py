@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffjax.evals.protocol import differing
+from diffjax.results import differing
 from diffjax.runs.records import read_json
 from experiments.grid import read_cell, short
 from experiments.intervals import Difference, Summary, paired, summarise

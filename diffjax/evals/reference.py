@@ -19,8 +19,8 @@ import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
 from diffjax.bounded import check_regular, open_zip, parse_json
-from diffjax.evals.protocol import differing
 from diffjax.metrics.frechet import Moments
+from diffjax.results import differing
 
 # How many times its size a file may hold: images of flat colours compress well.
 RATIO = 64.0

@@ -11,12 +11,13 @@ import jax
 import numpy as np
 
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import draw
 from diffjax.evals.pictures import tile_grid
 from diffjax.keys import check_seed
 from diffjax.ranges import Amount, Seed, Tiles
+from diffjax.results import Result
 from diffjax.task import Variables
 
 
@@ -89,7 +90,7 @@ class Samples:
         """See `Evaluator.trial`."""
         trial.drawn(self.context, self.pred, self.pred_kw, variables, self._cond(), self.batch_size)
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
         """One picture, "samples"."""
         sampler, options = self._bound
         cond, sharding = self._cond(), self.context.batch_sharding

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
 from diffjax.fingerprints import to_host
 from diffjax.keys import check_seed, seed_words
 from diffjax.ranges import Seed, Tiles
+from diffjax.results import Result
 from diffjax.task import Variables
 
 
@@ -83,7 +84,7 @@ class Trajectory:
             raise ValueError(f"{self.pred} gives {shapes[0][1]} samples, not {self.rows}")
         self._column_names(np.arange(shapes[0][0]), shapes[0][0])
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
         """One picture, "trajectory"."""
         trajectory, options = self._bound
         index = np.arange(self.rows, dtype=np.int32)

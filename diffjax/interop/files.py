@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save, save_file
 
 from diffjax.bounded import MB, check_regular, parse_json, read_json, shortened
 from diffjax.interop.torch_archive import MOST_TENSORS, read_archive
@@ -198,10 +198,18 @@ def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
     return plain
 
 
+# Other readers ask for the format: whose layout the tensors have.
+_LAYOUT = {"format": "pt"}
+
+
 def write_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes a safetensors file, its keys sorted; the same tensors give the same bytes."""
-    # Other readers ask for the format: whose layout the tensors have.
-    save_file({k: tensors[k] for k in sorted(tensors)}, file, metadata={"format": "pt"})
+    save_file({k: tensors[k] for k in sorted(tensors)}, file, metadata=_LAYOUT)
+
+
+def tensor_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """What `write_tensors` writes."""
+    return save({k: tensors[k] for k in sorted(tensors)}, metadata=_LAYOUT)
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.fingerprints import fingerprint, to_host
-from diffjax.interop.files import read_tensors, write_tensors
+from diffjax.interop.files import read_tensors, tensor_bytes
 from diffjax.runs.resolved import FrozenNetwork
 from diffjax.task import Params
+from diffjax.train.writer import replace_file
 
 FOLDER = "frozen"
 # Bytes from which released weights, which can be fetched again, are not kept a second time.
@@ -56,12 +56,7 @@ def write_frozen(workdir: Path, network: FrozenNetwork, variables: Params) -> No
     if jax.process_index() or file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        write_tensors(aside, held)
-        os.replace(aside, file)
-    finally:
-        aside.unlink(missing_ok=True)
+    replace_file(file, tensor_bytes(held))
 
 
 def read_frozen(workdir: Path, name: str, network: FrozenNetwork) -> dict[str, Any]:

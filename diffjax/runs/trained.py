@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +114,7 @@ def _check_average(workdir: Path, resolved: Resolved, ema: str | None) -> None:
 
 def _built(workdir: Path, resolved: Resolved) -> tuple[Task, Variables]:
     """The task and the shapes of its variables."""
-    with blamed_on(workdir / FILE):
+    with blamed_on(workdir / FILE), _uncollected():
         task = build_task(resolved)
         batch = {
             name: jax.ShapeDtypeStruct((1, *field.shape), field.dtype)
@@ -125,3 +127,15 @@ def _built(workdir: Path, resolved: Resolved) -> tuple[Task, Variables]:
                 f"has {', '.join(expected.frozen) or 'none'}"
             )
     return task, expected
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Tracing makes many objects and little garbage: looking for it takes a fifth of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

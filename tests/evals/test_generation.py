@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from diffjax.evals import make_evaluator
-from diffjax.evals.base import Picture, Scalar
-from diffjax.evals.protocol import differing, same_protocol
+from diffjax.evals.base import Picture
+from diffjax.results import Result, differing, same_protocol
 
 
 def run(context, variables, **kw):
     """(scalars by name, pictures by name) of a quick generation evaluation."""
     options = {"num_samples": 400, "batch_size": 150, "groups": 10} | kw
     out = list(make_evaluator("generation", context, **options).run(variables))
-    scalars = {s.name: s for s in out if isinstance(s, Scalar)}
+    scalars = {s.name: s for s in out if isinstance(s, Result)}
     return scalars, {p.name: p for p in out if isinstance(p, Picture)}
 
 

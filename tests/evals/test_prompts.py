@@ -6,9 +6,9 @@ import pytest
 from diffjax.data import factors
 from diffjax.data.builders.shapes import render
 from diffjax.evals import make_evaluator
-from diffjax.evals.base import Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import FeatureExtractor
+from diffjax.results import Result
 
 COUNT = 48
 RED, GREEN = 0, 1
@@ -68,7 +68,7 @@ def numbers(case, variables=None, **options):
     context, held = case
     evaluator = make_evaluator("prompts", context, num_prompts=30, rows=2, columns=2, **options)
     records = list(evaluator.run(variables or held))
-    return {r.name: r for r in records if isinstance(r, Scalar)}, records[-1]
+    return {r.name: r for r in records if isinstance(r, Result)}, records[-1]
 
 
 @pytest.mark.parametrize("objects", [1, 2])

@@ -86,7 +86,7 @@ def clip_run(clip_config, tmp_path_factory) -> Iterator[Path]:
 def model(clip_run, tmp_path) -> Path:
     """The run's weights as a folder of transformers', with its tokenizer."""
     assembly = open_run(clip_run)
-    section = {**assembly.config["model"], "text": assembly._text(assembly.tokenizer)}
+    section = assembly.model
     _, state, _ = assembly.trained()
     save_clip(tmp_path / "model", section, {"params": state.params}, "huggingface")
     assert build_model(**section)

@@ -97,13 +97,13 @@ def test_they_are_computed_once_for_each_codec_and_data(pictures, kept, monkeypa
 
 
 def test_another_codecs_latents_are_refused():
-    held = frozen.Frozen(codec(), None, {})
-    assert held.towers("tiny 0")["latents"].cached
-    assert not held.towers(None)["latents"].cached
-    with pytest.raises(ValueError, match="latents of the codec tiny 1"):
-        held.towers("tiny 1")
-    with pytest.raises(ValueError, match="codec section is missing"):
-        frozen.Frozen(None, None, {}).towers("tiny 1")
+    held, moments = frozen.Frozen(codec(), {}, {}), (8, 8, 4)
+    assert held.space(moments, "tiny 0").cached
+    assert not held.space((32, 32, 3), None).cached
+    with pytest.raises(ValueError, match=r"hold latents of the codec tiny 1, but .* is tiny 0"):
+        held.space(moments, "tiny 1")
+    with pytest.raises(ValueError, match="is missing"):
+        frozen.Frozen(None, {}, {}).space(moments, "tiny 0")
 
 
 CODEC = """

@@ -10,13 +10,14 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from diffjax.evals.base import Picture, Scalar
-from diffjax.evals.protocol import protocol
+from diffjax.evals.base import Picture
+from diffjax.results import Result, protocol
+from diffjax.runs import records
 from diffjax.runs.config import plain
+from diffjax.runs.records import read_json
 from diffjax.train.writer import Writer
-from experiments import figures, records
+from experiments import figures
 from experiments.grid import Sweep, make_cells, run_grid, save_sweep
-from experiments.records import read_json
 from experiments.report import write_report
 from experiments.settings import ROOT, load_config
 from experiments.sweep_report import write_sweep_report
@@ -47,8 +48,8 @@ def workdir(tmp_path_factory):
                 for ema in ("slow", "fast"):
                     repeat = protocol(num_samples=100, seeds=[0, step], seed=step, **HOW)
                     records = [
-                        Scalar("agreement", 0.9 + step / 500, 0.01, repeat),
-                        Scalar("frechet", 50 / step, None, protocol(num_samples=n, **HOW)),
+                        Result("agreement", 0.9 + step / 500, 0.01, repeat),
+                        Result("frechet", 50 / step, None, protocol(num_samples=n, **HOW)),
                     ]
                     writer.evaluation(step, "generation", ema, records)
                 image = np.full((10, 10, 3), step, np.uint8)
@@ -138,7 +139,7 @@ def _sweep(workdir, **fields):
 
     def measure(cell):
         how = {name: value(cell) for name, value in fields.items()}
-        yield Scalar("recall", 0.5, None, protocol(steps=cell.settings["eval.steps"], **how))
+        yield Result("recall", 0.5, None, protocol(steps=cell.settings["eval.steps"], **how))
 
     run_grid(cells, measure, workdir)
     return Page(write_sweep_report(workdir).read_text()).words
@@ -249,7 +250,7 @@ def test_sweeps_below_the_run_are_shown(workdir, tmp_path):
     sweep = Sweep("guidance <scale>", "runs/digits", {"eval.guidance": [1.0, 2.0]}, (0, 1))
     cells = make_cells(sweep, "base")
     save_sweep(sweep, cells, workdir / "sweeps" / "guidance")
-    run_grid(cells, lambda cell: [Scalar("recall", 0.25 + cell.seed)], workdir / "sweeps/guidance")
+    run_grid(cells, lambda cell: [Result("recall", 0.25 + cell.seed)], workdir / "sweeps/guidance")
     page = Page(write_report(workdir).read_text())
     assert "Sweep: guidance <scale>" in page.words
     assert len(page.of("table", "sortable")) == 1 and "0.8 ± 6.4" in page.words

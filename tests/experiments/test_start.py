@@ -90,7 +90,7 @@ def test_weights_that_changed_meanwhile_are_refused(clip_run, starting, tmp_path
 def released(clip_run, tmp_path_factory) -> Path:
     """A folder of transformers', of the size of the run's network with a new image tower."""
     assembly = open_run(clip_run)
-    section = {**assembly.config["model"], "text": assembly._text(assembly.tokenizer)}
+    section = assembly.model
     model = build_model(**section)
     image, tokens = np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 32), np.int32)
     made = model.init(jax.random.key(3), image, tokens)

@@ -1,4 +1,4 @@
-"""What a number was measured under: keys, a short hash, and how two protocols differ.
+"""A measured number, and its protocol: what it was measured under, and how two protocols differ.
 
 A protocol is a plain mapping that survives JSON. Keys in use: `num_samples`, `nfe`, every argument
 of the predict function (`sampler`, `steps`, `guidance`, ...), `ema`, `resize`, `quantise`,
@@ -8,12 +8,31 @@ of the predict function (`sampler`, `steps`, `guidance`, ...), `ema`, `resize`, 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from diffjax.fingerprints import plain, short_hash
 
 # Keys that name the draw and not the protocol: results that differ in these may be averaged.
 REPEATS = ("seed", "seeds")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A measured number under its name.
+
+    Two results of different protocols must never stand in one column unmarked.
+
+    Attributes:
+      name: of the metric.
+      std: the standard error of `value`; None where it has none.
+      protocol: see `protocol`.
+    """
+
+    name: str
+    value: float
+    std: float | None = None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
 
 
 def protocol(**fields: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from diffjax.denoisers.conditions.base import Condition, inputs_of
 from diffjax.denoisers.spaces import Space
 
 
-def network_section(
+def model_section(
     config: Mapping[str, Any],
     spec: Mapping[str, Any],
     classes: int,
