@@ -31,7 +31,7 @@ FLIP = {"type": "random_flip"}
 
 
 def sampling(config) -> dict:
-    return config.evals.samples.pred_kw.to_dict()
+    return {k: v for k, v in config.sampling.to_dict().items() if k != "ema"}
 
 
 def times(config) -> list[float]:
