@@ -31,7 +31,7 @@ FLIP = {"type": "random_flip"}
 
 
 def sampling(config) -> dict:
-    return config.evals.samples.pred_kw.to_dict()
+    return {k: v for k, v in config.sampling.to_dict().items() if k != "ema"}
 
 
 def times(config) -> list[float]:
@@ -154,17 +154,17 @@ def test_dit_is_guided_as_in_its_authors_code():
     level = Level(*(np.float32(a) for a in Linear().level(600.0)))
     z = jnp.asarray(rng.normal(size=(3, 8, 8, 4)), jnp.float32)
 
-    def denoise(x, level, told):
+    def denoise(x, level, to, told):
         out, v = jnp.split(jnp.asarray(network(x, None)), 2, axis=-1)
         return Estimate(Eps().to_x(out, x, level), v)
 
     told = jnp.zeros((3,), jnp.int32)
-    ours = classifier_free(denoise, told, told + 1000, guidance)(z, level)
+    ours = classifier_free(denoise, told, told + 1000, guidance)(z, level, level)
     theirs = forward_with_cfg(network, np.concatenate([z, z]), None, 1.5)[:3]
     np.testing.assert_allclose(Eps().from_x(ours.x, z, level), theirs[..., :4], atol=2e-4)
     np.testing.assert_allclose(ours.v, theirs[..., 4:], atol=1e-6)
     all_four = classifier_free(denoise, told, told + 1000, make_recipe(guidance=1.5).guidance)
-    assert np.abs(all_four(z, level).x - ours.x)[..., 3].max() > 0.1
+    assert np.abs(all_four(z, level, level).x - ours.x)[..., 3].max() > 0.1
 
 
 def test_the_codec_of_dit_is_the_authors(monkeypatch, tmp_path):

@@ -153,7 +153,9 @@ class DiffusionModel:
         other: Cond = {} if negative is None else check_cond(self.conditions, negative, True)
         wanted = by_name(self.conditions, given)
         nulls = negative_cond(self.conditions, given, other)
-        estimate = partial(self.estimate, variables.params)
+
+        def estimate(z: Array, at: Level, _: Level, cond: Conditioning) -> Estimate:
+            return self.estimate(variables.params, z, at, cond)
 
         def branch(dropped: tuple[str, ...]) -> Branch:
             told = {name: nulls[name] if name in dropped else wanted[name] for name in wanted}

@@ -19,8 +19,9 @@ from diffjax.diffusion.levels import Level, over
 from diffjax.diffusion.sampling import Denoiser, Estimate
 from diffjax.ranges import Guided, NonNegative, Percentile, Probability, Reach, Width
 
-# (z, level, conditioning) -> Estimate; the conditioning is any tree of arrays [B, ...].
-ConditionalDenoiser = Callable[[Array, Level, Any], Estimate]
+# (z, at, to, conditioning) -> Estimate, see `Denoiser`; the conditioning is any tree of arrays
+# [B, ...].
+ConditionalDenoiser = Callable[[Array, Level, Level, Any], Estimate]
 
 # Names of branches: all that is wanted; its null, or what is not wanted; what is wanted, by the
 # guiding network. Others, of one network without some of its conditions, `without` names.
@@ -191,25 +192,25 @@ def guided(branches: Mapping[str, Branch], guidance: Guidance) -> Denoiser:
     wanted = branches[COND]
     needed = {name: branches[name] for name in guidance.branches}
 
-    def combined(z: Array, level: Level) -> Estimate:
-        estimates = _evaluate(needed, z, level)
+    def combined(z: Array, at: Level, to: Level) -> Estimate:
+        estimates = _evaluate(needed, z, at, to)
         x_cond, v = estimates[COND]
         x = guidance.combine({name: estimate.x for name, estimate in estimates.items()})
         if guidance.channels is not None:
             n = guidance.channels
             x = jnp.concatenate([x[..., :n], x_cond[..., n:]], axis=-1)
-        return Estimate(_rescaled(x, x_cond, z, level, guidance.rescale), v)
+        return Estimate(_rescaled(x, x_cond, z, at, guidance.rescale), v)
 
-    def plain(z: Array, level: Level) -> Estimate:
-        return wanted.denoise(z, level, wanted.cond)
+    def plain(z: Array, at: Level, to: Level) -> Estimate:
+        return wanted.denoise(z, at, to, wanted.cond)
 
     inner = combined if guidance.guided else plain
     limited = guidance.low > 0 or guidance.high < float("inf")
     if inner is combined and limited:
 
-        def inner(z: Array, level: Level) -> Estimate:
-            inside = (level.ratio > guidance.low) & (level.ratio <= guidance.high)
-            return jax.lax.cond(inside, combined, plain, z, level)
+        def inner(z: Array, at: Level, to: Level) -> Estimate:
+            inside = (at.ratio > guidance.low) & (at.ratio <= guidance.high)
+            return jax.lax.cond(inside, combined, plain, z, at, to)
 
     return bounded(inner, guidance)
 
@@ -221,7 +222,9 @@ _MISSING = {
 _NO_BRANCH = "guidance_by needs the branch {!r}, which is not there"
 
 
-def _evaluate(branches: Mapping[str, Branch], z: Array, level: Level) -> dict[str, Estimate]:
+def _evaluate(
+    branches: Mapping[str, Branch], z: Array, at: Level, to: Level
+) -> dict[str, Estimate]:
     """The estimates of all branches, those of one network in one batch."""
     found: dict[str, Estimate] = {}
     for denoise, _ in branches.values():
@@ -230,10 +233,10 @@ def _evaluate(branches: Mapping[str, Branch], z: Array, level: Level) -> dict[st
             continue
         n, conds = len(names), [branches[name].cond for name in names]
         if n == 1:
-            found[names[0]] = denoise(z, level, conds[0])
+            found[names[0]] = denoise(z, at, to, conds[0])
             continue
         cond = jax.tree.map(lambda *a: jnp.concatenate(a), *conds)
-        x, v = denoise(jnp.concatenate([z] * n), level, cond)
+        x, v = denoise(jnp.concatenate([z] * n), at, to, cond)
         vs = [None] * n if v is None else jnp.split(v, n)
         found |= dict(zip(names, map(Estimate, jnp.split(x, n), vs), strict=True))
     return found
@@ -273,8 +276,8 @@ def bounded(denoise: Denoiser, guidance: Guidance) -> Denoiser:
     if guidance.threshold is None and not guidance.clip:
         return denoise
 
-    def inside(z: Array, level: Level) -> Estimate:
-        x, v = denoise(z, level)
+    def inside(z: Array, at: Level, to: Level) -> Estimate:
+        x, v = denoise(z, at, to)
         if guidance.threshold is not None:
             flat = jnp.abs(x).reshape(len(x), -1)
             bound = jnp.maximum(jnp.percentile(flat, guidance.threshold, axis=1), 1.0)

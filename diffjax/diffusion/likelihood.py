@@ -143,7 +143,7 @@ def variational_bound(
         step_keys = jax.vmap(lambda k: jax.random.fold_in(stream(k, "bound"), i))(keys)
         eps = normal(step_keys, shape)
         z = diffuse(x, eps, t)
-        estimate = denoise(z, t)
+        estimate = denoise(z, t, s)
         eps_hat = (z - over(t.alpha, z) * estimate.x) / over(t.sigma, z)
         term = bound_term(estimate, x, z, t, s, variance, levels, first)
         return None, (term / LOG2, mean_flat((eps - eps_hat) ** 2))
@@ -241,7 +241,8 @@ def _estimate_and_trace(
         scale = 1.0 / probes
 
     def both(y: Array, level: Level) -> tuple[Array, Array]:
-        value, pull = jax.vjp(lambda u: denoise(u * level.alpha, level).x, y)
+        # The density changes by the flow at the level itself, whatever step is taken along it.
+        value, pull = jax.vjp(lambda u: denoise(u * level.alpha, level, level).x, y)
         traces = jax.lax.map(lambda v: jnp.sum((pull(v)[0] * v).reshape(len(y), -1), 1), vectors)
         return value, scale * traces.sum(0)
 

@@ -9,7 +9,7 @@ from diffjax.choices import pick
 from diffjax.diffusion.clocks import CLOCKS, Linear
 from diffjax.diffusion.grids import Grid
 from diffjax.diffusion.levels import Level, take
-from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
+from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows, stack
 from diffjax.ranges import Factor
 
 
@@ -35,28 +35,28 @@ def ode(grid: Grid, clock: str = "linear", order: Factor = 2) -> Rows:
     for i in range(grid.steps):
         t, s = take(grid.t, i), take(grid.s, i)
         rows += _step(follow, t, s, order) if t.ratio < FULL_NOISE else [_ddim(t, s)]
-    at = Level(*(np.array([row[0][k] for row in rows]) for k in range(3)))
-    z, x, past, keep_z, keep_x = np.array([row[1:] for row in rows], np.float64).T
-    return make_rows(at, z, x, past_coef=past[:, None], keep_z=keep_z, keep_x=keep_x)
+    at, to = (stack([row[k] for row in rows]) for k in range(2))
+    z, x, past, keep_z, keep_x = np.array([row[2:] for row in rows], np.float64).T
+    return make_rows(at, to, z, x, past_coef=past[:, None], keep_z=keep_z, keep_x=keep_x)
 
 
 def _ddim(t: Level, s: Level) -> list:
     z = s.sigma / t.sigma
-    return [t, z, s.alpha - t.alpha * z, 0.0, 0.0, 0.0]
+    return [t, s, z, s.alpha - t.alpha * z, 0.0, 0.0, 0.0]
 
 
 def _step(follow: Linear, t: Level, s: Level, order: int) -> list[list]:
-    """The rows of one step: level, z and x_hat, what the first slope adds, and the slope kept."""
+    """The rows of one step: levels, z and x_hat, what the first slope adds, and the slope kept."""
     h = follow.time(s.ratio) - follow.time(t.ratio)
     here, there = follow.scale(t.ratio), follow.scale(s.ratio)
     pull = follow.speed(t.ratio)
     push = follow.growth(t.ratio) + pull
     move = s.alpha * here / there
     z, x = move / t.alpha * (1 + h * push), -move * h * pull
-    first = [t, z, x, 0.0, here * push / t.alpha, -here * pull]
+    first = [t, s, z, x, 0.0, here * push / t.alpha, -here * pull]
     if order == 1 or s.sigma == 0:
         return [first]
     pull = follow.speed(s.ratio)
     push = follow.growth(s.ratio) + pull
     half = s.alpha * h / 2
-    return [first, [s, 1 + h * push / 2, -half * pull, -half / there, 0.0, 0.0]]
+    return [first, [s, s, 1 + h * push / 2, -half * pull, -half / there, 0.0, 0.0]]

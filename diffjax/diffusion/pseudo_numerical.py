@@ -8,7 +8,7 @@ import numpy as np
 
 from diffjax.diffusion.grids import Grid
 from diffjax.diffusion.levels import Level, take
-from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
+from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows, stack
 
 # Adams-Bashforth weights, latest first (Liu et al. 2022, eq. 12).
 _ADAMS = (
@@ -28,6 +28,7 @@ class _Extrapolation:
             raise ValueError(f"extrapolate={of!r} is unknown; known: eps, v")
         self.of_v = of == "v"
         self.at: list[Level] = []
+        self.to: list[Level] = []
         self.z: list[float] = []
         self.x: list[float] = []
         self.f: list[dict[int, float]] = []
@@ -36,12 +37,13 @@ class _Extrapolation:
         for i in range(self.started):
             t, s = take(grid.t, i), take(grid.s, i)
             z = s.sigma / t.sigma
-            self.add(t, z, {}, x=s.alpha - t.alpha * z)
+            self.add(t, s, z, {}, x=s.alpha - t.alpha * z)
 
-    def add(self, at: Level, z: float, weights: dict[int, float], x: float = 0.0) -> int:
+    def add(self, at: Level, to: Level, z: float, weights: dict[int, float], x: float = 0.0) -> int:
         """`z' = z z + x x_hat + sum_j weights[j] f_j`; returns this evaluation's own number, which
         `weights` may name."""
         self.at.append(at)
+        self.to.append(to)
         self.z.append(z)
         self.x.append(x)
         self.f.append(weights)
@@ -60,7 +62,7 @@ class _Extrapolation:
 
     def rows(self) -> Rows:
         n = len(self.at)
-        at = Level(*(np.array([level[k] for level in self.at], np.float64) for k in range(3)))
+        at = stack(self.at)
         memory = max((i - j for i in range(n) for j in self.f[i]), default=0)
         now, past = np.zeros(n), np.zeros((n, memory))
         for i in range(n):
@@ -74,19 +76,19 @@ class _Extrapolation:
         if self.of_v:
             keep_z, keep_x = at.alpha / at.sigma, -(at.alpha**2 + at.sigma**2) / at.sigma
         return make_rows(
-            at, np.array(self.z) + now * keep_z, np.array(self.x) + now * keep_x,
+            at, stack(self.to), np.array(self.z) + now * keep_z, np.array(self.x) + now * keep_x,
             past_coef=past, keep_z=keep_z, keep_x=keep_x,
         )  # fmt: skip
 
     def multistep(self, grid: Grid, steps: Sequence[int], history: list[int]) -> None:
         """Adams-Bashforth steps; `history` numbers the evaluations at earlier levels."""
         for i in steps:
-            t = take(grid.t, i)
-            a, b = self.transfer(t, take(grid.s, i))
+            t, s = take(grid.t, i), take(grid.s, i)
+            a, b = self.transfer(t, s)
             history.append(len(self.at))
             weights = _ADAMS[min(len(history), 4) - 1]
             latest = history[::-1][: len(weights)]
-            self.add(t, a, {j: b * w for j, w in zip(latest, weights, strict=True)})
+            self.add(t, s, a, {j: b * w for j, w in zip(latest, weights, strict=True)})
 
 
 def plms(grid: Grid, extrapolate: str = "eps") -> Rows:
@@ -103,14 +105,15 @@ def plms(grid: Grid, extrapolate: str = "eps") -> Rows:
         return rows.rows()
     t, s = take(grid.t, i), take(grid.s, i)
     a, b = rows.transfer(t, s)
-    k = rows.add(t, a, {len(rows.at): b})
+    k = rows.add(t, s, a, {len(rows.at): b})
     if i + 1 < grid.steps:
         # From the provisional z_s back to z_t, and on with (eps_k + eps_k+1) / 2 in eps_k's place.
         at = take(grid.t, i + 1)
         above = t if grid.stride is None else grid.schedule.level(at.t + grid.stride)
-        again, mean = rows.transfer(above, s if grid.stride is None else at)
+        end = s if grid.stride is None else at
+        again, mean = rows.transfer(above, end)
         back = again / a
-        rows.add(at, back, {k: mean / 2 - back * b, k + 1: mean / 2})
+        rows.add(at, end, back, {k: mean / 2 - back * b, k + 1: mean / 2})
     rows.multistep(grid, range(i + 1, grid.steps), [k])
     return rows.rows()
 
@@ -147,12 +150,12 @@ def pndm(grid: Grid, extrapolate: str = "eps") -> Rows:
         a_first, b_first = rows.transfer(t, first_to)
         k = len(rows.at)
         # Each stage restarts from z_t, which is recovered from the stage before.
-        rows.add(t, a_first, {k: b_first})
+        rows.add(t, first_to, a_first, {k: b_first})
         back = a_mid / a_first
-        rows.add(middle, back, {k: -back * b_first, k + 1: b_mid})
+        rows.add(middle, middle, back, {k: -back * b_first, k + 1: b_mid})
         back = a / a_mid
-        rows.add(middle, back, {k + 1: -back * b_mid, k + 2: b})
-        rows.add(s, 1.0, {k: b / 6, k + 1: b / 3, k + 2: b / 3 - b, k + 3: b / 6})
+        rows.add(middle, s, back, {k + 1: -back * b_mid, k + 2: b})
+        rows.add(s, s, 1.0, {k: b / 6, k + 1: b / 3, k + 2: b / 3 - b, k + 3: b / 6})
         history.append(k)
     rows.multistep(grid, range(first + 3, grid.steps), history)
     return rows.rows()

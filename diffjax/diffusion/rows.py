@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,17 +19,23 @@ class Rows(NamedTuple):
     """One row per evaluation; all `[N]`, float64 numpy when built. A row does
 
         z     <- scale z + churn noise           before the evaluation
-        x_hat <- denoise(z, at)
+        x_hat <- denoise(z, at, to)
         z'    <- z_coef z + x_coef x_hat + past_coef . memory + noise_coef noise
         memory' <- [keep_z z + keep_x x_hat, *memory[:-1]]
 
     Attributes:
+      at: the level of the state that is evaluated, churn included.
+      to: the level of the state z' that the row leaves behind: of a stage of a multi-stage sampler
+        what the stage's own step goes to, of a corrector at the end of its step that end itself,
+        where `to` is `at`. So it is where the next row begins, before churn, unless a grid's own
+        steps overlap (`scheduler_grids`); the last is the grid's end.
       past_coef: `[N, K]`, latest first; K is the length of the memory, 0 for one-step samplers.
       log_variance: `[N, 2]` log of the smallest and largest variance between which a network with
         learned variance interpolates (it then replaces noise_coef), or None.
     """
 
     at: Level
+    to: Level
     scale: Any
     churn: Any
     z_coef: Any
@@ -49,7 +56,14 @@ class Rows(NamedTuple):
         return bool(self.noise_coef.any() or self.churn.any()) or self.log_variance is not None
 
 
-def make_rows(at: Level, z: np.ndarray, x: np.ndarray, **given: np.ndarray | None) -> Rows:
+def stack(levels: Sequence[Level]) -> Level:
+    """Levels [] as one of `[N] float64`."""
+    return Level(*(np.array(field, np.float64) for field in zip(*levels, strict=True)))
+
+
+def make_rows(
+    at: Level, to: Level, z: np.ndarray, x: np.ndarray, **given: np.ndarray | None
+) -> Rows:
     """A table of `z' = z z + x x_hat`, plus whatever fields are given."""
     zero = np.zeros_like(z)
     fields = dict(
@@ -60,4 +74,4 @@ def make_rows(at: Level, z: np.ndarray, x: np.ndarray, **given: np.ndarray | Non
         keep_z=zero,
         keep_x=zero,
     )
-    return Rows(at=at, z_coef=z, x_coef=x, **{**fields, **given})
+    return Rows(at=at, to=to, z_coef=z, x_coef=x, **{**fields, **given})

@@ -15,7 +15,7 @@ from diffjax.diffusion.grids import Grid, level_at_ratio
 from diffjax.diffusion.levels import Level, take
 from diffjax.diffusion.ode import ode
 from diffjax.diffusion.pseudo_numerical import plms, pndm
-from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
+from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows, stack
 from diffjax.ranges import NonNegative, Reach
 
 
@@ -33,7 +33,7 @@ def ddim(grid: Grid, eta: NonNegative = 0.0) -> Rows:
     if np.any(tau > s.sigma * (1 + 1e-12)):
         raise ValueError(f"eta={eta} adds more noise than the grid's levels hold: take eta <= 1")
     z = np.sqrt(np.maximum(s.sigma**2 - tau**2, 0)) / t.sigma
-    return make_rows(t, z, s.alpha - t.alpha * z, noise_coef=tau)
+    return make_rows(t, s, z, s.alpha - t.alpha * z, noise_coef=tau)
 
 
 def euler(grid: Grid) -> Rows:
@@ -51,21 +51,21 @@ def ancestral(grid: Grid, variance: str = "small") -> Rows:
         interpolates their logarithms (Nichol & Dhariwal 2021, eq. 15).
     """
     t, s = grid.t, grid.s
-    gap = _log_snr_gap(t, s)
+    gap = np.clip(_log_snr_gap(t, s), 0, None)
     alpha_ts = t.alpha / s.alpha
     z = alpha_ts * s.sigma**2 / t.sigma**2
     x = s.alpha * gap
     small, large = gap * s.sigma**2, gap * t.sigma**2
     noisy = s.sigma > 0  # the last step returns the mean
     if variance == "small":
-        return make_rows(t, z, x, noise_coef=np.sqrt(small))
+        return make_rows(t, s, z, x, noise_coef=np.sqrt(small))
     if variance == "large":
-        return make_rows(t, z, x, noise_coef=np.sqrt(large) * noisy)
+        return make_rows(t, s, z, x, noise_coef=np.sqrt(large) * noisy)
     if variance == "learned":
         tiny = 1e-40
         logs = np.log(np.maximum(np.stack([small, large], -1), tiny))
         logs[~noisy] = np.log(tiny)
-        return make_rows(t, z, x, log_variance=logs)
+        return make_rows(t, s, z, x, log_variance=logs)
     raise ValueError(f"variance={variance!r} is unknown; known: small, large, learned")
 
 
@@ -95,15 +95,15 @@ def heun(
             t = hat
         z = s.sigma / t.sigma
         corrected = s.sigma > 0 and t.ratio < FULL_NOISE
-        rows.append([t, scale, noise, z, s.alpha - t.alpha * z, 0.0, 1 / t.sigma])
+        rows.append([t, s, scale, noise, z, s.alpha - t.alpha * z, 0.0, 1 / t.sigma])
         if corrected:
             half = s.alpha * (s.ratio - t.ratio) / 2
             # z_s + half (eps_s - eps_t), with eps_s = (z_s - alpha_s x_hat) / sigma_s.
-            rows.append([s, 1.0, 0.0, 1 + half / s.sigma, -half * s.alpha / s.sigma, -half, 0.0])
-    at = Level(*(np.array([row[0][k] for row in rows]) for k in range(3)))
-    scale, noise, z, x, past, keep = np.array([row[1:] for row in rows], np.float64).T
+            rows.append([s, s, 1.0, 0.0, 1 + half / s.sigma, -half * s.alpha / s.sigma, -half, 0.0])
+    at, to = (stack([row[k] for row in rows]) for k in range(2))
+    scale, noise, z, x, past, keep = np.array([row[2:] for row in rows], np.float64).T
     return make_rows(
-        at, z, x, scale=scale, churn=noise, past_coef=past[:, None],
+        at, to, z, x, scale=scale, churn=noise, past_coef=past[:, None],
         keep_z=keep, keep_x=-keep * at.alpha,
     )  # fmt: skip
 
@@ -131,7 +131,7 @@ def dpmpp_2m(grid: Grid, stochastic: bool = False) -> Rows:
     half_slope = np.where(np.isfinite(half_slope), half_slope, 0.0)
     noise = s.sigma * np.sqrt(gap) if stochastic else np.zeros(n)
     return make_rows(
-        t, z, gain + half_slope, past_coef=-half_slope[:, None],
+        t, s, z, gain + half_slope, past_coef=-half_slope[:, None],
         noise_coef=noise, keep_x=np.ones(n),
     )  # fmt: skip
 

@@ -29,8 +29,10 @@ class Estimate(NamedTuple):
     v: Array | None = None
 
 
-# (z [B, ...], level []) -> Estimate: the one seam between networks, guidance and samplers.
-Denoiser = Callable[[Array, Level], Estimate]
+# (z [B, ...], at [], to []) -> Estimate: the one seam between networks, guidance and samplers. `at`
+# is the level of z, `to` the one that the step goes to, see `Rows`, or `at` itself where there is
+# no step. Flow maps and consistency models read it, ordinary networks do not.
+Denoiser = Callable[[Array, Level, Level], Estimate]
 
 
 def start_std(grid: Grid) -> float:
@@ -65,7 +67,7 @@ def _advance(
 ) -> tuple[Array, Array, Array]:
     """One row of the table: `(z', memory', x_hat)`; the rule is written in `samplers.Rows`."""
     z = row.scale * z if noise is None else row.scale * z + row.churn * noise
-    estimate = denoise(z, row.at)
+    estimate = denoise(z, row.at, row.to)
     x_hat = estimate.x.astype(jnp.float32)
     after = row.z_coef * z + row.x_coef * x_hat
     depth = memory.shape[0]
@@ -89,7 +91,7 @@ def sample(
     """Run a sampler from the state z.
 
     Args:
-      denoise: the estimate of the clean image at a level.
+      denoise: the estimate of the clean image at a level, for a step to another.
       rows: a sampler's table.
       z: `[B, ...] float32` the first state.
       keys: `[B]`, one per sample. The noise of row i of sample n depends on `keys[n]` and i alone,

@@ -56,8 +56,8 @@ def hold_known(denoise: Denoiser, clean: Array, mask: Array, noise: Array) -> De
     eq. 8, without its resampling; always by the same `noise`).
     """
 
-    def inside(z: Array, level: Level) -> Estimate:
-        held = over(level.alpha, z) * clean + over(level.sigma, z) * noise
-        return denoise(mask * z + (1 - mask) * held, level)
+    def inside(z: Array, at: Level, to: Level) -> Estimate:
+        held = over(at.alpha, z) * clean + over(at.sigma, z) * noise
+        return denoise(mask * z + (1 - mask) * held, at, to)
 
     return inside

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal
 
 import jax
@@ -15,6 +18,21 @@ from diffjax.nn.initialisers import Init
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import GroupNorm, LayerNorm
 
+_FUSED = ContextVar("fused", default=True)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention that is traced within is made of plain operations, on a GPU in half precision too.
+
+    So networks are differentiated forwards there: cuDNN's kernel has no tangent map.
+    """
+    before = _FUSED.set(False)
+    try:
+        yield
+    finally:
+        _FUSED.reset(before)
+
 
 def attend(
     query: Array, key: Array, value: Array, mask: Array | None = None, *, causal: bool = False
@@ -23,8 +41,8 @@ def attend(
 
     `mask [B, S] bool` is False where a key must not be seen; `causal` hides from query i the keys
     after i. The softmax is taken in float32.
-    On a GPU in half precision this is cuDNN's fused kernel; `jax.nn.dot_product_attention` never
-    picks it by itself.
+    On a GPU in half precision this is cuDNN's fused kernel, but within `plain_attention`;
+    `jax.nn.dot_product_attention` never picks it by itself.
     """
     full = (
         None
@@ -42,7 +60,7 @@ def _implementation(query: Array) -> Literal["xla", "cudnn"]:
     half = query.dtype in (jnp.bfloat16, jnp.float16)
     width = query.shape[-1]
     fits = half and width % 8 == 0 and width <= 128
-    return "cudnn" if fits and jax.default_backend() == "gpu" else "xla"
+    return "cudnn" if fits and _FUSED.get() and jax.default_backend() == "gpu" else "xla"
 
 
 def split_heads(x: Array, heads: int) -> Array:

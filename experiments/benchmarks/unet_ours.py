@@ -63,7 +63,7 @@ def build(shape_name: str, dtype: str, names: list[str], options: Options | None
 
     def draw(params, keys):
         z = prior(grid, keys, x.shape[1:])
-        return sample(lambda z, level: denoise(params, z, level), rows, z, keys)
+        return sample(lambda z, at, _: denoise(params, z, at), rows, z, keys)
 
     draw_jit: Any = jax.jit(draw, compiler_options=options)
     keys = jax.random.split(jax.random.key(2), shape.batch)

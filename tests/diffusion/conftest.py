@@ -48,8 +48,8 @@ class Mixture:
         share = share / xp.sum(share, 0)
         return xp.sum(share[..., None] * guesses, 0)
 
-    def estimate(self, z, level):
-        return Estimate(self.denoise(z, level))
+    def estimate(self, z, at, to):
+        return Estimate(self.denoise(z, at))
 
     def log_prob(self, z, level=CLEAN):
         logs, _ = self._parts(z, level)

@@ -17,7 +17,7 @@ from diffjax.diffusion.sampling import Estimate
 from diffjax.diffusion.schedules import Cosine
 
 SHAPE = (3, 4, 4, 2)
-LEVEL = Level(*(jnp.float32(a) for a in Cosine().level(np.float64(600))))
+LEVEL, TO = (Level(*(jnp.float32(a) for a in Cosine().level(np.float64(t)))) for t in (600, 300))
 IMAGE, TEXT = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.5, -1.0, 2.0])
 NONE = jnp.zeros(3)
 PAIR = (("image", 1.5), ("text", 7.5))
@@ -29,16 +29,17 @@ def rows(cond):
     return cond.reshape(-1, *(1,) * (len(SHAPE) - 1))
 
 
-def network(z, level, cond):
-    """A smooth denoiser of a state and two conditions `[B]`, the row's alone."""
+def network(z, at, to, cond):
+    """A smooth denoiser of a state, both levels and two conditions `[B]`."""
     image, text = map(rows, cond)
     x = jnp.tanh(z * (1 + 0.3 * image)) + 0.2 * jnp.sin(3 * z + text) * jnp.cos(image)
+    x = x + 0.3 * at.sigma + 0.1 * to.sigma
     return Estimate(x, 0.1 * x)
 
 
-def lesser(z, level, cond):
+def lesser(z, at, to, cond):
     """Another network."""
-    x = 0.7 * network(z, level, cond).x + 0.1 * z
+    x = 0.7 * network(z, at, to, cond).x + 0.1 * z
     return Estimate(x)
 
 
@@ -87,24 +88,24 @@ def test_scales_of_one_are_the_conditional_branch(guidance):
 
 def of(branch, z):
     denoise, cond = BRANCHES[branch]
-    return denoise(z, LEVEL, cond).x
+    return denoise(z, LEVEL, TO, cond).x
 
 
 def test_classifier_free_guidance(z):
     """Ho & Salimans 2022, eq. 6: (1 + w) e(z, c) - w e(z)."""
-    x = guided(BRANCHES, Guidance(scale=3.0))(z, LEVEL).x
+    x = guided(BRANCHES, Guidance(scale=3.0))(z, LEVEL, TO).x
     np.testing.assert_allclose(x, 3 * of(COND, z) - 2 * of(UNCOND, z), rtol=1e-4, atol=1e-5)
 
 
 def test_autoguidance(z):
     """Karras et al. 2024a, eq. 3: w D_1 + (1 - w) D_0."""
-    x = guided(BRANCHES, Guidance(autoguidance=2.5))(z, LEVEL).x
+    x = guided(BRANCHES, Guidance(autoguidance=2.5))(z, LEVEL, TO).x
     np.testing.assert_allclose(x, 2.5 * of(COND, z) - 1.5 * of(GUIDE, z), rtol=1e-4, atol=1e-5)
 
 
 def test_both_at_once_add_what_each_adds(z):
     x, free, auto = (
-        guided(BRANCHES, g)(z, LEVEL).x
+        guided(BRANCHES, g)(z, LEVEL, TO).x
         for g in (
             Guidance(scale=3.0, autoguidance=2.5),
             Guidance(scale=3.0),
@@ -116,9 +117,9 @@ def test_both_at_once_add_what_each_adds(z):
 
 def test_two_scales(z):
     """Brooks et al. 2023, eq. 3."""
-    x = guided(BRANCHES, Guidance(by=PAIR))(z, LEVEL).x
+    x = guided(BRANCHES, Guidance(by=PAIR))(z, LEVEL, TO).x
     none, image, both = (
-        network(z, LEVEL, c).x for c in ((NONE, NONE), (IMAGE, NONE), (IMAGE, TEXT))
+        network(z, LEVEL, TO, c).x for c in ((NONE, NONE), (IMAGE, NONE), (IMAGE, TEXT))
     )
     expected = none + 1.5 * (image - none) + 7.5 * (both - image)
     np.testing.assert_allclose(x, expected, rtol=1e-4, atol=1e-4)
@@ -148,30 +149,30 @@ def test_branches_of_one_network_are_one_batch_and_equal_to_separate_ones(guidan
     seen = []
 
     def counting(denoise):
-        def counted(z, level, cond):
+        def counted(z, at, to, cond):
             seen.append(len(z) // SHAPE[0])
-            return denoise(z, level, cond)
+            return denoise(z, at, to, cond)
 
         return counted
 
     one, other = counting(network), counting(lesser)
     together = {k: Branch(other if k == GUIDE else one, b.cond) for k, b in BRANCHES.items()}
     apart = {k: Branch(counting(b.denoise), b.cond) for k, b in BRANCHES.items()}
-    a = guided(together, guidance)(z, LEVEL)
+    a = guided(together, guidance)(z, LEVEL, TO)
     assert seen == sizes
-    b = guided(apart, guidance)(z, LEVEL)
+    b = guided(apart, guidance)(z, LEVEL, TO)
     assert len(seen) == len(sizes) + len(guidance.branches)
     for p, q in zip(a, b, strict=True):
         np.testing.assert_array_equal(p, q)
-    np.testing.assert_array_equal(a.v, network(z, LEVEL, (IMAGE, TEXT)).v)
+    np.testing.assert_array_equal(a.v, network(z, LEVEL, TO, (IMAGE, TEXT)).v)
 
 
 def test_outside_its_interval_the_conditional_branch_alone_is_run(z):
     ratio = float(LEVEL.ratio)
     for low, high, inside in ((ratio / 2, 2 * ratio, True), (2 * ratio, 3 * ratio, False)):
         guidance = Guidance(by=PAIR, autoguidance=2.0, low=low, high=high)
-        x = jax.jit(guided(BRANCHES, guidance))(z, LEVEL).x
-        everywhere = guided(BRANCHES, replace(guidance, low=0.0, high=float("inf")))(z, LEVEL).x
+        x = jax.jit(guided(BRANCHES, guidance))(z, LEVEL, TO).x
+        everywhere = guided(BRANCHES, replace(guidance, low=0.0, high=float("inf")))(z, LEVEL, TO).x
         np.testing.assert_allclose(x, everywhere if inside else of(COND, z), rtol=1e-4, atol=1e-4)
 
 

@@ -23,7 +23,7 @@ def network(z, label):
     return jnp.tanh(z * (1 + 0.3 * label)) + 0.2 * jnp.sin(3 * z + label)
 
 
-def denoise(z, level, label):
+def denoise(z, at, to, label):
     return Estimate(network(z, label), 0.1 * network(z, label))
 
 
@@ -43,17 +43,17 @@ def test_guiding_x_hat_is_guiding_the_network(name, scale, z, level):
     """All predictions are affine in x_hat (Ho & Salimans 2022, eq. 6 on the output)."""
     prediction = PREDICTIONS[name]()
 
-    def by_prediction(z, level, label):
-        return Estimate(prediction.to_x(network(z, label), z, level))
+    def by_prediction(z, at, to, label):
+        return Estimate(prediction.to_x(network(z, label), z, at))
 
-    guided = classifier_free(by_prediction, COND, NULL, Guidance(scale=scale))(z, level)
+    guided = classifier_free(by_prediction, COND, NULL, Guidance(scale=scale))(z, level, level)
     output = network(z, NULL) + scale * (network(z, COND) - network(z, NULL))
     np.testing.assert_allclose(guided.x, prediction.to_x(output, z, level), rtol=1e-4, atol=1e-4)
 
 
 def test_channels_beyond_those_guided_are_the_conditional_ones(z, level):
     guided, plain, part = (
-        classifier_free(denoise, COND, NULL, guidance)(z, level).x
+        classifier_free(denoise, COND, NULL, guidance)(z, level, level).x
         for guidance in (Guidance(scale=3.0), Guidance(), Guidance(scale=3.0, channels=1))
     )
     np.testing.assert_array_equal(part[..., :1], guided[..., :1])
@@ -64,27 +64,27 @@ def test_channels_beyond_those_guided_are_the_conditional_ones(z, level):
 def test_scale_one_is_plain_and_asks_the_network_once(z, level):
     calls = []
 
-    def counted(z, level, label):
+    def counted(z, at, to, label):
         calls.append(len(z))
-        return denoise(z, level, label)
+        return denoise(z, at, to, label)
 
-    plain = classifier_free(counted, COND, NULL, Guidance(scale=1.0))(z, level)
-    np.testing.assert_array_equal(plain.x, denoise(z, level, COND).x)
-    np.testing.assert_array_equal(plain.v, denoise(z, level, COND).v)
+    plain = classifier_free(counted, COND, NULL, Guidance(scale=1.0))(z, level, level)
+    np.testing.assert_array_equal(plain.x, denoise(z, level, level, COND).x)
+    np.testing.assert_array_equal(plain.v, denoise(z, level, level, COND).v)
     assert calls == [4]
-    classifier_free(counted, COND, NULL, Guidance(scale=2.0))(z, level)
+    classifier_free(counted, COND, NULL, Guidance(scale=2.0))(z, level, level)
     assert calls == [4, 8]
 
 
 def test_scale_zero_is_the_null_condition_and_variance_the_conditional(z, level):
-    estimate = classifier_free(denoise, COND, NULL, Guidance(scale=0.0))(z, level)
-    np.testing.assert_allclose(estimate.x, denoise(z, level, NULL).x, atol=1e-6)
-    np.testing.assert_allclose(estimate.v, denoise(z, level, COND).v, atol=1e-6)
+    estimate = classifier_free(denoise, COND, NULL, Guidance(scale=0.0))(z, level, level)
+    np.testing.assert_allclose(estimate.x, denoise(z, level, level, NULL).x, atol=1e-6)
+    np.testing.assert_allclose(estimate.v, denoise(z, level, level, COND).v, atol=1e-6)
 
 
 def test_negative_condition_takes_the_null_ones_place(z, level):
     negative = jnp.array([4.0, 3.0, 2.0, 1.0])
-    guided = classifier_free(denoise, COND, negative, Guidance(scale=2.0))(z, level)
+    guided = classifier_free(denoise, COND, negative, Guidance(scale=2.0))(z, level, level)
     expected = 2 * network(z, COND) - network(z, negative)
     np.testing.assert_allclose(guided.x, expected, atol=1e-5)
 
@@ -92,10 +92,10 @@ def test_negative_condition_takes_the_null_ones_place(z, level):
 def test_conditions_may_be_trees(z, level):
     cond, null = {"label": COND, "text": z}, {"label": NULL, "text": 0 * z}
 
-    def joint(z, level, c):
+    def joint(z, at, to, c):
         return Estimate(network(z, c["label"]) + c["text"])
 
-    guided = classifier_free(joint, cond, null, Guidance(scale=2.0))(z, level)
+    guided = classifier_free(joint, cond, null, Guidance(scale=2.0))(z, level, level)
     expected = 2 * (network(z, COND) + z) - network(z, NULL)
     np.testing.assert_allclose(guided.x, expected, atol=1e-5)
 
@@ -108,8 +108,8 @@ def test_interval_guides_inside_alone(z):
     for ratio, inside in [(0.2, False), (0.51, True), (1.0, True), (1.99, True), (3.0, False)]:
         unit = np.hypot(1, ratio)
         level = Level(*(jnp.float32(a) for a in (0.0, 1 / unit, ratio / unit)))
-        expected = guided(z, level) if inside else denoise(z, level, COND)
-        np.testing.assert_allclose(run(z, level).x, expected.x, atol=1e-5)
+        expected = guided(z, level, level) if inside else denoise(z, level, level, COND)
+        np.testing.assert_allclose(run(z, level, level).x, expected.x, atol=1e-5)
 
 
 def v_of(x, z, level):
@@ -118,19 +118,19 @@ def v_of(x, z, level):
 
 def test_rescale_restores_the_spread(z, level):
     """Lin et al. 2023, eq. 15: at phi = 1 each image's v has the conditional one's deviation."""
-    guided = classifier_free(denoise, COND, NULL, Guidance(scale=6.0, rescale=1.0))(z, level)
-    plain = classifier_free(denoise, COND, NULL, Guidance(scale=6.0))(z, level)
+    guided = classifier_free(denoise, COND, NULL, Guidance(scale=6.0, rescale=1.0))(z, level, level)
+    plain = classifier_free(denoise, COND, NULL, Guidance(scale=6.0))(z, level, level)
     std = lambda x: np.std(v_of(x, z, level), axis=(1, 2, 3))  # noqa: E731
-    np.testing.assert_allclose(std(guided.x), std(denoise(z, level, COND).x), rtol=1e-4)
+    np.testing.assert_allclose(std(guided.x), std(denoise(z, level, level, COND).x), rtol=1e-4)
     assert np.all(std(plain.x) > 1.1 * std(guided.x))
-    half = classifier_free(denoise, COND, NULL, Guidance(scale=6.0, rescale=0.5))(z, level)
+    half = classifier_free(denoise, COND, NULL, Guidance(scale=6.0, rescale=0.5))(z, level, level)
     np.testing.assert_allclose(std(half.x), (std(plain.x) + std(guided.x)) / 2, rtol=1e-4)
 
 
 def test_rescale_at_full_noise_rescales_the_image(z):
     """At alpha = 0, where Lin et al. need it most, v = -x: finite, and the image's own spread."""
     level = Level(*(jnp.float32(a) for a in RectifiedFlow().level(1.0)))
-    guided = classifier_free(denoise, COND, NULL, Guidance(scale=6.0, rescale=1.0))(z, level)
+    guided = classifier_free(denoise, COND, NULL, Guidance(scale=6.0, rescale=1.0))(z, level, level)
     np.testing.assert_allclose(
         np.std(guided.x, axis=(1, 2, 3)), np.std(network(z, COND), axis=(1, 2, 3)), rtol=1e-4
     )
@@ -139,7 +139,7 @@ def test_rescale_at_full_noise_rescales_the_image(z):
 def test_dynamic_threshold(normals, level):
     """Saharia et al. 2022: clip to the percentile of |x_hat| and divide by it, if above 1."""
     x = normals(SHAPE) * jnp.array([0.2, 1.0, 2.0, 5.0]).reshape(4, 1, 1, 1)
-    out = bounded(lambda z, level: Estimate(x), Guidance(threshold=90.0))(x, level).x
+    out = bounded(lambda *_: Estimate(x), Guidance(threshold=90.0))(x, level, level).x
     np.testing.assert_allclose(out[0], x[0], atol=1e-6)  # already within [-1, 1]
     for i in (2, 3):
         bound = np.percentile(np.abs(np.asarray(x[i], np.float64)), 90.0)
@@ -150,8 +150,8 @@ def test_dynamic_threshold(normals, level):
 
 def test_clip(normals, level):
     x = 3 * normals(SHAPE)
-    out = bounded(lambda z, level: Estimate(x, x), Guidance(clip=True))(x, level)
+    out = bounded(lambda *_: Estimate(x, x), Guidance(clip=True))(x, level, level)
     np.testing.assert_array_equal(out.x, np.clip(x, -1, 1))
     np.testing.assert_array_equal(out.v, x)
-    same = lambda z, level: Estimate(x)  # noqa: E731
+    same = lambda *_: Estimate(x)  # noqa: E731
     assert bounded(same, Guidance()) is same

@@ -44,7 +44,7 @@ def quantised(mixture, shape, seed=0):
 MEAN, VAR = 0.1, 0.04
 
 
-def gaussian_estimate(z, level):
+def gaussian_estimate(z, level, to):
     gain = level.alpha * VAR / (level.alpha**2 * VAR + level.sigma**2)
     return Estimate(MEAN + gain * (z - level.alpha * MEAN))
 
@@ -92,9 +92,9 @@ def optimal(grid):
         low[-1] = high[-1] - 1.0
     v = 2 * (true - low) / (high - low) - 1
 
-    def estimate(z, level):
+    def estimate(z, level, to):
         at = jnp.argmin(jnp.abs(jnp.asarray(t.sigma, jnp.float32) - level.sigma))
-        guess = gaussian_estimate(z, level).x
+        guess = gaussian_estimate(z, level, to).x
         return Estimate(guess, jnp.broadcast_to(jnp.asarray(v, jnp.float32)[at], guess.shape))
 
     return estimate
@@ -173,8 +173,8 @@ def test_learned_variance_at_its_ends():
 
     @jax.jit
     def learned(v):
-        def with_v(z, level):
-            x_hat = gaussian_estimate(z, level).x
+        def with_v(z, level, to):
+            x_hat = gaussian_estimate(z, level, to).x
             return Estimate(x_hat, jnp.full_like(x_hat, v))
 
         return variational_bound(with_v, grid, x, keys, "learned")["terms"]

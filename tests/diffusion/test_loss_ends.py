@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from diffjax.denoisers.model import DiffusionModel
+from diffjax.denoisers.spaces import DataSpace
 from diffjax.diffusion.levels import Level
 from diffjax.diffusion.predictions import PREDICTIONS, X0, Eps, V, check_ends
 from diffjax.diffusion.process import check_weights, loss_weight
@@ -66,9 +68,10 @@ def test_every_choice_trains_all_levels_or_is_refused(schedule):
 @pytest.mark.parametrize("weighting", [Simple(), MinSNR(), SigmoidWeighting()], ids=repr)
 @pytest.mark.parametrize("schedule", ZERO, ids=["linear", "scaled_linear"])
 def test_a_level_without_signal_is_not_left_untrained(schedule, weighting):
+    model = DiffusionModel(None, DataSpace((8, 8, 1)), schedule, V())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"e-3\d at t=999 .*type=v_mse"):
-        DiffusionTask(None, (8, 8, 1), schedule, V(), weighting)  # type: ignore[arg-type]
-    task = DiffusionTask(None, (8, 8, 1), schedule, V(), VMSE())  # type: ignore[arg-type]
+        DiffusionTask(model, weighting)
+    task = DiffusionTask(model, VMSE())
     last = schedule.level(np.array([999.0]))
     np.testing.assert_allclose(loss_weight(schedule, last, V(), task.weighting), 1.0, rtol=1e-5)
 

@@ -104,7 +104,7 @@ def test_learned_variance_at_its_ends_is_fixed(v, variance, plane):
     grid, keys = make_grid(Cosine(), 10), keys_of(range(5))
     z = prior(grid, keys, (2,))
 
-    def with_v(z, level):
+    def with_v(z, level, to):
         x = plane.denoise(z, level)
         return Estimate(x, jnp.full_like(x, v))
 
@@ -131,7 +131,7 @@ def test_half_precision_networks_are_sampled_in_float32(plane):
     grid, keys = make_grid(Cosine(), 20), keys_of(range(4))
     z = prior(grid, keys, (2,))
 
-    def rounded(z, level):
+    def rounded(z, level, to):
         return Estimate(plane.denoise(z, level).astype(jnp.bfloat16))
 
     out = sample(rounded, dpmpp_2m(grid), z, keys)

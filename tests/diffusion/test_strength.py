@@ -19,7 +19,7 @@ def counted(recipe, strength):
     """(evaluations of the sampler, images that the network saw of one), by running it."""
     seen = []
 
-    def estimate(z, level, cond):
+    def estimate(z, at, to, cond):
         seen.append(len(z))
         return Estimate(0.1 * z)
 

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from diffjax.models import MODELS, build_model
 from diffjax.models.conditioning import Conditioning
+from diffjax.nn.attention import attend, plain_attention
 from diffjax.nn.convolution import Conv
 from diffjax.nn.cpu import add_bias, sum_rows
 from diffjax.nn.normalisation import GroupNorm
@@ -223,3 +224,24 @@ def test_the_gradient_of_a_bias_is_summed_by_quarters_on_the_cpu_alone():
     np.testing.assert_allclose(jax.jit(grad)(bias), expected, rtol=1e-5)
     cpu, cuda = (lowered(grad, platform, bias) for platform in ("cpu", "cuda"))
     assert (cpu.count("stablehlo.slice"), cuda.count("stablehlo.slice")) == (4, 0)
+
+
+def test_attention_on_a_gpu_in_half_precision_has_forward_mode_where_it_is_asked_for(monkeypatch):
+    used = []
+    real = jax.nn.dot_product_attention
+
+    def attention(*args, implementation, **kwargs):
+        used.append(implementation)
+        return real(*args, implementation="xla", **kwargs)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", attention)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    wide = [jnp.sin(i + jnp.arange(2.0 * 5 * 1 * 8)).reshape(2, 5, 1, 8) for i in range(3)]
+    half = [x.astype(jnp.bfloat16) for x in wide]
+    attend(*half)
+    with plain_attention():
+        _, got = jax.jvp(attend, half, half)
+    attend(*half)
+    assert used == ["cudnn", "xla", "cudnn"]
+    expected = jax.jvp(attend, wide, wide)[1]
+    np.testing.assert_allclose(got.astype(jnp.float32), expected, atol=0.05)

@@ -58,7 +58,7 @@ class Model:
     sees_sigma: bool = False
     guidance: Guidance = field(default_factory=Guidance)
 
-    def estimate(self, z, level):
+    def estimate(self, z, level, to):
         scaled = z * self.prediction.input_scale(level)
         t = level.t if self.schedule is None else self.prediction.c_noise(self.schedule, level)
         t = 1000 * level.sigma if self.sees_sigma else t

@@ -165,7 +165,7 @@ def estimate(task, held, given, guidance, negative=None):
     z = jnp.asarray(np.random.default_rng(5).standard_normal((B, *task.model.shape)), jnp.float32)
     level = task.model.schedule.level(jnp.float32(0.6))
     denoise = task.model.denoiser(held, given, guidance, negative, z)
-    return np.asarray(denoise(z, level).x)
+    return np.asarray(denoise(z, level, level).x)
 
 
 @pytest.mark.heavy

@@ -13,14 +13,14 @@ import numpy as np
 from jax import Array
 
 from diffjax.diffusion.grids import level_at_ratio, make_grid
-from diffjax.diffusion.guidance import ConditionalDenoiser, Guidance, classifier_free
+from diffjax.diffusion.guidance import Guidance, classifier_free
 from diffjax.diffusion.levels import Level
 from diffjax.diffusion.rows import Rows
 from diffjax.diffusion.samplers import ancestral, ddim
 from diffjax.diffusion.sampling import prior, sample
 from diffjax.diffusion.schedules import Schedule
 from diffjax.keys import per_row, root
-from experiments.studies.spiral.points import ARMS, BOTH, Spiral
+from experiments.studies.spiral.points import ARMS, BOTH, PointDenoiser, Spiral
 
 RATIOS = (0.1, 0.3, 1.0, 3.0)  # sigma / alpha of the fields shown
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0)  # of guidance
@@ -44,7 +44,7 @@ SAMPLERS: dict[str, Callable[..., Rows]] = {
 class Walks:
     """Trajectories of a denoiser; samples of one seed start from the same noise."""
 
-    denoise: ConditionalDenoiser
+    denoise: PointDenoiser
     schedule: Schedule
     count: int = 1000
     seed: int = 0
@@ -59,7 +59,8 @@ class Walks:
             z = prior(std, keys, (2,))
             null = jnp.full_like(label, BOTH)
             choice = Guidance() if scale is None else Guidance(scale=scale)
-            guided = classifier_free(self.denoise, label, null, choice)
+            denoise = lambda z, at, _, label: self.denoise(z, at, label)  # noqa: E731
+            guided = classifier_free(denoise, label, null, choice)
             got = sample(guided, rows, z, keys, trajectory=True, stochastic=stochastic)
             return jnp.concatenate([z[None], got[1]])
 
@@ -84,7 +85,7 @@ def level_of(schedule: Schedule, ratio: float) -> Level:
 
 
 def displacement(
-    denoise: ConditionalDenoiser, points: np.ndarray, level: Level, label: int
+    denoise: PointDenoiser, points: np.ndarray, level: Level, label: int
 ) -> np.ndarray:
     """The field at points z `[N, 2]`: from z's place in the picture to its clean estimate,
     `x_hat - z / alpha`. It is the score times `sigma^2 / alpha`."""
@@ -101,7 +102,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def field_fits(
-    denoise: ConditionalDenoiser, spiral: Spiral, schedule: Schedule, count: int = 4000
+    denoise: PointDenoiser, spiral: Spiral, schedule: Schedule, count: int = 4000
 ) -> dict[str, dict[str, float]]:
     """By noise level: cosine and relative error of the field against the exact one, at noised
     points; and cosine of the conditional minus unconditional field."""

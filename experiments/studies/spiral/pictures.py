@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from diffjax.diffusion.guidance import ConditionalDenoiser
 from diffjax.diffusion.schedules import Schedule
 from experiments.studies.spiral.measures import RATIOS, SAMPLERS, Walks, displacement, level_of
-from experiments.studies.spiral.points import ARMS, BOTH, Spiral
+from experiments.studies.spiral.points import ARMS, BOTH, PointDenoiser, Spiral
 
 INK, MUTED, LINE, PAPER = "#1d1e22", "#6a6c74", "#e3e1db", "#ffffff"
 ARM = ("#2b59c3", "#d1621b")
@@ -119,7 +118,7 @@ def _lattice(half: float = 1.35, side: int = 19) -> np.ndarray:
     return np.stack(np.meshgrid(line, line), -1).reshape(-1, 2)
 
 
-def fields(denoise: ConditionalDenoiser, spiral: Spiral, schedule: Schedule) -> Figure:
+def fields(denoise: PointDenoiser, spiral: Spiral, schedule: Schedule) -> Figure:
     """Learned and exact displacement `x_hat - z / alpha` by noise level, over noised data."""
     figure, axes = _panels(
         2, len(RATIOS), "Where the denoiser points: learned (above) and exact (below)"

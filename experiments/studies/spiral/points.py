@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,9 @@ from diffjax.diffusion.sampling import Estimate
 
 ARMS = 2
 BOTH = ARMS  # the null class: a point of either arm
+
+# (z [B, 2], level, label [B]) -> Estimate.
+PointDenoiser = Callable[[Array, Level, Array], Estimate]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from configs.common import make
 from diffjax.choices import construct
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.denoisers.spaces import DataSpace
-from diffjax.diffusion.guidance import ConditionalDenoiser
 from diffjax.diffusion.levels import Level
 from diffjax.diffusion.sampling import Estimate
 from diffjax.models import build_model
@@ -25,7 +24,7 @@ from diffjax.train.ema import EMA
 from diffjax.train.loop import Run, TrainChoices, train
 from diffjax.train.optim import Optimizer
 from experiments.settings import apply_override
-from experiments.studies.spiral.points import ARMS, PointLoader, Spiral
+from experiments.studies.spiral.points import ARMS, PointDenoiser, PointLoader, Spiral
 
 
 def get_config() -> ConfigDict:
@@ -55,7 +54,7 @@ def get_config() -> ConfigDict:
 
 def train_spiral(
     workdir: Path, changes: Sequence[str] = ()
-) -> tuple[Spiral, DiffusionTask, ConditionalDenoiser]:
+) -> tuple[Spiral, DiffusionTask, PointDenoiser]:
     """The data, the task, and its denoiser `(z, level, label) -> Estimate` trained in `workdir`.
 
     Args:
