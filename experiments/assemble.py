@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from diffjax.evals.context import Judge
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
 from diffjax.runs.config import plain, read_config
+from diffjax.runs.pieces import describe_pieces
+from diffjax.runs.resolved import Resolved, fields_of
 from diffjax.tasks import make_task
 from diffjax.tasks.base import Params, Variables
 from diffjax.tasks.conditions import Condition
@@ -101,6 +103,7 @@ class Assembly:
             )
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
+        self.image_shape = shape
         self.model = model_section(
             self.config,
             spec,
@@ -116,7 +119,7 @@ class Assembly:
         self.eval_choices, self.eval_sections = split_evals(
             self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
         )
-        self.start = make_start(self.reference("start"), self)
+        self.start = make_start(self.reference("start"), workdir, network, self.tokenizer)
 
     def _check_captions(self, source: Source, *more: Mapping[str, Any]) -> None:
         """Raises ValueError, before anything is computed, for a caption that cannot be tokenised;
@@ -144,8 +147,31 @@ class Assembly:
             workdir=self.workdir,
             config=self.config,
             start=in_turn(self.start, self.frozen.start(self.workdir), self.seen and self.seen[1]),
-            begin=partial(record_run, self),
+            begin=self.record,
         )
+
+    def record(self, frozen: Params) -> None:
+        """Has the run say in its workdir how it was built, see `record_run`.
+
+        Args:
+          frozen: the variables of its frozen networks.
+        """
+        info = self.source.info
+        resolved = Resolved(
+            data=info.name,
+            image_shape=self.image_shape,
+            num_classes=info.num_classes,
+            class_names=tuple(info.class_names),
+            batch=fields_of(self.loader.batch_spec()),
+            model=self.model,
+            task=self.config["task"],
+            pieces=describe_pieces(self.pieces),
+            emas=tuple(self.emas),
+            tokenizer=None if self.tokenizer is None else self.tokenizer.fingerprint,
+        )
+        # The perceptual network is read by training's loss alone.
+        kept = {name: tree for name, tree in frozen.items() if name != TOWER}
+        record_run(self.workdir, resolved, kept, self.reference, self.tokenizer)
 
     @property
     def _conditions(self) -> tuple[Condition, ...]:
