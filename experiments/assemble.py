@@ -166,7 +166,7 @@ class Assembly:
             model=self.model,
             task=self.config["task"],
             pieces=describe_pieces(self.pieces),
-            emas=tuple(self.emas),
+            emas=tuple(sorted(self.emas)),
             tokenizer=None if self.tokenizer is None else self.tokenizer.fingerprint,
         )
         # The perceptual network is read by training's loss alone.

@@ -195,7 +195,8 @@ def record(workdir: Path) -> None:
 
 def opened(workdir: Path, step: int | None = None, ema: str | None = None) -> TrainedRun:
     """`diffjax.runs.open_run`, of a run of before there was a `resolved.json` too."""
-    if (workdir / "config.json").exists() and not (workdir / FILE).exists():
+    old = lambda: (workdir / "config.json").exists() and not (workdir / FILE).exists()  # noqa: E731
+    if distributed.by_first(old):
         record(workdir)
     return open_run(workdir, step, ema)
 

@@ -134,7 +134,7 @@ def _circles(edges: dict[str, set[str]]) -> list[list[str]]:
 
 
 def test_no_file_of_experiments_imports_itself_by_way_of_others():
-    """Wherever in a file an import stands: one inside a function, or for types alone, is one too."""
+    """Imports inside functions, and those for types alone, count as well."""
     files = [p for p in FILES if p.is_relative_to(ROOT / "experiments")]
     edges = {name(p).removesuffix(".py").replace("/", "."): imports(p) for p in files}
     assert not _circles(edges)
