@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from diffjax.evals.context import Judge
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
 from diffjax.runs.config import plain, read_config
+from diffjax.runs.resolved import Resolved, fields_of
 from diffjax.task import Params, Variables
 from diffjax.tasks import make_task
 from diffjax.train import sharding
@@ -72,7 +73,7 @@ class Assembly:
         self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
         sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
         self.source = make_source(**self.data.train)
-        self.frozen = load_frozen(self.reference("codec"), self._towers(), self.reference("guide"))
+        self.frozen = load_frozen(self.reference, self.config.get("conditions", {}))
         self.tokenizer = self.frozen.tokenizer
         if self.tokenizer is None:
             self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
@@ -102,6 +103,7 @@ class Assembly:
             )
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
+        self.image_shape = shape
         space = self.frozen.space(shape, batches.info.codec)
         towers = {name: tower.tower for name, tower in self.frozen.towers.items()}
         conditions = make_conditions(self.config.get("conditions", {}), classes, space, towers)
@@ -116,7 +118,7 @@ class Assembly:
         self.eval_choices, self.eval_sections = split_evals(
             evals_of(self.config), self.emas, self.choices.steps_per_dispatch
         )
-        self.start = make_start(self.reference("start"), self)
+        self.start = make_start(self.reference("start"), workdir, network, self.tokenizer)
 
     def _check_captions(self, source: Source, *more: Mapping[str, Any]) -> None:
         """Raises ValueError, before anything is computed, for a caption that cannot be tokenised;
@@ -133,16 +135,6 @@ class Assembly:
             section = section.get(key) if section else None
         return followed(name, section, self.workdir, self.named) if section else None
 
-    def _towers(self) -> dict[str, tuple[Mapping[str, Any], bool]]:
-        """The towers that the config's conditions name, as they may be followed, and whether the
-        embedding of a whole text is read of them."""
-        found = {}
-        for name, section in self.config.get("conditions", {}).items():
-            tower = self.reference(f"conditions.{name}.tower")
-            if tower:
-                found[name] = tower, section.get("to") == "vector"
-        return found
-
     @property
     def run(self) -> Run:
         return Run(
@@ -156,8 +148,31 @@ class Assembly:
             workdir=self.workdir,
             config=self.config,
             start=in_turn(self.start, self.frozen.start(self.workdir), self.seen and self.seen[1]),
-            begin=partial(record_run, self),
+            begin=self.record,
         )
+
+    def record(self, frozen: Params) -> None:
+        """Has the run say in its workdir how it was built, see `record_run`.
+
+        Args:
+          frozen: the variables of its frozen networks.
+        """
+        info = self.source.info
+        resolved = Resolved(
+            data=info.name,
+            image_shape=self.image_shape,
+            num_classes=info.num_classes,
+            class_names=tuple(info.class_names),
+            batch=fields_of(self.loader.batch_spec()),
+            model=self.model,
+            task=self.config["task"],
+            pieces=self.frozen.describe(self.task, self.config.get("conditions", {})),
+            emas=tuple(sorted(self.emas)),
+            tokenizer=None if self.tokenizer is None else self.tokenizer.fingerprint,
+        )
+        # The perceptual network is read by training's loss alone.
+        kept = {name: tree for name, tree in frozen.items() if name != TOWER}
+        record_run(self.workdir, resolved, kept, self.reference, self.tokenizer)
 
     @property
     def fields(self) -> list[str]:

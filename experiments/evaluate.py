@@ -28,7 +28,6 @@ from experiments.cli import overrides, run_main
 from experiments.flag_types import define_path
 from experiments.judge import make_judges
 from experiments.lock import writing
-from experiments.record import record_run
 from experiments.released import open_released
 from experiments.released_run import ReleasedRun
 from experiments.report import write_report
@@ -83,10 +82,10 @@ def _run() -> None:
         apply_override(config, override)
     complete(plain(config), workdir, named=False)
     assembly = Assembly(config, workdir)
-    evaluations = assembly.evaluations(**make_judges(assembly))
+    evaluations = assembly.evaluations(**make_judges(assembly.reference, assembly.mesh))
     evaluations.trial(assembly.outline, FLAGS.only)
     step, state, frozen = assembly.trained(FLAGS.step)
-    record_run(assembly, frozen)
+    assembly.record(frozen)
     _write(
         workdir,
         step,
@@ -107,7 +106,7 @@ def _released() -> None:
     assembly = ReleasedRun(config, workdir, model, origin, recipe)
     assembly.check_evaluations()
     assembly.record()
-    evaluations = assembly.evaluations(**make_judges(assembly))
+    evaluations = assembly.evaluations(**make_judges(assembly.reference, assembly.mesh))
     evaluations.trial(assembly.outline)
     evaluators = evaluations.evaluators
     _write(workdir, 0, evaluators, lambda name: (None, evaluators[name].run(model.variables)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
+from diffjax.runs.pieces import describe_pieces
+from diffjax.task import Task
 from diffjax.train.start import Given, Start
 from experiments.codec import Codec, load_codec
 from experiments.guide import Guide, load_guide
@@ -61,6 +63,16 @@ class Frozen:
             return DataSpace(image_shape)
         return LatentSpace(self.codec.network, image_shape, codec_of_data is not None)
 
+    def describe(self, task: Task, conditions: Mapping[str, Any]) -> dict[str, Any]:
+        """The pieces of a diffusion task as a run keeps them, see `runs.pieces`; {} of another
+        task. `conditions` are the config's sections."""
+        model = getattr(task, "model", None)
+        if model is None:
+            return {}
+        towers = {name: tower.tower for name, tower in self.towers.items()}
+        guide = self.guide and self.guide.resolved
+        return describe_pieces(model.space, conditions, towers, guide)
+
     def start(self, workdir: Path) -> Start | None:
         """Gives the frozen networks their weights; None where there are none."""
         held: dict[str, Any] = {} if self.codec is None else {"codec": self.codec}
@@ -79,25 +91,31 @@ class Frozen:
 
 
 def load_frozen(
-    codec: Mapping[str, Any] | None,
-    named: Mapping[str, tuple[Mapping[str, Any], bool]],
-    guide: Mapping[str, Any] | None = None,
+    reference: Callable[[str], Mapping[str, Any] | None], conditions: Mapping[str, Any]
 ) -> Frozen:
     """The networks of a config's `codec` and `guide` sections and of its conditions' towers.
 
     Args:
-      named: name of a condition -> its `tower`, and whether the embedding of a whole text is read.
+      reference: the section of a name as it may be followed, None where there is none.
+      conditions: the config's.
 
     Raises:
-      ValueError: whatever `load_codec` and `load_text_tower` refuse.
+      ValueError: whatever `load_codec`, `load_guide` and `load_text_tower` refuse.
     """
-    loaded = load_codec(codec) if codec else None
-    towers = {
-        name: load_text_tower(section, f"conditions.{name}.tower", pooled)
-        for name, (section, pooled) in named.items()
-    }
+    codec, guide = reference("codec"), reference("guide")
     said = {name: section for name, section in (("codec", codec), ("guide", guide)) if section}
-    said |= {name: section for name, (section, _) in named.items()}
+    towers = {}
+    for name, condition in conditions.items():
+        where = f"conditions.{name}.tower"
+        section = reference(where)
+        if section:
+            said[name] = section
+            towers[name] = load_text_tower(section, where, condition.get("to") == "vector")
     origins = {n: next((str(s[k]) for k in ("run", "clip", "model") if s.get(k)), n)
                for n, s in said.items()}  # fmt: skip
-    return Frozen(loaded, towers, origins, load_guide(guide) if guide else None)
+    return Frozen(
+        load_codec(codec) if codec else None,
+        towers,
+        origins,
+        load_guide(guide) if guide else None,
+    )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jax.sharding import Mesh
@@ -14,9 +14,6 @@ from diffjax.evals.features import FeatureExtractor, to_uint8
 from experiments.encoders import Encoders, encoders_of_run, released_encoders
 from experiments.features import make_features
 from experiments.references import Reference
-
-if TYPE_CHECKING:
-    from experiments.assemble import Assembly
 
 
 @dataclass(frozen=True)
@@ -76,10 +73,15 @@ def make_judge(section: Mapping[str, Any] | None, mesh: Mesh) -> ClipJudge | Non
     return ClipJudge(encoders_of_run(choices.open(), mesh))
 
 
-def make_judges(assembly: Assembly) -> dict[str, Any]:
-    """`features` and `judge` of `Assembly.context`, as the config says."""
-    judge = make_judge(assembly.reference("judge"), assembly.mesh)
-    features = make_features(assembly.reference("features"), assembly.mesh)
+def make_judges(reference: Callable[[str], Mapping[str, Any] | None], mesh: Mesh) -> dict[str, Any]:
+    """`features` and `judge` of `Assembly.context`, as the config says.
+
+    Args:
+      reference: gives a section by its name, see `Assembly.reference`.
+      mesh: of the run that is measured.
+    """
+    judge = make_judge(reference("judge"), mesh)
+    features = make_features(reference("features"), mesh)
     if features is None and judge is not None:
         features = judge.features()
     return {"features": features, "judge": judge}

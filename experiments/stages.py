@@ -32,7 +32,6 @@ from experiments.codec import keep_scale
 from experiments.judge import make_judges
 from experiments.lock import writing
 from experiments.outline import check_state
-from experiments.record import record_run
 from experiments.references import check_there, followed, is_finished, is_pinned
 from experiments.sections import check_sections
 from experiments.settings import load_config
@@ -199,12 +198,13 @@ def record(workdir: Path) -> None:
     assembly = assemble.open_run(workdir)
     with jax.set_mesh(assembly.mesh):
         _, frozen, _ = build_state(assembly.run, replaced=True)
-    record_run(assembly, frozen)
+    assembly.record(frozen)
 
 
 def opened(workdir: Path, step: int | None = None, ema: str | None = None) -> TrainedRun:
     """`diffjax.runs.open_run`, of a run of before there was a `resolved.json` too."""
-    if (workdir / "config.json").exists() and not (workdir / FILE).exists():
+    old = lambda: (workdir / "config.json").exists() and not (workdir / FILE).exists()  # noqa: E731
+    if distributed.by_first(old):
         record(workdir)
     return open_run(workdir, step, ema)
 
@@ -237,7 +237,7 @@ def train_run(config: ConfigDict, workdir: Path, named: bool) -> Assembly:
     check_state(assembly.run)
     assembly.check_evaluations(outline_features(assembly))
     complete(assembly.config, workdir, named, EVALUATION)
-    evaluations = assembly.evaluations(**make_judges(assembly))
+    evaluations = assembly.evaluations(**make_judges(assembly.reference, assembly.mesh))
     assembly.try_evaluations(evaluations)
     train(assembly.run, evaluations)
     return assembly

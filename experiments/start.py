@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -25,9 +25,6 @@ from diffjax.runs.records import read_json
 from diffjax.train.start import Given, Start
 from diffjax.train.writer import replace_file
 from experiments.references import Reference
-
-if TYPE_CHECKING:
-    from experiments.assemble import Assembly
 
 RECORD = "start.json"
 # What no shape shows: with these different, the same weights are another function.
@@ -64,11 +61,13 @@ class StartChoices(Reference):
             raise ValueError(f"start.{foreign} is not read with start.{there}")
 
 
-def make_start(section: Mapping[str, Any] | None, assembly: Assembly) -> Start | None:
+def make_start(
+    section: Mapping[str, Any] | None, workdir: Path, network: Any, tokenizer: Tokenizer | None
+) -> Start | None:
     """The `start` of a run, None where its config has no such section; nothing is read yet.
 
     Args:
-      assembly: of the run that begins.
+      workdir, network, tokenizer: of the run that begins.
 
     Raises:
       ValueError: at once, a wrong section; when the weights are read, whatever they lack, settings
@@ -78,28 +77,28 @@ def make_start(section: Mapping[str, Any] | None, assembly: Assembly) -> Start |
     if not section:
         return None
     choices: StartChoices = construct(StartChoices, "start", section)
-    return Start(partial(_load, choices, assembly), choices.origin, choices.only)
+    return Start(partial(_load, choices, workdir, network, tokenizer), choices.origin, choices.only)
 
 
-def _load(choices: StartChoices, assembly: Any) -> Given:
-    record, origin = assembly.workdir / RECORD, choices.origin
+def _load(choices: StartChoices, workdir: Path, ours: Any, tokenizer: Tokenizer | None) -> Given:
+    record, origin = workdir / RECORD, choices.origin
     known = read_json(record, missing={})
-    tokenizer, step = None, None
+    words, step = None, None
     if choices.clip is None:
         other = choices.open(choices.step if choices.step is not None else known.get("step"))
         held, step = other.variables, other.step
         given = {"params": {**held.params, **held.frozen}, **held.model_state}
         given = jax.tree.map(to_host, given)
-        network, tokenizer = other.network, other.tokenizer
+        theirs, words = other.network, other.tokenizer
     else:
         section, given = load_clip(choices.clip, choices.activation)
-        network = build_model(**section)
+        theirs = build_model(**section)
     names = choices.only or tuple(given["params"])
-    _check_settings(origin, network, assembly.task.network, names)
-    if "text" in names and tokenizer is not None:
-        _check_tokenizer(origin, tokenizer, assembly.tokenizer)
+    _check_settings(origin, theirs, ours, names)
+    if "text" in names and words is not None:
+        _check_tokenizer(origin, words, tokenizer)
     if choices.resize and "image" in names:
-        given = {**given, "params": _resized(given["params"], assembly.task.network)}
+        given = {**given, "params": _resized(given["params"], ours)}
     taken = {c: {n: t for n, t in trees.items() if n in names} for c, trees in given.items()}
     recorded(record, "start", {"origin": origin, "step": step}, taken)
     return taken

@@ -178,7 +178,7 @@ class Cells:
         assembly = self._assembly(changes, seed)
         _, state, frozen = assembly.trained()
         judges: dict[str, Any] = {"features": self._fid}
-        judges = make_judges(assembly) if self._fid is None else judges
+        judges = make_judges(assembly.reference, assembly.mesh) if self._fid is None else judges
         return assembly.context(**judges), state.variables(frozen, self.study.ema)
 
     @cached_property

@@ -129,6 +129,28 @@ def test_the_test_sees_a_wrong_import(tmp_path, monkeypatch):
     assert sorted(broken(file)) == ["diffjax.train", "flax.linen"]
 
 
+def _circles(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that reach themselves, each with what it reaches on the way."""
+
+    def reached(start: str) -> set[str]:
+        found, left = set(), [start]
+        while left:
+            new = edges.get(left.pop(), set()) - found
+            found |= new
+            left += new
+        return found
+
+    return [sorted(reached(name)) for name in edges if name in reached(name)]
+
+
+def test_no_file_of_experiments_imports_itself_by_way_of_others():
+    """Imports inside functions, and those for types alone, count as well."""
+    files = [p for p in FILES if p.is_relative_to(ROOT / "experiments")]
+    edges = {name(p).removesuffix(".py").replace("/", "."): imports(p) for p in files}
+    assert not _circles(edges)
+    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
+
+
 def test_no_other_framework_is_imported_at_run_time():
     other = ("torch", "tensorflow", "tensorboardX", "diffusers", "transformers")
     files = [p for p in FILES if "benchmarks" not in p.parts]

@@ -121,9 +121,9 @@ def without_data(monkeypatch):
         codec = "stand-in" if "codec" in config else None
         return StandIn(type, tuple(shape), classes, size, "tokenizer" in config, codec)
 
-    def frozen(section, conditions):
+    def frozen(reference, conditions):
         """Networks of the released sizes, without their weights."""
-        codec, towers = None, {}
+        codec, towers, section = None, {}, reference("codec")
         if section:
             construct(CodecChoices, "codec", section)
             mult = (1, 2, 2) if "run" in section else (1, 2, 4, 4)

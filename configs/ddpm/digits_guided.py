@@ -2,9 +2,9 @@
 
     python -m experiments.train --config=configs/ddpm/digits_guided.py --workdir=runs/digits_guided
 
-The guide, a third as wide and trained for a quarter of the steps (`configs/ddpm/digits_weak.py`), is
-trained first. `generation` draws by it, `classifier_free` as `configs/ddpm/digits.py` does, `plain`
-without guidance: three Frechet distances of one network beside each other.
+The guide, a third as wide and trained for a quarter of the steps (`configs/ddpm/digits_weak.py`),
+is trained first. `generation` draws by it, `classifier_free` as `configs/ddpm/digits.py` does,
+`plain` without guidance: three Frechet distances of one network beside each other.
 """
 
 from __future__ import annotations

@@ -27,7 +27,14 @@ from diffjax.denoisers.conditions.base import (
     negative_cond,
 )
 from diffjax.denoisers.spaces import Space
-from diffjax.diffusion.guidance import GUIDE, UNCOND, Branch, Guidance, guided
+from diffjax.diffusion.guidance import (
+    GUIDE,
+    UNCOND,
+    Branch,
+    ConditionalDenoiser,
+    Guidance,
+    guided,
+)
 from diffjax.diffusion.levels import Level
 from diffjax.diffusion.predictions import Prediction, check_ends
 from diffjax.diffusion.process import network_output
@@ -154,8 +161,7 @@ class DiffusionModel:
         wanted = by_name(self.conditions, given)
         nulls = negative_cond(self.conditions, given, other)
 
-        def estimate(z: Array, at: Level, _: Level, cond: Conditioning) -> Estimate:
-            return self.estimate(variables.params, z, at, cond)
+        estimate = self._conditional(variables.params)
 
         def branch(dropped: tuple[str, ...]) -> Branch:
             told = {name: nulls[name] if name in dropped else wanted[name] for name in wanted}
@@ -174,7 +180,14 @@ class DiffusionModel:
         given = check_cond(self.conditions, {k: v for k, v in cond.items() if k in fields})
         frozen = held.get("frozen", {})
         told = self.encode(held["params"], frozen, by_name(self.conditions, given), z)
-        return Branch(partial(self.estimate, held["params"]), told)
+        return Branch(self._conditional(held["params"]), told)
+
+    def _conditional(self, params: Params) -> ConditionalDenoiser:
+        def estimate(z: Array, at: Level, to: Level, cond: Conditioning) -> Estimate:
+            del to  # Networks that jump to a level read it; these estimate the clean state.
+            return self.estimate(params, z, at, cond)
+
+        return estimate
 
     def check_guidance(self, guidance: Guidance, negative: bool) -> None:
         """Refuses guidance that this model cannot follow.

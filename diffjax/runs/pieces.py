@@ -24,8 +24,6 @@ from diffjax.tasks import make_task
 NETWORK = "network"
 # Of a guiding run, which has the same data.
 GUIDE = ("image_shape", "model", "task", "pieces")
-# Frozen networks that training's loss alone reads.
-UNREAD = ("perceptual",)
 
 
 def describe_pieces(

@@ -50,6 +50,11 @@ class Field:
     dtype: str
 
 
+def fields_of(batch_spec: Mapping[str, Any]) -> dict[str, Field]:
+    """The arrays of a batch, of which `batch_spec` gives shape and dtype by name."""
+    return {k: Field(tuple(s.shape[1:]), s.dtype.name) for k, s in batch_spec.items()}
+
+
 @dataclass(frozen=True)
 class Resolved:
     """Attributes:

@@ -49,11 +49,15 @@ SECTIONS = {
 }
 OPENERS = {
     "open": open_run,
-    "evaluate": lambda workdir: make_judges(Assembly(open_config(workdir), workdir)),
+    "evaluate": lambda workdir: judged(Assembly(open_config(workdir), workdir)),
     "fid": lambda workdir: features_of_run(opened(workdir)),
     "complete": lambda workdir: complete(read_config(workdir), workdir, named=False),
     "report": write_report,
 }
+
+
+def judged(assembly: Assembly):
+    return make_judges(assembly.reference, assembly.mesh)
 
 
 def open_config(workdir: Path):
@@ -151,7 +155,7 @@ def test_the_run_of_a_config_is_opened_in_its_place(planted, tmp_path, name):
     assembly = open_run(workdir)
     assert assembly.reference(name) == {"run": str(classifier)}
     if name == "features":
-        assert make_judges(assembly)["features"].name == classifier.name
+        assert judged(assembly)["features"].name == classifier.name
     else:
         assert assembly.seen[0].backbone.channels == (4,)
         assert set(assembly.seen[1].load()["params"]["perceptual"]) == {"backbone"}

@@ -1,14 +1,19 @@
 """Config section `start`: another run's weights, or a released CLIP's, reach every tower."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from diffjax import runs
 from diffjax.interop.clip import save_clip
 from diffjax.models import build_model
+from diffjax.runs import frozen as frozen_networks
+from diffjax.runs import resolved
 from diffjax.train.loop import build_state
 from experiments.assemble import Assembly, open_run
 from experiments.settings import load_config
@@ -71,6 +76,9 @@ def test_a_locked_tower_is_the_same_when_trained_resumed_and_opened(clip_run, st
     step, state, frozen = open_run(workdir).trained()
     assert step == 4 and "image" not in state.params
     same(frozen["image"], image)
+    opened = runs.open_run(shutil.copytree(workdir, tmp_path / "moved"))
+    same(opened.variables, state.variables(frozen))
+    assert opened.resolved.frozen["image"].origin == {"run": str(clip_run)}
     text = weights(clip_run)["text"]["project"]["kernel"]
     assert not np.array_equal(state.params["text"]["project"]["kernel"], text)
 
@@ -109,6 +117,25 @@ def test_released_weights_fill_a_tower(released, starting, tmp_path, locked):
         {**state.params, **frozen}["image"]["project"]["kernel"], expected
     )
     assert json.loads((tmp_path / "b" / "start.json").read_text())["origin"] == str(released)
+
+
+@pytest.mark.heavy
+def test_large_released_weights_are_named_and_not_kept_twice(
+    released, starting, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(frozen_networks, "LARGE", 0)
+    config, workdir = starting(clip=str(released), only=("image",)), tmp_path / "lit"
+    train_run(config, [*LOCKED[:1], "train.steps=2"], workdir)
+    record = resolved.read_resolved(workdir)
+    network = record.frozen["image"]
+    assert network.origin == {"clip": str(released), "part": "image"} and network.file is None
+    assert not (workdir / "frozen").exists()
+    _, _, frozen = open_run(workdir).trained()
+    same(runs.open_run(workdir).variables.frozen, frozen)
+    other = dataclasses.replace(network, fingerprint="0123456789")
+    resolved.write_resolved(workdir, dataclasses.replace(record, frozen={"image": other}))
+    with pytest.raises(ValueError, match=r"released.* has changed since the run was trained"):
+        runs.open_run(workdir)
 
 
 def test_positions_come_to_another_size_when_asked(clip_run, starting, tmp_path):
