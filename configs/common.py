@@ -11,7 +11,7 @@ def make(**sections: Any) -> ConfigDict:
     """A config of the sections that every run has, and of those given.
 
     The sections (`experiments/sections.py` says what each holds, and refuses any other key):
-    seed, data, tokenizer, codec, conditions, model, start, task, optim, ema, mesh, train,
+    seed, data, tokenizer, codec, conditions, guide, model, start, task, optim, ema, mesh, train,
     sampling, evals, features, perceptual, judge, expected.
     """
     defaults: dict[str, Any] = {

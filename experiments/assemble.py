@@ -105,15 +105,14 @@ class Assembly:
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
         self.image_shape = shape
         space = self.frozen.space(shape, batches.info.codec)
-        towers = {name: tower.tower for name, tower in self.frozen.towers.items()}
-        conditions = make_conditions(self.config.get("conditions", {}), classes, space, towers)
+        sections = self.config.get("conditions", {})
+        conditions = make_conditions(sections, classes, space, self.frozen.read_towers)
         self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
-        self.pieces = {"conditions": conditions, "space": self.frozen.codec and space}
-        self.pieces |= {TOWER: self.seen[0]} if self.seen else {}
-        self.pieces |= {} if self.frozen.guide is None else {"guide": self.frozen.guide.model}
-        self.pieces = {name: piece for name, piece in self.pieces.items() if piece}
+        pieces = self.frozen.pieces(conditions, space) | (
+            {TOWER: self.seen[0]} if self.seen else {}
+        )
         network = build_model(**self.model)
-        self.task = make_task(self.config["task"], network, shape, classes, self.pieces)
+        self.task = make_task(self.config["task"], network, shape, classes, pieces)
         check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
             evals_of(self.config), self.emas, self.choices.steps_per_dispatch

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.data.tokenizer import Tokenizer
+from diffjax.denoisers.conditions.base import Condition
+from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
 from diffjax.runs.pieces import describe_pieces
 from diffjax.task import Task
@@ -63,15 +65,25 @@ class Frozen:
             return DataSpace(image_shape)
         return LatentSpace(self.codec.network, image_shape, codec_of_data is not None)
 
+    @property
+    def read_towers(self) -> dict[str, FrozenTower]:
+        """The towers as conditions read them, by name."""
+        return {name: tower.tower for name, tower in self.towers.items()}
+
+    def pieces(self, conditions: tuple[Condition, ...], space: Space) -> dict[str, Any]:
+        """What a task is given, by its name for it, of what there is."""
+        guide = None if self.guide is None else self.guide.model
+        found = {"conditions": conditions, "space": self.codec and space, "guide": guide}
+        return {name: piece for name, piece in found.items() if piece}
+
     def describe(self, task: Task, conditions: Mapping[str, Any]) -> dict[str, Any]:
         """The pieces of a diffusion task as a run keeps them, see `runs.pieces`; {} of another
         task. `conditions` are the config's sections."""
         model = getattr(task, "model", None)
         if model is None:
             return {}
-        towers = {name: tower.tower for name, tower in self.towers.items()}
         guide = self.guide and self.guide.resolved
-        return describe_pieces(model.space, conditions, towers, guide)
+        return describe_pieces(model.space, conditions, self.read_towers, guide)
 
     def start(self, workdir: Path) -> Start | None:
         """Gives the frozen networks their weights; None where there are none."""

@@ -25,6 +25,10 @@ from diffjax.data.sources import SOURCES
 from diffjax.data.tokenizer import EOT, SOT, alphabet
 from diffjax.data.tokenizer_training import train_tokenizer
 from diffjax.denoisers.conditions.text import FrozenTower
+from diffjax.denoisers.model import DiffusionModel
+from diffjax.denoisers.spaces import DataSpace
+from diffjax.diffusion.predictions import V
+from diffjax.diffusion.schedules import Cosine
 from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
 from diffjax.models import build_model
@@ -36,6 +40,7 @@ from experiments.assemble import Assembly
 from experiments.codec import Codec, CodecChoices
 from experiments.features import FEATURES
 from experiments.frozen import Frozen
+from experiments.guide import Guide, GuideChoices
 from experiments.settings import load_config
 from experiments.text_towers import TextChoices, TextTower
 
@@ -138,7 +143,15 @@ def without_data(monkeypatch):
             blank = tuple(tokenizer.blank.tolist())
             read = FrozenTower(tower, blank, choices.skip)
             towers[name] = TextTower(read, {}, tokenizer, "stand-in")
-        return Frozen(codec, towers, dict.fromkeys(("codec", *towers), "stand-in"))
+        guide = reference("guide")
+        if guide:
+            construct(GuideChoices, "guide", guide)
+            shape = seen["config"]["data"].get("image_shape") or DEFAULT_SHAPE
+            network = build_model("dit", width=8, depth=1, heads=2, patch=2, out_channels=shape[-1])
+            model = DiffusionModel(network, DataSpace(tuple(shape)), Cosine(), V())
+            guide = Guide(model, {}, None)
+        origins = dict.fromkeys(("codec", "guide", *towers), "stand-in")
+        return Frozen(codec, towers, origins, guide)
 
     def moments(data, source, codec, pictures):
         if not data.cache_latents:

@@ -23,9 +23,9 @@ from diffjax.diffusion.predictions import Eps
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.diffusion.sampling import Estimate
 from diffjax.diffusion.schedules import SCHEDULES, Linear
+from diffjax.interop.hub import locate_autoencoder
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer, learning_rate, make_optimizer
-from experiments import codec as codecs
 
 FLIP = {"type": "random_flip"}
 
@@ -180,11 +180,11 @@ def test_the_codec_of_dit_is_the_authors(monkeypatch, tmp_path):
         return tmp_path / file if file in there else None
 
     monkeypatch.setattr("diffjax.interop.hub._download", download)
-    assert codecs._vae_folder(model) == tmp_path
+    assert locate_autoencoder(model) == tmp_path
     assert (model, "diffusion_pytorch_model.safetensors") in asked
     with pytest.raises(ValueError, match="nothing/there"):
         monkeypatch.setattr("diffjax.interop.hub._download", lambda *_: None)
-        codecs._vae_folder("nothing/there")
+        locate_autoencoder("nothing/there")
 
 
 # Published numbers, and where they are from: in the docstring of the config that promises them.

@@ -240,14 +240,15 @@ def test_a_released_model_is_a_run_of_a_study(monkeypatch, tmp_path):
 
 
 def test_a_study_without_a_run_trains_its_config_once(monkeypatch, tmp_path):
-    opened = []
+    asked = []
 
-    def finished(reference, features):
-        opened.append((reference.run, reference.config))
+    def complete(config, workdir, named, sections):
+        asked.append(dict(config["study"]))
         raise FileNotFoundError
 
-    monkeypatch.setattr(study_module.Measured, "open", finished)
-    sweep = Sweep(name="s", run=str(tmp_path / "run"), axes={"eval.steps": (7,)})
+    monkeypatch.setattr(study_module, "complete", complete)
+    run = str(tmp_path / "run")
+    sweep = Sweep(name="s", run=run, axes={"eval.steps": (7,)})
     cells = study_module.Cells(Study(sweep, config="configs/ddpm/digits.py"), tmp_path)
     with pytest.raises(FileNotFoundError):
         _ = cells.base
@@ -255,5 +256,4 @@ def test_a_study_without_a_run_trains_its_config_once(monkeypatch, tmp_path):
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError):
         _ = cells.base
-    run = str(tmp_path / "run")
-    assert opened == [(run, "configs/ddpm/digits.py"), (run, None)]
+    assert asked == [{"run": run, "config": "configs/ddpm/digits.py"}, {"run": run}]
