@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 def make(**sections: Any) -> ConfigDict:
     """A config of the sections that every run has, and of those given.
 
-    The sections (`experiments/sections.py` says what each holds, and refuses any other key):
+    The sections (`diffjax/assembly/sections.py` says what each holds, and refuses any other key):
     seed, data, tokenizer, codec, conditions, guide, model, start, task, optim, ema, mesh, train,
     sampling, evals, features, perceptual, judge, expected.
     """

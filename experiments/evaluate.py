@@ -19,20 +19,20 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from diffjax.assembly.experiment import Assembly, config_of
+from diffjax.assembly.released_run import ReleasedRun
+from diffjax.assembly.stages import complete
 from diffjax.choices import unknown
 from diffjax.evals.samples import caption
+from diffjax.launch.cli import overrides, run_main
+from diffjax.launch.flag_types import define_path
+from diffjax.launch.lock import writing
+from diffjax.launch.settings import apply_override, assignments, load_config
+from diffjax.pretrained.judge import make_judges
+from diffjax.pretrained.released import open_released
 from diffjax.runs.config import plain, read_config
 from diffjax.train.writer import Writer
-from experiments.assemble import Assembly, config_of
-from experiments.cli import overrides, run_main
-from experiments.flag_types import define_path
-from experiments.judge import make_judges
-from experiments.lock import writing
-from experiments.released import open_released
-from experiments.released_run import ReleasedRun
 from experiments.report import write_report
-from experiments.settings import apply_override, assignments, load_config
-from experiments.stages import complete
 
 FLAGS = flags.FLAGS
 

@@ -29,6 +29,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from diffjax.assembly.stages import opened
 from diffjax.choices import pick
 from diffjax.data.prepared import default_data_dir
 from diffjax.evals.compare import METRICS, Settings, compare
@@ -37,16 +38,15 @@ from diffjax.evals.reference import write_reference
 from diffjax.evals.released_features import PROTOCOLS, SCALES, clip_features
 from diffjax.evals.resample import METHODS
 from diffjax.evals.sides import Side
+from diffjax.launch import distributed
+from diffjax.launch.cli import arguments, run_main
+from diffjax.launch.flag_types import define_path, expand
+from diffjax.pretrained.clip import Encoders, released_encoders
+from diffjax.pretrained.features import InceptionFeatures, features_of_run, over_local_devices
+from diffjax.pretrained.fid_sets import Given, captions, open_set, side_of
 from diffjax.results import Result
 from diffjax.train.progress import Progress
 from diffjax.train.writer import replace_file
-from experiments import distributed
-from experiments.cli import arguments, run_main
-from experiments.encoders import Encoders, released_encoders
-from experiments.features import InceptionFeatures, features_of_run, over_local_devices
-from experiments.fid_sets import Given, captions, open_set, side_of
-from experiments.flag_types import define_path, expand
-from experiments.stages import opened
 
 FLAGS = flags.FLAGS
 ARGUMENTS = ("SAMPLES", "[REFERENCE]")

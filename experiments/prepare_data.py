@@ -24,6 +24,7 @@ from pathlib import Path
 
 from absl import flags
 
+from diffjax.assembly.stages import complete
 from diffjax.choices import unknown
 from diffjax.data.builders import cifar, folder
 from diffjax.data.builders.base import CONTENT, RecordBuilder, prepare
@@ -33,11 +34,10 @@ from diffjax.data.folder_files import shown
 from diffjax.data.prepared import EMBEDDED, PreparedSource, default_data_dir, prepared_splits
 from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.data.transforms import make_transforms
-from experiments.cli import run_main
-from experiments.codec import load_codec
-from experiments.flag_types import define_path
-from experiments.latents import latent_builder
-from experiments.stages import complete
+from diffjax.launch.cli import run_main
+from diffjax.launch.flag_types import define_path
+from diffjax.pretrained.codec import load_codec
+from diffjax.pretrained.latent_cache import latent_builder
 
 FLAGS = flags.FLAGS
 

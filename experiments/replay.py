@@ -17,13 +17,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from diffjax.assembly.experiment import open_run
+from diffjax.launch.cli import arguments, run_main
+from diffjax.launch.flag_types import expand
 from diffjax.runs.records import read_json
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.guard import diagnose
 from diffjax.train.run import Run, build_state
-from experiments.assemble import open_run
-from experiments.cli import arguments, run_main
-from experiments.flag_types import expand
 
 ARGUMENTS = ("BUNDLE",)
 

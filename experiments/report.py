@@ -14,14 +14,15 @@ from typing import Any
 
 from absl import flags
 
+from diffjax.launch.cli import run_main
+from diffjax.launch.flag_types import define_path
+from diffjax.reports import figures, page
+from diffjax.reports import sweep as sweep_report
 from diffjax.results import differing, same_protocol
 from diffjax.runs import environment
 from diffjax.runs.records import Measure, Plate, Run, read_run
+from diffjax.sweeps.table import number
 from diffjax.train.progress import duration
-from experiments import figures, page, sweep_report
-from experiments.cli import run_main
-from experiments.flag_types import define_path
-from experiments.sweep_table import number
 
 _MOST_FRAMES = 16  # pictures of one kind in the report; the others stay in figures/
 _CURVES = ("loss", "grad_norm", "learning_rate")  # shown first; the others can be opened

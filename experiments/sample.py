@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from diffjax.data.given_images import read_image, read_mask
 from diffjax.evals.samples import drawn_note, sample_grid, sample_numbers
 from diffjax.generate.pipeline import Pipeline
+from diffjax.launch.cli import run_main
+from diffjax.launch.flag_types import define_path, define_seed
+from diffjax.launch.settings import assignments
+from diffjax.pretrained.pipelines import Prior, drawn_of_run
+from diffjax.pretrained.released import stable_diffusion_pipeline
 from diffjax.train.writer import encode_png
-from experiments.cli import run_main
-from experiments.flag_types import define_path, define_seed
-from experiments.given_images import read_image, read_mask
-from experiments.pipelines import Prior, drawn_of_run
-from experiments.released import stable_diffusion_pipeline
-from experiments.settings import assignments
 
 FLAGS = flags.FLAGS
 # Options of the recipe that have a flag of their own; the others go by --set.

@@ -19,17 +19,17 @@ import numpy as np
 from absl import flags
 from PIL import UnidentifiedImageError
 
+from diffjax.assembly.data import DataChoices
+from diffjax.assembly.stages import opened
 from diffjax.choices import construct, unknown
 from diffjax.data.folder_files import read_file
 from diffjax.data.images import CORRUPT, decode
 from diffjax.data.sources import make_source
-from experiments.cli import run_main
-from experiments.data import DataChoices
-from experiments.encoders import Encoders, encoders_of_run, released_encoders
-from experiments.flag_types import define_path, define_paths
-from experiments.search_index import Examples, Folder, index
-from experiments.search_page import Query, best, write_page
-from experiments.stages import opened
+from diffjax.launch.cli import run_main
+from diffjax.launch.flag_types import define_path, define_paths
+from diffjax.pretrained.clip import Encoders, encoders_of_run, released_encoders
+from diffjax.pretrained.search_index import Examples, Folder, index
+from diffjax.reports.search import Query, best, write_page
 
 FLAGS = flags.FLAGS
 

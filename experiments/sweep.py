@@ -17,14 +17,14 @@ from pathlib import Path
 
 from absl import flags
 
+from diffjax.launch.cli import run_main
+from diffjax.launch.flag_types import define_path
+from diffjax.launch.lock import writing
+from diffjax.launch.settings import assignments
+from diffjax.reports.sweep import write_claims, write_sweep_report
 from diffjax.runs import environment
-from experiments.cli import run_main
-from experiments.flag_types import define_path
-from experiments.grid import Outcome, make_cells, run_grid, save_sweep
-from experiments.lock import writing
-from experiments.settings import assignments
-from experiments.study import Cells, Study, load_study, with_run, with_weights
-from experiments.sweep_report import write_claims, write_sweep_report
+from diffjax.sweeps.grid import Outcome, make_cells, run_grid, save_sweep
+from diffjax.sweeps.study import Cells, Study, load_study, with_run, with_weights
 
 FLAGS = flags.FLAGS
 

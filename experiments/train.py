@@ -12,13 +12,14 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from experiments import distributed, stages
-from experiments.assemble import Assembly
-from experiments.cli import overrides, run_main
-from experiments.flag_types import define_path
-from experiments.lock import writing
+from diffjax.assembly import stages
+from diffjax.assembly.experiment import Assembly
+from diffjax.launch import distributed
+from diffjax.launch.cli import overrides, run_main
+from diffjax.launch.flag_types import define_path
+from diffjax.launch.lock import writing
+from diffjax.launch.settings import load_config
 from experiments.report import write_report
-from experiments.settings import load_config
 
 FLAGS = flags.FLAGS
 

@@ -152,7 +152,7 @@ def _child(request: dict) -> None:
     sys.argv = [str(module.__file__), *request["arguments"]]
     module.define_flags()
     names = getattr(module, "ARGUMENTS", ())
-    sys.modules["experiments.cli"].run_main(module.main, names)
+    sys.modules["diffjax.launch.cli"].run_main(module.main, names)
 
 
 def _serve() -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.study import Study, load_study
+from diffjax.sweeps.study import Study, load_study
+from diffjax.sweeps.table import read_table
 from experiments.sweep import run_sweep
-from experiments.sweep_table import read_table
 
 STUDIES = ("sampler_steps", "edm_sampler", "guidance_scale", "dit_guidance")
 

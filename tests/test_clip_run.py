@@ -11,15 +11,15 @@ import pytest
 from jax.tree_util import tree_leaves_with_path
 from scenes import scenes
 
+from diffjax.assembly.experiment import Assembly, open_run
+from diffjax.assembly.tokenizer import make_tokenizer
 from diffjax.data.builders import shapes
 from diffjax.data.sources import make_source
+from diffjax.launch.settings import load_config
 from diffjax.runs.tokenizer import FOLDER, keep_tokenizer
 from diffjax.train.optim import make_optimizer
 from diffjax.train.step import init_state
 from diffjax.train.writer import read_records
-from experiments.assemble import Assembly, open_run
-from experiments.settings import load_config
-from experiments.text import make_tokenizer
 
 CONFIG = "configs/clip/shapes.py:vit"
 STEPS = 60

@@ -16,6 +16,9 @@ import pytest
 from ml_collections import ConfigDict
 from scenes import scenes
 
+from diffjax.assembly import experiment as assemble
+from diffjax.assembly.experiment import Assembly
+from diffjax.assembly.frozen import Frozen
 from diffjax.choices import build, construct, unknown
 from diffjax.data import tokenizer_files
 from diffjax.data.arrays import ArraySource
@@ -31,18 +34,15 @@ from diffjax.diffusion.predictions import V
 from diffjax.diffusion.schedules import Cosine
 from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
+from diffjax.launch.settings import load_config
 from diffjax.models import build_model
+from diffjax.pretrained.codec import Codec, CodecChoices
+from diffjax.pretrained.features import FEATURES
+from diffjax.pretrained.guide import Guide, GuideChoices
+from diffjax.pretrained.text import TextChoices, TextTower
 from diffjax.runs.config import flat
 from diffjax.train.optim import make_optimizer
 from diffjax.train.step import init_state
-from experiments import assemble
-from experiments.assemble import Assembly
-from experiments.codec import Codec, CodecChoices
-from experiments.features import FEATURES
-from experiments.frozen import Frozen
-from experiments.guide import Guide, GuideChoices
-from experiments.settings import load_config
-from experiments.text_towers import TextChoices, TextTower
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(

@@ -19,9 +19,9 @@ import pytest
 from ml_collections import ConfigDict
 from test_configs import CONFIGS, LARGE, without_data  # noqa: F401 (a fixture)
 
+from diffjax.assembly.outline import check_state
+from diffjax.launch.settings import load_config
 from diffjax.runs.config import plain
-from experiments.outline import check_state
-from experiments.settings import load_config
 
 LIMIT = 20.0  # seconds of compute for one
 CHEAP = (

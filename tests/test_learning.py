@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from diffjax.launch.settings import load_config
 from diffjax.train.writer import read_records
-from experiments.settings import load_config
 
 ROOT = Path(__file__).parents[1]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from diffjax.assembly import stages
+from diffjax.launch import lock
+from diffjax.launch.settings import load_config
 from diffjax.runs.config import check_workdir, plain
-from experiments import lock, stages
-from experiments.settings import load_config
 
 
 def arguments(tiny, workdir) -> list[str]:

@@ -8,6 +8,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import numpy as np
 import pytest
 
+from diffjax.assembly.data import DataChoices
+from diffjax.assembly.evaluations import EvalChoices
+from diffjax.assembly.sections import CONTEXT, GIVEN, TABLE_OF_TRANSFORMS
+from diffjax.assembly.tokenizer import TOKENIZERS
 from diffjax.choices import LINEN, build, check_values, construct, hints_of
 from diffjax.data.oversampling import Oversample
 from diffjax.data.sources import SOURCES
@@ -22,6 +26,12 @@ from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
+from diffjax.pretrained.codec import CodecChoices
+from diffjax.pretrained.features import FEATURES
+from diffjax.pretrained.init_from import StartChoices
+from diffjax.pretrained.judge import JudgeChoices
+from diffjax.pretrained.perceptual import PerceptualChoices
+from diffjax.pretrained.text import TextChoices
 from diffjax.ranges import Count, Decay, Dtype, Positive, Real, Rising, Seed
 from diffjax.tasks import PARTS, TASKS
 from diffjax.tasks.vae import VaeTask
@@ -29,16 +39,6 @@ from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
 from diffjax.train.run import TrainChoices
 from diffjax.train.sharding import make_mesh
-from experiments.codec import CodecChoices
-from experiments.data import DataChoices
-from experiments.evaluations import EvalChoices
-from experiments.features import FEATURES
-from experiments.judge import JudgeChoices
-from experiments.perceptual import PerceptualChoices
-from experiments.sections import CONTEXT, GIVEN, TABLE_OF_TRANSFORMS
-from experiments.start import StartChoices
-from experiments.text import TOKENIZERS
-from experiments.text_towers import TextChoices
 
 
 @dataclasses.dataclass

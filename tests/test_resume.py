@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import xla_flags
 
-from experiments.assemble import open_run
+from diffjax.assembly.experiment import open_run
 
 TIMES = ("seconds", "train/images_per_second")
 

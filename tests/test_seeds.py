@@ -22,8 +22,8 @@ from diffjax.keys import check_seed, root, seed_after, seed_words, stream
 from diffjax.metrics.classification import inception_score
 from diffjax.metrics.kernel import kernel_distance
 from diffjax.models import build_model
+from diffjax.sweeps.grid import Sweep, make_cells
 from diffjax.tasks import make_task
-from experiments.grid import Sweep, make_cells
 
 ROOT = Path(__file__).resolve().parent.parent
 # Those that share their low 32 bits with others, and the ends.

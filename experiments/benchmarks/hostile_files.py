@@ -25,8 +25,8 @@ from diffjax.evals.reference import read_reference
 from diffjax.interop.clip import load_clip
 from diffjax.interop.dit import load_dit
 from diffjax.interop.files import read_tensors
+from diffjax.launch.one_line import one_line
 from experiments.benchmarks.hostile import HOSTILE
-from experiments.one_line import one_line
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "weights": read_tensors,

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from configs.common import make
+from diffjax.assembly.experiment import Assembly
 from diffjax.data import captions as module
 from diffjax.data.arrays import ArraySource
 from diffjax.data.builders.base import prepare
@@ -22,7 +23,6 @@ from diffjax.data.sources import make_source
 from diffjax.data.tokenizer_training import train_tokenizer
 from diffjax.data.transforms import make_transforms
 from experiments import prepare_data
-from experiments.assemble import Assembly
 from tests.data.captions import strange
 from tests.data.pictures import pixels, write
 

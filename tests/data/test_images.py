@@ -17,7 +17,7 @@ from diffjax.data import images
 from diffjax.data.folder import FolderSource
 from diffjax.data.image_formats import REFUSED, formats, suffixes
 from diffjax.data.images import CORRUPT, NoPicture, as_array, decode, to_pixels
-from experiments.search_index import Folder
+from diffjax.pretrained.search_index import Folder
 from tests.data.pictures import pixels, write
 
 LEVELS = np.array([[0, 1000, 32768, 65535]], np.uint16)

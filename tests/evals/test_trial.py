@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffjax.assembly.evaluations import told_of
 from diffjax.data import factors
 from diffjax.data.builders.shapes import render
 from diffjax.evals import EVALUATORS, make_evaluator
@@ -14,7 +15,6 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.evals.reference import write_reference
 from diffjax.metrics.frechet import moments
-from experiments.evaluations import told_of
 
 COUNT, CLASSES, LENGTH, WIDTH = 40, 8, 6, 5
 VARIABLES = {"w": jax.ShapeDtypeStruct((3, WIDTH), jnp.float32)}

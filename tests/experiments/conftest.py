@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffjax.assembly.experiment import Assembly, open_run
 from diffjax.data.builders import shapes
 from diffjax.interop.clip import save_clip
 from diffjax.models import build_model
-from experiments.assemble import Assembly, open_run
 from experiments.train import train_run
 
 CLIP = """

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from absl import flags
 
-from experiments import flag_types
+from diffjax.launch import flag_types
 
 FOLDER = Path(flag_types.__file__).resolve().parent
 

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 from scenes import scenes
 
+from diffjax.assembly import frozen
+from diffjax.assembly.data import DataChoices, epoch_of
+from diffjax.assembly.stages import opened
 from diffjax.data.loader import Loader
 from diffjax.data.prepared import PreparedSource, prepared_splits
 from diffjax.data.transforms import make_transforms
 from diffjax.denoisers.spaces import LatentSpace
 from diffjax.models import build_model
+from diffjax.pretrained import latent_cache as latents
+from diffjax.pretrained.codec import Codec
+from diffjax.pretrained.latent_cache import cached_latents
+from diffjax.pretrained.pipelines import pipeline_of_run
 from diffjax.runs import open_run
-from experiments import frozen, latents
-from experiments.codec import Codec
-from experiments.data import DataChoices, epoch_of
-from experiments.latents import cached_latents
-from experiments.pipelines import pipeline_of_run
-from experiments.stages import opened
 from experiments.train import train_run
 
 TO_FLOAT = make_transforms([{"type": "to_float"}])
@@ -240,7 +241,7 @@ def test_a_run_that_is_moved_draws_the_same_without_what_it_was_made_of(
     expected = drawn(root / "run")
     moved = shutil.copytree(root / "run", tmp_path / "moved")
     places = (root, clip_run, Path(assembly.data.train["path"]))
-    monkeypatch.setattr("experiments.settings.load_config", lambda *_: pytest.fail("a config"))
+    monkeypatch.setattr("diffjax.launch.settings.load_config", lambda *_: pytest.fail("a config"))
     aside = [(place, place.with_name(f"{place.name}_gone")) for place in places]
     try:
         for place, gone in aside:

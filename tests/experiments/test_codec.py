@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
+from diffjax.assembly.experiment import open_run
+from diffjax.assembly.stages import complete
 from diffjax.interop.autoencoder import save_autoencoder
 from diffjax.interop.parts import Part
-from experiments.assemble import open_run
-from experiments.codec import SCALES, Codec, load_codec
-from experiments.stages import complete
+from diffjax.pretrained.codec import SCALES, Codec, load_codec
 from experiments.train import train_run
 
 pytestmark = pytest.mark.heavy

@@ -12,10 +12,10 @@ from diffjax.data.sources import make_source
 from diffjax.evals.features import FeatureExtractor
 from diffjax.evals.reference import write_reference
 from diffjax.metrics.frechet import moments
+from diffjax.pretrained.clip import released_encoders
+from diffjax.pretrained.features import make_features
+from diffjax.pretrained.fid_sets import captions, open_set, side_of
 from diffjax.train.sharding import make_mesh
-from experiments.encoders import released_encoders
-from experiments.features import make_features
-from experiments.fid_sets import captions, open_set, side_of
 
 CLASSIFIER = """
 from configs.common import make

@@ -8,8 +8,8 @@ import pytest
 from absl import flags
 from mains import FOLDER, flags_of, mains, module_of
 
-from experiments.flag_types import PathParser, expand
-from experiments.settings import assignments, load_config
+from diffjax.launch.flag_types import PathParser, expand
+from diffjax.launch.settings import assignments, load_config
 
 # Text flags that are no paths. A new one stands here, or is defined by `define_path`.
 WORDS = {"activation", "classes", "coordinator", "ema", "labels", "metrics", "name", "negative",
@@ -69,11 +69,11 @@ def _text_flags(path: Path):
 
 def test_every_flag_of_text_is_known_to_be_no_path():
     found = {(f.name, n) for f in sorted(FOLDER.rglob("*.py")) for n in _text_flags(f)}
-    assert {n for _, n in found} <= WORDS, "define a path by experiments.flag_types.define_path"
+    assert {n for _, n in found} <= WORDS, "define a path by diffjax.launch.flag_types.define_path"
     assert {n for _, n in found} >= {"sampler", "prompt", "metrics"}
 
 
-@pytest.mark.parametrize("name", [m for m in mains() if m != "experiments.distributed"])
+@pytest.mark.parametrize("name", [m for m in mains() if m != "diffjax.launch.distributed"])
 def test_every_path_of_every_main_is_replaced(name, monkeypatch, tmp_path):
     values = flags_of(module_of(name), monkeypatch)
     paths = [n for n in values if isinstance(values[n].parser, PathParser)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scenes import scenes
 
+from diffjax.assembly.data import DataChoices, trained_on
 from diffjax.data.augment import RandomFlip
 from diffjax.data.draws import Draws
 from diffjax.data.evaluation import as_arrays
@@ -14,9 +15,8 @@ from diffjax.data.schema import FLIPPED
 from diffjax.data.transforms import make_transforms
 from diffjax.denoisers.spaces import LatentSpace
 from diffjax.models import build_model
-from experiments.codec import Codec
-from experiments.data import DataChoices, trained_on
-from experiments.latents import cached_latents
+from diffjax.pretrained.codec import Codec
+from diffjax.pretrained.latent_cache import cached_latents
 
 TO_FLOAT = make_transforms([{"type": "to_float"}])
 FLIP = make_transforms([{"type": "random_flip"}])

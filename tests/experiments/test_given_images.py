@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.given_images import read_image, read_mask
+from diffjax.data.given_images import read_image, read_mask
 
 
 def saved(path, pixels, mode=None):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.grid import AxisPlot, Choice, Sweep, TradeOff, make_cells, run_grid, save_sweep
-from experiments.intervals import paired, summarise
-from experiments.sweep_report import write_sweep_report
-from experiments.sweep_table import number, read_table, to_csv, to_markdown, with_error
+from diffjax.reports.sweep import write_sweep_report
+from diffjax.sweeps.grid import AxisPlot, Choice, Sweep, TradeOff, make_cells, run_grid, save_sweep
+from diffjax.sweeps.intervals import paired, summarise
+from diffjax.sweeps.table import number, read_table, to_csv, to_markdown, with_error
 
 
 @dataclass

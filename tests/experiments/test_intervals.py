@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 
 from diffjax.metrics.classification import share
-from experiments.intervals import paired, summarise
-from experiments.sweep_report import write_sweep_report
-from experiments.sweep_table import read_table, to_markdown
+from diffjax.reports.sweep import write_sweep_report
+from diffjax.sweeps.intervals import paired, summarise
+from diffjax.sweeps.table import read_table, to_markdown
 
 TEXTS, SEEDS = 20, 3
 

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from experiments import lock
-from experiments.lock import Busy, writing
+from diffjax.launch import lock
+from diffjax.launch.lock import Busy, writing
 
 ROOT = Path(__file__).resolve().parents[2]
 # Holds the folder; says so, and goes on until it is killed. "fork" leaves a child behind.
 HOLD = """
 import errno, fcntl, os, sys, time
 from pathlib import Path
-from experiments import lock
-from experiments.lock import writing
+from diffjax.launch import lock
+from diffjax.launch.lock import writing
 def unsupported(*_):
     raise OSError(errno.ENOLCK, "No locks available")
 if "lease" in sys.argv:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from experiments import outline
-from experiments.assemble import Assembly
-from experiments.settings import load_config
+from diffjax.assembly import outline
+from diffjax.assembly.experiment import Assembly
+from diffjax.launch.settings import load_config
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.diffjax.pretrained.pipelines import pipeline
 
 from diffjax.data.sources import make_source
 from diffjax.evals import EVALUATORS
@@ -14,16 +15,15 @@ from diffjax.evals.compare import METRICS
 from diffjax.evals.features import FeatureExtractor
 from diffjax.evals.reference import write_reference
 from diffjax.metrics.frechet import moments
-from experiments import study as study_module
-from experiments.claims import Claim, cards, lines
-from experiments.grid import AxisPlot, Choice, Sweep, TradeOff, make_cells, run_grid, save_sweep
-from experiments.published import Published, table_of
-from experiments.released import from_pipeline
-from experiments.study import Study, load_study, with_run, with_weights
+from diffjax.pretrained.released import from_pipeline
+from diffjax.reports.sweep import write_claims, write_sweep_report
+from diffjax.sweeps import study as study_module
+from diffjax.sweeps.claims import Claim, cards, lines
+from diffjax.sweeps.grid import AxisPlot, Choice, Sweep, TradeOff, make_cells, run_grid, save_sweep
+from diffjax.sweeps.published import Published, table_of
+from diffjax.sweeps.study import Study, load_study, with_run, with_weights
+from diffjax.sweeps.table import read_table, to_csv, to_markdown
 from experiments.sweep import changed, run_sweep
-from experiments.sweep_report import write_claims, write_sweep_report
-from experiments.sweep_table import read_table, to_csv, to_markdown
-from tests.experiments.pipelines import pipeline
 
 FORMS = {
     "sampler_steps": ("digits", "cifar10", "celeba64"),

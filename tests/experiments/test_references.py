@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from diffjax.assembly.experiment import Assembly, open_run
+from diffjax.assembly.stages import complete, opened
+from diffjax.launch.settings import ROOT, load_config, run_name
+from diffjax.pretrained.features import features_of_run
+from diffjax.pretrained.judge import make_judges
+from diffjax.pretrained.reference import installed
 from diffjax.runs.config import plain, read_config
-from experiments.assemble import Assembly, open_run
-from experiments.features import features_of_run
-from experiments.judge import make_judges
-from experiments.references import installed
 from experiments.report import write_report
-from experiments.settings import ROOT, load_config, run_name
-from experiments.stages import complete, opened
 from experiments.train import train_run
 
 CLASSIFIER = """
@@ -123,7 +123,7 @@ def test_what_lies_elsewhere_is_not_installed(tmp_path, monkeypatch, name):
     (home / "configs").mkdir(parents=True)
     plant = _write(tmp_path / "plant.py", PLANT)
     os.symlink(plant, home / "configs" / "link.py")
-    monkeypatch.setattr("experiments.references.ROOT", home)
+    monkeypatch.setattr("diffjax.pretrained.reference.ROOT", home)
     monkeypatch.chdir(tmp_path)
     assert installed(name.format(plant=os.path.relpath(plant, home))) is None
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from diffjax import choices
+from diffjax.launch import cli
+from diffjax.launch.settings import load_config
 from diffjax.runs.config import check_workdir, plain
 from diffjax.train.guard import NonFiniteError
-from experiments import cli, replay
+from experiments import replay
 from experiments.report import write_report
-from experiments.settings import load_config
 from experiments.train import train_run
 
 CONFIG = """

@@ -20,9 +20,9 @@ from diffjax.interop.scheduler import Sampling
 from diffjax.interop.stable_diffusion import StableDiffusion, save_stable_diffusion
 from diffjax.models import build_model
 from diffjax.models.conditioning import Conditioning
+from diffjax.pretrained.released import stable_diffusion_pipeline
 from diffjax.train.writer import read_text
 from experiments import sample
-from experiments.released import stable_diffusion_pipeline
 
 L = 12
 UNET = dict(type="unet", channels=8, out_channels=4, channel_mult=(1, 2), blocks=1, norm_groups=4,

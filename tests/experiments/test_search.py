@@ -11,11 +11,11 @@ from absl.testing import flagsaver
 from PIL import Image
 
 from diffjax.data.images import decode
+from diffjax.pretrained.clip import encoders_of_run, released_encoders
+from diffjax.pretrained.search_index import Folder, index
+from diffjax.reports.search import Query, best, thumbnail
 from diffjax.runs import open_run
 from experiments import search
-from experiments.encoders import encoders_of_run, released_encoders
-from experiments.search_index import Folder, index
-from experiments.search_page import Query, best, thumbnail
 
 if "folder" not in flags.FLAGS:
     search.define_flags()

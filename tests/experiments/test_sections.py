@@ -6,9 +6,9 @@ import re
 import pytest
 
 from configs.common import make
+from diffjax.assembly.sections import NEEDED, SECTIONS, check_sections
+from diffjax.launch.settings import load_config
 from diffjax.runs.config import flat, plain
-from experiments.sections import NEEDED, SECTIONS, check_sections
-from experiments.settings import load_config
 
 DIGITS, CLIP, VAE = "configs/ddpm/digits.py", "configs/clip/shapes.py", "configs/vae/digits.py"
 

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save_file
 from diffjax.data.tokenizer_training import train_tokenizer
 from diffjax.evals.features import to_uint8
 from diffjax.evals.pictures import tile_grid
-from experiments.one_line import one_line
-from experiments.released import stable_diffusion_pipeline
+from diffjax.launch.one_line import one_line
+from diffjax.pretrained.released import stable_diffusion_pipeline
 from tests.experiments.test_sample import folder, run  # noqa: F401  (fixtures)
 
 UNET = "unet/diffusion_pytorch_model.safetensors"

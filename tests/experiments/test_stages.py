@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from diffjax.assembly import stages
+from diffjax.assembly.stages import complete, plan
+from diffjax.launch.settings import load_config
+from diffjax.pretrained.codec import CodecChoices, load_codec
+from diffjax.pretrained.features import ClassifierFeatures
+from diffjax.pretrained.init_from import StartChoices
+from diffjax.pretrained.judge import JudgeChoices
+from diffjax.pretrained.perceptual import PerceptualChoices
+from diffjax.pretrained.reference import Reference
+from diffjax.pretrained.text import TextChoices, load_text_tower
 from diffjax.runs.config import plain
-from experiments import stages
-from experiments.codec import CodecChoices, load_codec
-from experiments.features import ClassifierFeatures
-from experiments.judge import JudgeChoices
-from experiments.perceptual import PerceptualChoices
-from experiments.references import Reference
-from experiments.settings import load_config
-from experiments.stages import complete, plan
-from experiments.start import StartChoices
-from experiments.text_towers import TextChoices, load_text_tower
 
 CLASSIFIER = """
 from configs.common import make

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from diffjax import runs
+from diffjax.assembly.experiment import Assembly, open_run
 from diffjax.interop.clip import save_clip
+from diffjax.launch.settings import load_config
 from diffjax.models import build_model
 from diffjax.runs import frozen as frozen_networks
 from diffjax.runs import resolved
 from diffjax.train.loop import build_state
-from experiments.assemble import Assembly, open_run
-from experiments.settings import load_config
 from experiments.train import train_run
 
 LOCKED = ('task.locked=("image",)', 'start.only=("image",)')

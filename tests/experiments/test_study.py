@@ -2,9 +2,9 @@
 
 import pytest
 
-from experiments import study
-from experiments.grid import Sweep, make_cells
-from experiments.study import Cells, Study
+from diffjax.sweeps import study
+from diffjax.sweeps.grid import Sweep, make_cells
+from diffjax.sweeps.study import Cells, Study
 
 
 class Evaluator:

@@ -2,11 +2,13 @@
 
 import pytest
 
-from experiments import stages, study, train
-from experiments.assemble import Assembly
-from experiments.grid import Sweep, make_cells
-from experiments.settings import load_config
-from experiments.stages import outline_features
+from diffjax.assembly import stages
+from diffjax.assembly.experiment import Assembly
+from diffjax.assembly.stages import outline_features
+from diffjax.launch.settings import load_config
+from diffjax.sweeps import study
+from diffjax.sweeps.grid import Sweep, make_cells
+from experiments import train
 
 TYPES = """
     config.evals.samples = dict(type="samples", pred_kw=dict(steps=2, sampler="ddim"), columns=1)

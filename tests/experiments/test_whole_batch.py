@@ -3,11 +3,11 @@
 import jax
 import pytest
 
+from diffjax.assembly.whole_batch import check_whole_batch
 from diffjax.models import build_model
 from diffjax.tasks import make_task
 from diffjax.train.loop import TrainChoices
 from diffjax.train.sharding import make_mesh
-from experiments.whole_batch import check_whole_batch
 
 
 def vae(**section):

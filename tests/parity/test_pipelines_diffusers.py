@@ -13,7 +13,7 @@ diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[
 from diffjax.diffusion.sampling import prior  # noqa: E402
 from diffjax.interop.pipelines import load_pipeline, save_pipeline  # noqa: E402
 from diffjax.keys import per_row, stream  # noqa: E402
-from experiments.released import from_pipeline, open_released  # noqa: E402
+from diffjax.pretrained.released import from_pipeline, open_released  # noqa: E402
 from tests.parity.networks import first, same_part, shaken  # noqa: E402
 
 pytestmark = pytest.mark.parity

@@ -12,7 +12,7 @@ from diffjax.interop.autoencoder import autoencoder_shapes, save_autoencoder  # 
 from diffjax.interop.files import write_tensors  # noqa: E402
 from diffjax.interop.parts import Part  # noqa: E402
 from diffjax.keys import per_row, stream  # noqa: E402
-from experiments.released import open_released  # noqa: E402
+from diffjax.pretrained.released import open_released  # noqa: E402
 from tests.parity import dit_twin, edm_twin, openai_twin  # noqa: E402
 from tests.parity.networks import first, same_part, shaken, state  # noqa: E402
 

@@ -89,7 +89,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("sampler", ["plms", "euler", "heun", "dpmpp_2m", "ddim"])
 def test_images_of_a_chosen_sampler(sampler, folder):
     """As `pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)` draws."""
-    from experiments.released import stable_diffusion_pipeline
+    from diffjax.pretrained.released import stable_diffusion_pipeline
 
     side = 8 * LATENT
     keys = per_row(stream(jax.random.key(3), "sample"), np.arange(2))

@@ -12,7 +12,7 @@ from diffjax.generate.image2image import image2image
 from diffjax.generate.inpaint import inpaint
 from diffjax.generate.sample import sample
 from diffjax.interop.stable_diffusion import load_stable_diffusion, save_stable_diffusion
-from experiments.released import stable_diffusion
+from diffjax.pretrained.released import stable_diffusion
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -e '.[parity]'")
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[parity]'")

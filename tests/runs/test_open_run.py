@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from devices import on_eight_devices
 
+from diffjax.assembly import experiment as assemble
 from diffjax.runs import open_run
 from diffjax.runs import resolved as records
 from diffjax.train import weights
-from experiments import assemble
 from experiments.train import train_run
 
 SHORT = ["train.steps=4", "train.checkpoint_every=2", "train.log_every=2", "train.batch_size=4"]
@@ -95,7 +95,7 @@ def test_neither_data_nor_configs_are_looked_for(run, monkeypatch):
 
     for name in ("make_source", "Loader", "Assembly"):
         monkeypatch.setattr(assemble, name, no)
-    monkeypatch.setattr("experiments.settings.load_config", no)
+    monkeypatch.setattr("diffjax.launch.settings.load_config", no)
     config = json.loads((run / "config.json").read_text())
     config["data"]["train"] = {"type": "folder", "path": "/gone"}
     config["features"] = {"config": "/gone/plant.py"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from diffjax.choices import pick
-from experiments.claims import Claim, difference, ratio
-from experiments.grid import AxisPlot, Sweep, TradeOff
-from experiments.published import Published
-from experiments.study import Study
+from diffjax.sweeps.claims import Claim, difference, ratio
+from diffjax.sweeps.grid import AxisPlot, Sweep, TradeOff
+from diffjax.sweeps.published import Published
+from diffjax.sweeps.study import Study
 
 SCALES = (1.0, 1.25, 1.5)
 # Peebles & Xie 2023, table 2, DiT-XL/2 and DiT-XL/2-G, ImageNet at 256 pixels.

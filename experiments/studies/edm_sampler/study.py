@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from diffjax.choices import pick
-from experiments.claims import Claim, Value, ratio
-from experiments.grid import AxisPlot, Choice, Sweep
-from experiments.published import Published
-from experiments.study import Study
+from diffjax.sweeps.claims import Claim, Value, ratio
+from diffjax.sweeps.grid import AxisPlot, Choice, Sweep
+from diffjax.sweeps.published import Published
+from diffjax.sweeps.study import Study
 
 
 def _ode(label: str, order: int, spacing: str, clock: str, **more: float) -> Choice:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffjax.choices import pick
-from experiments.claims import Claim, difference, ratio
-from experiments.grid import AxisPlot, Sweep, TradeOff
-from experiments.published import Published
-from experiments.study import Study
+from diffjax.sweeps.claims import Claim, difference, ratio
+from diffjax.sweeps.grid import AxisPlot, Sweep, TradeOff
+from diffjax.sweeps.published import Published
+from diffjax.sweeps.study import Study
 
 AXIS, DROP = "eval.guidance", "config.conditions.label.drop"
 # Ho & Salimans 2022: scale = 1 + w.

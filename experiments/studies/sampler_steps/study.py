@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from diffjax.choices import pick
-from experiments.claims import Claim, ratio
-from experiments.grid import AxisPlot, Choice, Sweep
-from experiments.published import table_of
-from experiments.study import Study
+from diffjax.sweeps.claims import Claim, ratio
+from diffjax.sweeps.grid import AxisPlot, Choice, Sweep
+from diffjax.sweeps.published import table_of
+from diffjax.sweeps.study import Study
 
 STEPS = (10, 20, 50, 100, 1000)
 # Song et al. 2021a, table 1; fixedlarge is its sigma-hat.

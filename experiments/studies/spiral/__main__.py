@@ -12,11 +12,11 @@ from pathlib import Path
 
 from absl import flags
 
+from diffjax.launch.cli import overrides, run_main
+from diffjax.launch.flag_types import define_path
+from diffjax.reports import page
+from diffjax.sweeps.claims import cards, lines
 from diffjax.train.writer import replace_file
-from experiments import page
-from experiments.claims import cards, lines
-from experiments.cli import overrides, run_main
-from experiments.flag_types import define_path
 from experiments.studies.spiral.claims import CLAIMS
 from experiments.studies.spiral.measures import Walks, measure
 from experiments.studies.spiral.pictures import CAPTIONS, draw_all

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.claims import Claim
+from diffjax.sweeps.claims import Claim
 
 CLAIMS = (
     Claim(

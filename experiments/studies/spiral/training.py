@@ -14,6 +14,7 @@ from diffjax.denoisers.conditions import make_conditions
 from diffjax.denoisers.spaces import DataSpace
 from diffjax.diffusion.levels import Level
 from diffjax.diffusion.sampling import Estimate
+from diffjax.launch.settings import apply_override
 from diffjax.models import build_model
 from diffjax.models.conditioning import Conditioning
 from diffjax.runs.config import check_workdir, plain
@@ -23,7 +24,6 @@ from diffjax.train import sharding
 from diffjax.train.ema import EMA
 from diffjax.train.loop import Run, TrainChoices, train
 from diffjax.train.optim import Optimizer
-from experiments.settings import apply_override
 from experiments.studies.spiral.points import ARMS, PointDenoiser, PointLoader, Spiral
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from experiments.grid import AxisPlot, Sweep, TradeOff
-from experiments.study import Study
+from diffjax.sweeps.grid import AxisPlot, Sweep, TradeOff
+from diffjax.sweeps.study import Study
 
 
 def get_study() -> Study:

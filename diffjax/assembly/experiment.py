@@ -1,0 +1,302 @@
+"""Puts a run together from its config: the only place where all rooms meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from diffjax.assembly.data import DataChoices, Prefetching, epoch_of, trained_on
+from diffjax.assembly.evaluations import RunEvaluations, evals_of, split_evals, told_of
+from diffjax.assembly.frozen import load_frozen
+from diffjax.assembly.model_section import model_section
+from diffjax.assembly.record import record_run
+from diffjax.assembly.sections import check_sections
+from diffjax.assembly.tokenizer import make_tokenizer
+from diffjax.assembly.whole_batch import check_whole_batch
+from diffjax.choices import construct
+from diffjax.data.captions import check_captions
+from diffjax.data.evaluation import ReadWhenAsked, as_arrays, outline
+from diffjax.data.loader import Loader
+from diffjax.data.schema import Source, check_same_classes
+from diffjax.data.sources import factor_words, make_source
+from diffjax.data.transforms import make_transforms
+from diffjax.denoisers.conditions import make_conditions
+from diffjax.evals import EvalContext, make_evaluator
+from diffjax.evals.context import Judge
+from diffjax.evals.features import STAND_IN, FeatureExtractor
+from diffjax.models import build_model
+from diffjax.pretrained.init_from import make_start
+from diffjax.pretrained.perceptual import TOWER, make_perceptual
+from diffjax.pretrained.reference import followed
+from diffjax.runs.config import plain, read_config
+from diffjax.runs.resolved import Resolved, fields_of
+from diffjax.task import Params, Variables
+from diffjax.tasks import make_task
+from diffjax.train import sharding
+from diffjax.train.checkpoint import Checkpoints
+from diffjax.train.ema import EMA
+from diffjax.train.loop import Run, TrainChoices, build_state
+from diffjax.train.optim import Optimizer
+from diffjax.train.start import in_turn
+from diffjax.train.state import TrainState
+
+
+class Assembly:
+    """A run and what surrounds it, built from a config; nothing is trained or sampled yet.
+
+    Args:
+      config: its sections, see `diffjax.assembly.sections`.
+      workdir: its folder.
+      named: whether it is of a config file that the user named: then the configs that it names in
+        turn are theirs too; else they are followed as `diffjax.pretrained.reference` says.
+
+    Raises:
+      ValueError: whatever is wrong with the config, or with what it names.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Path, named: bool = False):
+        self.config = plain(config)
+        check_sections(self.config)
+        self.workdir, self.named = workdir, named
+        self.data: DataChoices = construct(DataChoices, "data", self.config["data"])
+        self.choices: TrainChoices = construct(TrainChoices, "train", self.config["train"])
+        self.optimizer: Optimizer = construct(Optimizer, "optim", self.config["optim"])
+        self.emas = {
+            k: construct(EMA, f"ema.{k}", v) for k, v in self.config.get("ema", {}).items()
+        }
+        self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
+        sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
+        self.source = make_source(**self.data.train)
+        self.frozen = load_frozen(self.reference, self.config.get("conditions", {}))
+        self.tokenizer = self.frozen.tokenizer
+        if self.tokenizer is None:
+            self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
+        elif self.config.get("tokenizer"):
+            raise ValueError("a text condition brings its own tokenizer: leave `tokenizer` out")
+        pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
+        self._check_captions(self.source, *self.data.transforms)
+        batches = trained_on(self.data, self.source, self.frozen.codec, pictures)
+        self.loader = Prefetching(
+            Loader(
+                batches,
+                make_transforms(self.data.transforms, self.tokenizer),
+                self.choices.batch_size,
+                self.config.get("seed", 0),
+                rows=sharding.local_rows(self.mesh, self.choices.batch_size),
+                cache=self.data.cache,  # type: ignore[arg-type]
+                epoch=epoch_of(self.data, self.source),
+            ),
+            self.data,
+        )
+        spec = self.loader.batch_spec()
+        shape, wanted = spec["image"].shape[1:], self.data.image_shape
+        if wanted is not None and shape != wanted:
+            raise ValueError(
+                f"the images of {self.source.info.name} are {shape}, but data.image_shape says "
+                f"{wanted}: add a resizing transform, or prepare the set at that size"
+            )
+        classes = self.source.info.num_classes
+        self.seen = make_perceptual(self.reference("perceptual"), workdir)
+        self.image_shape = shape
+        space = self.frozen.space(shape, batches.info.codec)
+        sections = self.config.get("conditions", {})
+        conditions = make_conditions(sections, classes, space, self.frozen.read_towers)
+        self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
+        pieces = self.frozen.pieces(conditions, space) | (
+            {TOWER: self.seen[0]} if self.seen else {}
+        )
+        network = build_model(**self.model)
+        self.task = make_task(self.config["task"], network, shape, classes, pieces)
+        check_whole_batch(self.task, self.choices, self.mesh)
+        self.eval_choices, self.eval_sections = split_evals(
+            evals_of(self.config), self.emas, self.choices.steps_per_dispatch
+        )
+        self.start = make_start(self.reference("start"), workdir, network, self.tokenizer)
+
+    def _check_captions(self, source: Source, *more: Mapping[str, Any]) -> None:
+        """Raises ValueError, before anything is computed, for a caption that cannot be tokenised;
+        a run with checkpoints has been through that."""
+        if not (self.workdir / "checkpoints").is_dir():
+            sections = (*more, *self.data.eval_transforms)
+            check_captions(source, make_transforms(sections, self.tokenizer))
+
+    def reference(self, name: str) -> Mapping[str, Any] | None:
+        """The section `name` (dots lead into sections), which stands for another network, as it may
+        be followed, its `run` filled in; None where the config has none."""
+        section: Any = self.config
+        for key in name.split("."):
+            section = section.get(key) if section else None
+        return followed(name, section, self.workdir, self.named) if section else None
+
+    @property
+    def run(self) -> Run:
+        return Run(
+            task=self.task,
+            loader=self.loader,
+            choices=self.choices,
+            optimizer=self.optimizer,
+            emas=self.emas,
+            mesh=self.mesh,
+            seed=self.config.get("seed", 0),
+            workdir=self.workdir,
+            config=self.config,
+            start=in_turn(self.start, self.frozen.start(self.workdir), self.seen and self.seen[1]),
+            begin=self.record,
+        )
+
+    def record(self, frozen: Params) -> None:
+        """Has the run say in its workdir how it was built, see `record_run`.
+
+        Args:
+          frozen: the variables of its frozen networks.
+        """
+        info = self.source.info
+        resolved = Resolved(
+            data=info.name,
+            image_shape=self.image_shape,
+            num_classes=info.num_classes,
+            class_names=tuple(info.class_names),
+            batch=fields_of(self.loader.batch_spec()),
+            model=self.model,
+            task=self.config["task"],
+            pieces=self.frozen.describe(self.task, self.config.get("conditions", {})),
+            emas=tuple(sorted(self.emas)),
+            tokenizer=None if self.tokenizer is None else self.tokenizer.fingerprint,
+        )
+        # The perceptual network is read by training's loss alone.
+        kept = {name: tree for name, tree in frozen.items() if name != TOWER}
+        record_run(self.workdir, resolved, kept, self.reference, self.tokenizer)
+
+    @property
+    def fields(self) -> list[str]:
+        """Of a batch, that samples are drawn by."""
+        model = getattr(self.task, "model", None)
+        if model is not None:
+            return model.fields
+        return ["label"] if getattr(self.task, "num_classes", True) else []
+
+    @property
+    def conditional(self) -> bool:
+        """Whether samples are drawn by class."""
+        return "label" in self.fields
+
+    @cached_property
+    def arrays(self) -> dict[str, Mapping[str, np.ndarray]]:
+        """The evaluated splits as arrays: `train`, `test` where there is one, and the others; each
+        is read when an evaluator first looks at it."""
+        transforms = make_transforms(self.data.eval_transforms, self.tokenizer)
+        tests = {} if self.data.test is None else {"test": self.data.test}
+        sources = {"train": self.source}
+        for name, section in {**tests, **self.data.others}.items():
+            sources[name] = make_source(**section)
+            check_same_classes(self.source.info, sources[name].info)
+            self._check_captions(sources[name])
+        return {
+            name: ReadWhenAsked(
+                lambda s=source: as_arrays(s, transforms), lambda s=source: outline(s, transforms)
+            )
+            for name, source in sources.items()
+        }
+
+    def context(self, features: FeatureExtractor | None, judge: Judge | None = None) -> EvalContext:
+        """What the evaluators of this run are built from."""
+        return EvalContext(
+            predict_fns=self.task.predict_fns(),
+            train=self.arrays["train"],
+            test=self.arrays.get("test", self.arrays["train"]),
+            features=features,
+            class_names=self.source.info.class_names,
+            conditional=self.conditional,
+            cache_dir=self.workdir / "samples",
+            nfe=getattr(self.task, "nfe", None),
+            noise_levels=getattr(self.task, "noise_levels", None),
+            others={k: v for k, v in self.arrays.items() if k not in ("train", "test")},
+            factors=factor_words(self.source.info.name),
+            tokenize=None if self.tokenizer is None else self.tokenizer.encode,
+            detokenize=None if self.tokenizer is None else self.tokenizer.decode,
+            drawn_by=[field for field in self.fields if field != "label"],
+            judge=judge,
+            tried=self._tried,
+        )
+
+    @cached_property
+    def _tried(self) -> dict[Any, Any]:
+        return {}
+
+    @cached_property
+    def outline(self) -> Variables:
+        """The shapes of the task's variables."""
+        held = getattr(self.task, "variables", None)
+        if held is not None:  # of a released model
+            return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), held)
+        spec = self.loader.batch_spec()
+        return jax.eval_shape(lambda key: self.task.init(key, spec), jax.random.key(0))
+
+    def evaluations(
+        self, features: FeatureExtractor | None, judge: Judge | None = None
+    ) -> RunEvaluations:
+        """The evaluators of the config, built now so that a mistake shows before training."""
+        context, built = self.context(features, judge), {}
+        for name, section in self.eval_sections.items():
+            with told_of(f"evals.{name}"):
+                built[name] = make_evaluator(context=context, **section)
+        return RunEvaluations(built, self.eval_choices)
+
+    def check_evaluations(self, features: FeatureExtractor | None = None) -> None:
+        """Builds the evaluators as they will be and tries them by shape, so that a mistake in one
+        shows before anything is trained: with the shapes of their feature extractor where they are
+        known, else with a stand-in."""
+        measured = self.config.get("features") or self.config.get("judge")
+        self.try_evaluations(self.evaluations(features or (STAND_IN if measured else None)))
+
+    def try_evaluations(self, evaluations: RunEvaluations) -> None:
+        """Tries evaluators on the mesh that the run has; see `RunEvaluations.trial`."""
+        with jax.set_mesh(self.mesh):
+            evaluations.trial(self.outline)
+
+    def trained(self, step: int | None = None) -> tuple[int, TrainState, Params]:
+        """The state of a checkpoint (the latest readable one by default) and the frozen towers.
+
+        Raises:
+          ValueError: there is no such checkpoint.
+        """
+        with jax.set_mesh(self.mesh):
+            fresh, frozen, _ = build_state(self.run, replaced=True)
+            checkpoints = Checkpoints(self.workdir / "checkpoints", read_only=True)
+            try:
+                got = checkpoints.restore(fresh) if step is None else checkpoints.read(step, fresh)
+            finally:
+                checkpoints.close()
+        if got is None:
+            raise ValueError(f"{self.workdir} holds no checkpoint: train it first")
+        return int(got[0].step), got[0], frozen
+
+
+def config_of(workdir: Path) -> ConfigDict:
+    """The config of a run that is on disk, on the devices of this process.
+
+    Raises:
+      ValueError: no run there.
+    """
+    config = ConfigDict(read_config(workdir))
+    try:
+        sharding.make_mesh(**plain(config.get("mesh", {})))
+    except ValueError:  # It was trained on other devices than these.
+        config.mesh = {"data": -1}
+    return config
+
+
+def open_run(workdir: Path) -> Assembly:
+    """The assembly of a run that is on disk, from its own `config.json`; to draw from it
+    `diffjax.runs.open_run` needs less.
+
+    Raises:
+      ValueError: no run there.
+    """
+    return Assembly(config_of(workdir), workdir)

@@ -1,0 +1,133 @@
+"""The frozen networks that a diffusion run rests on: its codec and its conditions' towers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffjax.data.tokenizer import Tokenizer
+from diffjax.denoisers.conditions.base import Condition
+from diffjax.denoisers.conditions.text import FrozenTower
+from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
+from diffjax.pretrained.codec import Codec, load_codec
+from diffjax.pretrained.guide import Guide, load_guide
+from diffjax.pretrained.init_from import recorded
+from diffjax.pretrained.text import TextTower, load_text_tower
+from diffjax.runs.pieces import describe_pieces
+from diffjax.task import Task
+from diffjax.train.start import Given, Start
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """Attributes:
+    codec: config section `codec`, loaded; None without one.
+    towers: name of a condition -> the text tower that it reads, loaded.
+    guide: config section `guide`, loaded; None without one.
+    origins: name -> where it comes from, for messages.
+    """
+
+    codec: Codec | None
+    towers: Mapping[str, TextTower]
+    origins: Mapping[str, str]
+    guide: Guide | None = None
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """Of the towers; None without one.
+
+        Raises:
+          ValueError: towers that read other ids.
+        """
+        found = {name: tower.tokenizer for name, tower in self.towers.items()}
+        if len({t.fingerprint for t in found.values()}) > 1:
+            raise ValueError(
+                f"the towers of conditions {', '.join(found)} have tokenizers of their own, but "
+                "batches have one `tokens`: take towers that read the same ids"
+            )
+        return next(iter(found.values()), None)
+
+    def space(self, image_shape: tuple[int, ...], codec_of_data: str | None) -> Space:
+        """The space of diffusion; `codec_of_data` is the `DatasetInfo.codec` of the batches.
+
+        Raises:
+          ValueError: data that hold another codec's moments, or moments and no codec.
+        """
+        own = None if self.codec is None else self.codec.fingerprint
+        if codec_of_data not in (None, own):
+            raise ValueError(
+                f"the data hold latents of the codec {codec_of_data}, but the config's codec "
+                f"section is {own or 'missing'}: name the codec that they were made with"
+            )
+        if self.codec is None:
+            return DataSpace(image_shape)
+        return LatentSpace(self.codec.network, image_shape, codec_of_data is not None)
+
+    @property
+    def read_towers(self) -> dict[str, FrozenTower]:
+        """The towers as conditions read them, by name."""
+        return {name: tower.tower for name, tower in self.towers.items()}
+
+    def pieces(self, conditions: tuple[Condition, ...], space: Space) -> dict[str, Any]:
+        """What a task is given, by its name for it, of what there is."""
+        guide = None if self.guide is None else self.guide.model
+        found = {"conditions": conditions, "space": self.codec and space, "guide": guide}
+        return {name: piece for name, piece in found.items() if piece}
+
+    def describe(self, task: Task, conditions: Mapping[str, Any]) -> dict[str, Any]:
+        """The pieces of a diffusion task as a run keeps them, see `runs.pieces`; {} of another
+        task. `conditions` are the config's sections."""
+        model = getattr(task, "model", None)
+        if model is None:
+            return {}
+        guide = self.guide and self.guide.resolved
+        return describe_pieces(model.space, conditions, self.read_towers, guide)
+
+    def start(self, workdir: Path) -> Start | None:
+        """Gives the frozen networks their weights; None where there are none."""
+        held: dict[str, Any] = {} if self.codec is None else {"codec": self.codec}
+        held |= self.towers
+        held |= {} if self.guide is None else {"guide": self.guide}
+        if not held:
+            return None
+
+        def load() -> Given:
+            for name, part in held.items():
+                file = workdir / f"{name}.json"
+                recorded(file, name, {"origin": self.origins[name]}, part.variables)
+            return {"params": {name: part.variables for name, part in held.items()}}
+
+        return Start(load, " and ".join(self.origins[n] for n in held), tuple(held))
+
+
+def load_frozen(
+    reference: Callable[[str], Mapping[str, Any] | None], conditions: Mapping[str, Any]
+) -> Frozen:
+    """The networks of a config's `codec` and `guide` sections and of its conditions' towers.
+
+    Args:
+      reference: the section of a name as it may be followed, None where there is none.
+      conditions: the config's.
+
+    Raises:
+      ValueError: whatever `load_codec`, `load_guide` and `load_text_tower` refuse.
+    """
+    codec, guide = reference("codec"), reference("guide")
+    said = {name: section for name, section in (("codec", codec), ("guide", guide)) if section}
+    towers = {}
+    for name, condition in conditions.items():
+        where = f"conditions.{name}.tower"
+        section = reference(where)
+        if section:
+            said[name] = section
+            towers[name] = load_text_tower(section, where, condition.get("to") == "vector")
+    origins = {n: next((str(s[k]) for k in ("run", "clip", "model") if s.get(k)), n)
+               for n, s in said.items()}  # fmt: skip
+    return Frozen(
+        load_codec(codec) if codec else None,
+        towers,
+        origins,
+        load_guide(guide) if guide else None,
+    )

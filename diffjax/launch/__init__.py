@@ -1,0 +1,1 @@
+"""Starting a process: flags, configs from files, several processes, one writer, one-line errors."""

@@ -1,0 +1,1 @@
+"""Networks by name: of a run of ours, or released."""

@@ -1,0 +1,87 @@
+"""What evaluators measure with: a feature extractor, and a CLIP that says how images fit texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from jax.sharding import Mesh
+
+from diffjax.choices import construct
+from diffjax.evals.features import FeatureExtractor, to_uint8
+from diffjax.pretrained.clip import Encoders, encoders_of_run, released_encoders
+from diffjax.pretrained.features import make_features
+from diffjax.pretrained.reference import Reference
+
+
+@dataclass(frozen=True)
+class JudgeChoices(Reference):
+    """Config section `judge`: a CLIP, of a run (see `Reference`) or released; evaluators that
+    compare features take its image tower where the config has no `features`.
+
+    Attributes:
+      clip: a released CLIP, see `interop.clip.load_clip`.
+    """
+
+    clip: str | None = None
+    section: ClassVar[str] = "judge"
+    released: ClassVar[tuple[str, ...]] = ("clip",)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipJudge:
+    """The towers of `encoders` as evaluators take them; see `evals.context.Judge`."""
+
+    encoders: Encoders
+
+    @property
+    def name(self) -> str:
+        return f"{self.encoders.name} ({self.encoders.fingerprint})"
+
+    def images(self, images: np.ndarray) -> np.ndarray:
+        return self.encoders.images([self.encoders.prepare(x) for x in to_uint8(images)])
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        return self.encoders.texts(texts)
+
+    def features(self) -> FeatureExtractor:
+        """The image tower, of images of its own size."""
+        task = self.encoders.task
+
+        def apply(weights: Any, image: Any) -> tuple[Any, None]:
+            return task.encode_image(weights, image), None
+
+        return FeatureExtractor(apply, self.encoders.variables, f"image tower of {self.name}")
+
+
+def make_judge(section: Mapping[str, Any] | None, mesh: Mesh) -> ClipJudge | None:
+    """The CLIP of a config's `judge` section, None where it has none.
+
+    Args:
+      mesh: of the run that is measured.
+
+    Raises:
+      ValueError: a wrong section, or a CLIP that cannot be read.
+    """
+    if not section:
+        return None
+    choices: JudgeChoices = construct(JudgeChoices, "judge", section)
+    if choices.clip is not None:
+        return ClipJudge(released_encoders(choices.clip, None, None))
+    return ClipJudge(encoders_of_run(choices.open(), mesh))
+
+
+def make_judges(reference: Callable[[str], Mapping[str, Any] | None], mesh: Mesh) -> dict[str, Any]:
+    """`features` and `judge` of `Assembly.context`, as the config says.
+
+    Args:
+      reference: gives a section by its name, see `Assembly.reference`.
+      mesh: of the run that is measured.
+    """
+    judge = make_judge(reference("judge"), mesh)
+    features = make_features(reference("features"), mesh)
+    if features is None and judge is not None:
+        features = judge.features()
+    return {"features": features, "judge": judge}

@@ -1,0 +1,1 @@
+"""Ablations: grids of cells, studies of papers, their tables, intervals and claims."""

@@ -1,0 +1,275 @@
+"""A sweep's cells gathered into one table: means over seeds, paired differences, protocols."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diffjax.results import differing
+from diffjax.runs.records import read_json
+from diffjax.sweeps.grid import read_cell, short
+from diffjax.sweeps.intervals import Difference, Summary, paired, summarise
+from diffjax.sweeps.published import beside, values_of
+
+
+@dataclass(frozen=True)
+class Row:
+    """One assignment: metric -> `Summary` over seeds, and -> `Difference` from its baseline."""
+
+    assignment: Mapping[str, Any]
+    summaries: Mapping[str, Summary | None]
+    differences: Mapping[str, Difference | None]
+    pictures: Sequence[Mapping[str, str]]
+    is_baseline: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in the sweep's order.
+
+    `differing`: protocol key -> its values, for the keys that differ between cells (repeats of
+    one protocol with other seeds do not).
+    `failed`: cell name -> error. `missing`: cells without a file.
+    """
+
+    sweep: Mapping[str, Any]
+    axes: Sequence[str]
+    metrics: Sequence[str]
+    rows: Sequence[Row]
+    differing: Mapping[str, Sequence[Any]]
+    failed: Mapping[str, str]
+    missing: int
+    seconds: float
+
+    def find(self, assignment: Mapping[str, Any]) -> Row | None:
+        wanted = key_of(assignment)
+        return next((row for row in self.rows if key_of(row.assignment) == wanted), None)
+
+    def value(self, metric: str, **where: Any) -> float | None:
+        """The mean of a metric in the row at `where`, axes by the last part of their names; None
+        where it has not been measured.
+
+        Raises:
+          ValueError: no such row.
+        """
+        row = self.find({axis: where.get(short(axis)) for axis in self.axes})
+        if row is None or len(where) != len(self.axes):
+            raise ValueError(f"{self.sweep['name']}: no row at {where}")
+        summary = row.summaries.get(metric)
+        return None if summary is None else summary.mean
+
+    def published(self, metric: str) -> list[Mapping[str, Any]]:
+        """What papers say of a metric."""
+        return [p for p in self.sweep.get("published", []) if p["metric"] == metric]
+
+    @property
+    def shown(self) -> list[Mapping[str, Any]]:
+        """What papers say of the table's metrics, in its order."""
+        return [p for metric in self.metrics for p in self.published(metric)]
+
+    def as_published(self, name: str) -> Table:
+        """The table that stands in the paper: all of its numbers of one name, without errors."""
+        mine = [p for p in self.sweep.get("published", []) if p["name"] == name]
+        axes = {
+            axis: list(
+                dict.fromkeys(v for p in mine if axis in p["axes"] for v in values_of(p, axis))
+            )
+            or list(values)[:1]
+            for axis, values in self.sweep["axes"].items()
+        }
+        metrics = [p["metric"] for p in mine]
+        rows = []
+        for values in itertools.product(*axes.values()):
+            at = dict(zip(axes, values, strict=True))
+            found = {p["metric"]: beside(p, at) for p in mine}
+            said = {m: None if v is None else summarise({0: v}) for m, v in found.items()}
+            rows.append(Row(at, said, {}, (), False))
+        return replace(self, sweep={**self.sweep, "axes": axes}, metrics=metrics, rows=rows)
+
+
+def key_of(assignment: Mapping[str, Any]) -> str:
+    """An assignment as a key: the same whatever the order of its axes."""
+    return json.dumps(assignment, sort_keys=True)
+
+
+def read_table(workdir: str | os.PathLike[str]) -> Table:
+    """The table of the sweep in `workdir`: what is finished so far, of the cells it now has.
+
+    Raises:
+      ValueError: `workdir` holds no readable `sweep.json`.
+    """
+    workdir = Path(workdir)
+    if not (workdir / "sweep.json").exists():
+        raise ValueError(f"{workdir} is not a sweep: it holds no sweep.json")
+    sweep = read_json(workdir / "sweep.json")
+    results = [(cell, read_cell(workdir / "cells", cell["id"])) for cell in sweep["cells"]]
+    done = [r for _, r in results if r and r["status"] == "done"]
+    seen = list(dict.fromkeys(name for r in done for name in r["values"]))
+    metrics = [m for m in sweep["metrics"] if m in seen] or seen
+    groups: dict[str, list[dict[str, Any]]] = {key_of(c["assignment"]): [] for c, _ in results}
+    assignments = {key_of(c["assignment"]): c["assignment"] for c, _ in results}
+    for result in done:
+        groups[key_of(result["assignment"])].append(result)
+    failed = {_name(c): r["error"] for c, r in results if r and r["status"] == "failed"}
+    return Table(
+        sweep=sweep,
+        axes=list(sweep["axes"]),
+        metrics=metrics,
+        rows=[_row(a, groups, metrics, sweep["baseline"]) for a in assignments.values()],
+        differing=_differing(done, metrics),
+        failed=failed,
+        missing=sum(r is None for _, r in results),
+        seconds=sum(r["seconds"] for r in done),
+    )
+
+
+def _row(
+    assignment: Mapping[str, Any],
+    groups: Mapping[str, list[dict[str, Any]]],
+    metrics: Sequence[str],
+    baseline: Mapping[str, Any],
+) -> Row:
+    mine = groups[key_of(assignment)]
+    reference = {**assignment, **baseline}
+    is_baseline = bool(baseline) and key_of(reference) == key_of(assignment)
+    theirs = groups.get(key_of(reference), []) if baseline and not is_baseline else []
+    summaries, differences = {}, {}
+    for metric in metrics:
+        values = _values(mine, metric)
+        stds = [r["values"][metric].get("std") for r in mine if metric in r["values"]]
+        summaries[metric] = summarise(values, _own_error(stds), _texts(mine, metric))
+        differences[metric] = paired(values, _values(theirs, metric))
+    pictures = [{**p, "seed": r["seed"]} for r in mine for p in r["pictures"]]
+    return Row(assignment, summaries, differences, pictures, is_baseline)
+
+
+def _own_error(stds: Sequence[float | None]) -> float | None:
+    """Of one seed, the root mean square over seeds; None where one has none."""
+    known = [std for std in stds if std is not None]
+    if not known or len(known) < len(stds):
+        return None
+    return math.sqrt(sum(std**2 for std in known) / len(known))
+
+
+def _texts(results: Sequence[Mapping[str, Any]], metric: str) -> int | None:
+    """How many texts a metric is a mean over, where all seeds share them."""
+    told = [r["values"][metric]["protocol"] for r in results if metric in r["values"]]
+    same = {(p.get("num_texts"), p.get("data")) for p in told if "num_samples" in p}
+    return next(iter(same))[0] if len(same) == 1 else None
+
+
+def _values(results: Sequence[Mapping[str, Any]], metric: str) -> dict[int, float]:
+    """Seed -> value; what was not finite has no value and lowers n."""
+    pairs = ((r["seed"], r["values"].get(metric, {}).get("value")) for r in results)
+    return {seed: value for seed, value in pairs if value is not None}
+
+
+def _differing(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, list]:
+    found: dict[str, list] = {}
+    for metric in metrics:
+        values = [r["values"][metric] for r in results if metric in r["values"]]
+        found |= differing(value["protocol"] for value in values)
+    return found
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    parts = [f"{short(axis)}={value}" for axis, value in cell["assignment"].items()]
+    return " ".join([*parts, f"seed={cell['seed']}"])
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """`digits` significant digits, in exponent form outside 1e-4 to 1e7; "–" for None."""
+    if value is None:
+        return "–"
+    if value != 0 and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.{digits - 1}g}"
+    magnitude = math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:,.{max(digits - 1 - magnitude, 0)}f}"
+
+
+def with_error(summary: Summary | None) -> str:
+    """`mean ± half width of the 95 % interval`."""
+    if summary is None:
+        return "–"
+    if summary.half_width is None:
+        return number(summary.mean)
+    mean, half = summary.mean, summary.half_width
+    if half <= 1e-9 * abs(mean):  # nothing but rounding
+        return f"{number(mean)} ± 0"
+    if not 1e-6 < half < 1e6:
+        return f"{number(mean)} ± {number(half, 2)}"
+    # The error has two digits and the mean as many decimals as the error.
+    decimals = max(1 - math.floor(math.log10(half)), 0)
+    return f"{mean:,.{decimals}f} ± {half:,.{decimals}f}"
+
+
+def to_markdown(table: Table) -> str:
+    """The table as Markdown: mean ± half width, and the paired difference where there is one."""
+    compared = bool(table.sweep["baseline"])
+    head = [short(axis) for axis in table.axes]
+    for metric in table.metrics:
+        head += [metric, f"Δ {metric}"] if compared else [metric]
+        head += [f"{metric}, {p['name']}" for p in table.published(metric)]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in table.rows:
+        cells = [str(row.assignment[axis]) for axis in table.axes]
+        for metric in table.metrics:
+            cells.append(with_error(row.summaries[metric]))
+            if compared:
+                difference = row.differences[metric]
+                cells.append("baseline" if row.is_baseline else with_error(difference))
+            cells += [number(beside(p, row.assignment)) for p in table.published(metric)]
+        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |")
+    seeds = len(table.sweep["seeds"])
+    lines += ["", f"Mean ± half width of the 95 % interval over {seeds} seed(s)."]
+    lines += [s for s in [over_texts(table)] if s]
+    lines += [f"{p['metric']}, {p['name']}: as published, {p['source']}." for p in table.shown]
+    return "\n".join(lines) + "\n"
+
+
+def over_texts(table: Table) -> str:
+    """Which metrics' intervals are over texts too, and how many there are; "" for none."""
+    texts: dict[int, list[str]] = {}
+    for metric in table.metrics:
+        summaries = [row.summaries.get(metric) for row in table.rows]
+        for count in dict.fromkeys(s.texts for s in summaries if s is not None and s.texts):
+            texts.setdefault(count, []).append(metric)
+    if not texts:
+        return ""
+    said = "; ".join(f"{', '.join(names)}: {count}" for count, names in texts.items())
+    return (
+        "All seeds draw the same texts: intervals of means are over texts and seeds, differences "
+        f"are for these texts. Number of texts: {said}."
+    )
+
+
+_SUMMARY = ("n", "mean", "se", "low", "high")
+_DIFFERENCE = ("mean", "low", "high", "p")
+
+
+def to_csv(table: Table) -> str:
+    """The table as CSV at full precision, one row per assignment."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    head = list(table.axes)
+    for metric in table.metrics:
+        head += [f"{metric}:{part}" for part in _SUMMARY]
+        head += [f"{metric}:difference_{part}" for part in _DIFFERENCE]
+        head += [f"{metric}:published:{p['name']}" for p in table.published(metric)]
+    writer.writerow(head)
+    for row in table.rows:
+        line = [row.assignment[axis] for axis in table.axes]
+        for metric in table.metrics:
+            line += [getattr(row.summaries[metric], part, None) for part in _SUMMARY]
+            line += [getattr(row.differences[metric], part, None) for part in _DIFFERENCE]
+            line += [beside(p, row.assignment) for p in table.published(metric)]
+        writer.writerow(line)
+    return out.getvalue()
