@@ -8,10 +8,11 @@ from ml_collections import ConfigDict
 
 
 def make(**sections: Any) -> ConfigDict:
-    """A config of the sections that every run has.
+    """A config of the sections that every run has, and of those given.
 
-    The sections (see `experiments/assemble.py`, which reads them and refuses any other key):
-    seed, data, model, task, optim, ema, mesh, train, evals, features, expected.
+    The sections (`experiments/sections.py` says what each holds, and refuses any other key):
+    seed, data, tokenizer, codec, conditions, model, start, task, optim, ema, mesh, train,
+    sampling, evals, features, perceptual, judge, expected.
     """
     defaults: dict[str, Any] = {
         "seed": 0,

@@ -4,8 +4,6 @@ Parameter counts of each are held by tests/models/test_parameter_counts.py. Imag
 of a U-Net; the name says which resolution its attention was placed for.
 """
 
-import ml_collections
-
 
 def _ddpm(mult, attention=(16,), dropout=0.0):
     """Ho et al. 2020, appendix B."""
@@ -151,8 +149,3 @@ NETWORKS = {
     for size, dims in _DIT_SIZES.items()
     for patch in (2, 4, 8)
 }
-
-
-def get_network(name, **changes):
-    """`NETWORKS[name]` with `changes`, as a ConfigDict."""
-    return ml_collections.ConfigDict({**NETWORKS[name], **changes})

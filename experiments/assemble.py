@@ -18,16 +18,15 @@ from diffjax.data.loader import Loader
 from diffjax.data.schema import Source, check_same_classes
 from diffjax.data.sources import factor_words, make_source
 from diffjax.data.transforms import make_transforms
+from diffjax.denoisers.conditions import make_conditions
 from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.context import Judge
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
 from diffjax.runs.config import plain, read_config
-from diffjax.runs.pieces import describe_pieces
-from diffjax.runs.resolved import Resolved, fields_of
+from diffjax.runs.record import describe_run, record_run
+from diffjax.task import Params, Variables
 from diffjax.tasks import make_task
-from diffjax.tasks.base import Params, Variables
-from diffjax.tasks.conditions import Condition
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
@@ -36,11 +35,10 @@ from diffjax.train.optim import Optimizer
 from diffjax.train.start import in_turn
 from diffjax.train.state import TrainState
 from experiments.data import DataChoices, Prefetching, epoch_of, trained_on
-from experiments.evaluations import RunEvaluations, split_evals, told_of
-from experiments.frozen import NAMES, load_frozen
+from experiments.evaluations import RunEvaluations, evals_of, split_evals, told_of
+from experiments.frozen import load_frozen
 from experiments.model_section import model_section
 from experiments.perceptual import TOWER, make_perceptual
-from experiments.record import record_run
 from experiments.references import followed
 from experiments.sections import check_sections
 from experiments.start import make_start
@@ -74,11 +72,12 @@ class Assembly:
         self.mesh = construct(sharding.make_mesh, "mesh", self.config.get("mesh", {}))
         sharding.check_batch(self.choices.batch_size, self.choices.grad_accum, self.mesh)
         self.source = make_source(**self.data.train)
-        self.frozen = load_frozen({**self.config, **{k: self.reference(k) for k in NAMES}})
-        if self.frozen.text is not None:
-            self.tokenizer = self.frozen.text.tokenizer
-        else:
+        self.frozen = load_frozen(self.reference("codec"), self._towers())
+        self.tokenizer = self.frozen.tokenizer
+        if self.tokenizer is None:
             self.tokenizer = make_tokenizer(self.config.get("tokenizer"), self.source, workdir)
+        elif self.config.get("tokenizer"):
+            raise ValueError("a text condition brings its own tokenizer: leave `tokenizer` out")
         pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
         self._check_captions(self.source, *self.data.transforms)
         batches = trained_on(self.data, self.source, self.frozen.codec, pictures)
@@ -103,21 +102,18 @@ class Assembly:
             )
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
-        self.image_shape = shape
-        self.model = model_section(
-            self.config,
-            spec,
-            classes,
-            self.tokenizer,
-            self.frozen.codec and self.frozen.codec.network,
-        )
-        self.pieces = self.frozen.towers(batches.info.codec)
+        space = self.frozen.space(shape, batches.info.codec)
+        towers = {name: tower.tower for name, tower in self.frozen.towers.items()}
+        conditions = make_conditions(self.config.get("conditions", {}), classes, space, towers)
+        self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
+        self.pieces = {"conditions": conditions, "space": self.frozen.codec and space}
         self.pieces |= {TOWER: self.seen[0]} if self.seen else {}
+        self.pieces = {name: piece for name, piece in self.pieces.items() if piece}
         network = build_model(**self.model)
         self.task = make_task(self.config["task"], network, shape, classes, self.pieces)
         check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
-            self.config.get("evals", {}), self.emas, self.choices.steps_per_dispatch
+            evals_of(self.config), self.emas, self.choices.steps_per_dispatch
         )
         self.start = make_start(self.reference("start"), workdir, network, self.tokenizer)
 
@@ -129,10 +125,22 @@ class Assembly:
             check_captions(source, make_transforms(sections, self.tokenizer))
 
     def reference(self, name: str) -> Mapping[str, Any] | None:
-        """The section `name`, which stands for another network, as it may be followed, its `run`
-        filled in; None where the config has none."""
-        section = self.config.get(name)
+        """The section `name` (dots lead into sections), which stands for another network, as it may
+        be followed, its `run` filled in; None where the config has none."""
+        section: Any = self.config
+        for key in name.split("."):
+            section = section.get(key) if section else None
         return followed(name, section, self.workdir, self.named) if section else None
+
+    def _towers(self) -> dict[str, tuple[Mapping[str, Any], bool]]:
+        """The towers that the config's conditions name, as they may be followed, and whether the
+        embedding of a whole text is read of them."""
+        found = {}
+        for name, section in self.config.get("conditions", {}).items():
+            tower = self.reference(f"conditions.{name}.tower")
+            if tower:
+                found[name] = tower, section.get("to") == "vector"
+        return found
 
     @property
     def run(self) -> Run:
@@ -151,36 +159,26 @@ class Assembly:
         )
 
     def record(self, frozen: Params) -> None:
-        """Has the run say in its workdir how it was built, see `record_run`.
-
-        Args:
-          frozen: the variables of its frozen networks.
-        """
-        info = self.source.info
-        resolved = Resolved(
-            data=info.name,
-            image_shape=self.image_shape,
-            num_classes=info.num_classes,
-            class_names=tuple(info.class_names),
-            batch=fields_of(self.loader.batch_spec()),
-            model=self.model,
-            task=self.config["task"],
-            pieces=describe_pieces(self.pieces),
-            emas=tuple(sorted(self.emas)),
-            tokenizer=None if self.tokenizer is None else self.tokenizer.fingerprint,
-        )
-        # The perceptual network is read by training's loss alone.
-        kept = {name: tree for name, tree in frozen.items() if name != TOWER}
-        record_run(self.workdir, resolved, kept, self.reference, self.tokenizer)
+        """Has the run say in its workdir how it was built, see `record_run`; `frozen` are the
+        variables of its frozen networks."""
+        towers = {name: tower.tower for name, tower in self.frozen.towers.items()}
+        info, spec = self.source.info, self.loader.batch_spec()
+        data, emas = (info.name, info.num_classes, info.class_names), tuple(sorted(self.emas))
+        resolved = describe_run(self.config, self.model, self.task, towers, data, spec, emas)
+        record_run(self.workdir, resolved, frozen, self.reference, self.tokenizer)
 
     @property
-    def _conditions(self) -> tuple[Condition, ...]:
-        return getattr(self.task, "conditions", ())
+    def fields(self) -> list[str]:
+        """Of a batch, that samples are drawn by."""
+        model = getattr(self.task, "model", None)
+        if model is not None:
+            return model.fields
+        return ["label"] if getattr(self.task, "num_classes", True) else []
 
     @property
     def conditional(self) -> bool:
         """Whether samples are drawn by class."""
-        return bool(getattr(self.task, "num_classes", True))
+        return "label" in self.fields
 
     @cached_property
     def arrays(self) -> dict[str, Mapping[str, np.ndarray]]:
@@ -216,7 +214,7 @@ class Assembly:
             factors=factor_words(self.source.info.name),
             tokenize=None if self.tokenizer is None else self.tokenizer.encode,
             detokenize=None if self.tokenizer is None else self.tokenizer.decode,
-            asked_by=[c.field for c in self._conditions if c.field != "label"],
+            drawn_by=[field for field in self.fields if field != "label"],
             judge=judge,
             tried=self._tried,
         )

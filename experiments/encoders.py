@@ -22,7 +22,7 @@ from diffjax.interop.clip import load_clip
 from diffjax.interop.hub import fetch
 from diffjax.models import build_model
 from diffjax.runs import TrainedRun
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 from diffjax.tasks.clip import ClipTask
 from diffjax.train.sharding import replicated
 

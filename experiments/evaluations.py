@@ -8,10 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffjax.choices import construct, unknown
+from diffjax.diffusion.recipes import recipe_over
+from diffjax.evals import EVALUATORS
 from diffjax.ranges import Whole
-from diffjax.tasks.base import Params, Variables
+from diffjax.task import Params, Variables
 from diffjax.train.state import TrainState
 from experiments.one_line import one_line
+
+# Predict functions that draw by a recipe.
+DRAWING = ("sample", "trajectory")
+# What another sampler keeps of the recipe of the config's `sampling`.
+KEPT = ("steps", "spacing", "offset", "final", "guidance")
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,28 @@ def split_evals(
         if own[name].ema is not None and own[name].ema not in emas:
             raise unknown(f"evals.{name}.ema:", own[name].ema, emas)
     return own, rest
+
+
+def draws(section: Mapping[str, Any]) -> bool:
+    """Whether an entry of `evals` draws samples by a recipe."""
+    kind = EVALUATORS.get(str(section.get("type")))
+    fields = getattr(kind, "__dataclass_fields__", {})
+    default = fields["pred"].default if "pred" in fields else None
+    return section.get("pred", default) in DRAWING
+
+
+def evals_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a config's `evals`; of those that draw, what they leave open (`pred_kw`,
+    `ema`) is that of the config's `sampling`."""
+    sampling = dict(config.get("sampling", {}))
+    ema = {"ema": sampling.pop("ema")} if "ema" in sampling else {}
+    found = {}
+    for name, section in config.get("evals", {}).items():
+        found[name] = dict(section)
+        if draws(section):
+            own = recipe_over(sampling, section.get("pred_kw", {}), KEPT)
+            found[name] = {**ema, **section, **({"pred_kw": own} if own else {})}
+    return found
 
 
 @contextlib.contextmanager

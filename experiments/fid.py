@@ -31,13 +31,13 @@ from absl import flags
 
 from diffjax.choices import pick
 from diffjax.data.prepared import default_data_dir
-from diffjax.evals.base import Scalar
 from diffjax.evals.compare import METRICS, Settings, compare
 from diffjax.evals.features import DEQUANTISE, FeatureExtractor
 from diffjax.evals.reference import write_reference
 from diffjax.evals.released_features import PROTOCOLS, SCALES, clip_features
 from diffjax.evals.resample import METHODS
 from diffjax.evals.sides import Side
+from diffjax.results import Result
 from diffjax.train.progress import Progress
 from diffjax.train.writer import replace_file
 from experiments import distributed
@@ -145,7 +145,7 @@ def _images(given: Given | None) -> np.ndarray | None:
 
 def _compared(
     kind: str, names: list[str], samples: list[str], reference: str | None, settings: Settings
-) -> list[list[Scalar]]:
+) -> list[list[Result]]:
     """The numbers of one extractor, for each of the samples."""
     extract, towers = _extractor(kind)
     channels = 3 if extract is None else extract.channels
@@ -174,7 +174,7 @@ def _compared(
     return found
 
 
-def _lines(numbers: list[list[Scalar]], samples: list[str]) -> Iterable[str]:
+def _lines(numbers: list[list[Result]], samples: list[str]) -> Iterable[str]:
     """A line for each number of each of the samples; then, of several, their mean and least."""
     for name, scalars in zip(samples, numbers, strict=True):
         for s in scalars:
@@ -205,7 +205,7 @@ def main() -> None:
     if FLAGS.save and (reference is None or all(METRICS[n].extractor == "clip" for n in names)):
         raise ValueError("--save writes the reference's Inception statistics: there are none here")
     distributed.join()
-    numbers: list[list[Scalar]] = [[] for _ in samples]
+    numbers: list[list[Result]] = [[] for _ in samples]
     for kind in ("inception", "clip"):
         own = [n for n in names if METRICS[n].extractor == kind]
         if own:

@@ -15,9 +15,9 @@ from diffjax.data.draws import Draws
 from diffjax.data.prepared import PreparedSource, default_data_dir
 from diffjax.data.schema import FLIPPED, Columns, Source
 from diffjax.data.transforms import Transform, apply, describe
+from diffjax.denoisers.spaces import LatentSpace
 from diffjax.evals.batches import map_batches
 from diffjax.fingerprints import short_hash
-from diffjax.tasks.latents import Latents
 from experiments.codec import Codec
 
 _AT_ONCE = 64
@@ -66,11 +66,13 @@ def latent_builder(
     Raises:
       ValueError: pictures of several sizes, or that the codec cannot take.
     """
-    latents = Latents(codec.network)
+    network = codec.network
+    f = network.factor
+    space = LatentSpace(network, (f, f, network.image_channels))
     images = [t for t, said in zip(transforms, describe(transforms), strict=True)
               if said["type"] != "tokenize"]  # fmt: skip
     frozen = {"codec": jax.tree.map(jax.device_put, codec.variables)}
-    moments = jax.jit(lambda image: latents.moments(frozen, image))
+    moments = jax.jit(lambda image: space.moments(frozen, image))
 
     def pictures(columns: Columns, indices: np.ndarray) -> np.ndarray:
         return apply(images, {"image": columns["image"]}, Draws.at(0, indices))["image"]
@@ -85,6 +87,6 @@ def latent_builder(
 
     first = next(iter(sources.values()))
     one = pictures({"image": np.asarray(first[0]["image"])[None]}, np.arange(1))
-    latents.shape(one.shape[1:])
+    LatentSpace(network, one.shape[1:])  # Refuses what the codec cannot take.
     shape = jax.eval_shape(moments, one).shape[1:]
     return builder(name, sources, encode, shape, codec.fingerprint, data_dir, flips)

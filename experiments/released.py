@@ -2,124 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from diffjax.choices import build
+from diffjax.denoisers.conditions.class_label import ClassCondition
+from diffjax.denoisers.conditions.image import MaskedImageCondition
+from diffjax.denoisers.conditions.text import FrozenTower, TextCondition
+from diffjax.denoisers.model import DiffusionModel
+from diffjax.denoisers.spaces import DataSpace, LatentSpace
 from diffjax.diffusion.predictions import PREDICTIONS
-from diffjax.diffusion.recipes import recipe_over
 from diffjax.diffusion.schedules import SCHEDULES
-from diffjax.generate.latent_model import LatentModel
-from diffjax.generate.latent_model import Variables as LatentVariables
+from diffjax.generate.pipeline import Pipeline
 from diffjax.interop.autoencoder import load_autoencoder
 from diffjax.interop.dit import load_dit_original
 from diffjax.interop.edm import edm_sampling, load_edm
 from diffjax.interop.openai_unet import load_openai_unet, openai_sampling
 from diffjax.interop.parts import Part, flat_params
-from diffjax.interop.pipelines import Pipeline, load_pipeline
+from diffjax.interop.pipelines import Pipeline as ReleasedPipeline
+from diffjax.interop.pipelines import load_pipeline
 from diffjax.interop.scheduler import Sampling, own_recipe
-from diffjax.interop.stable_diffusion import StableDiffusion
+from diffjax.interop.stable_diffusion import StableDiffusion, load_stable_diffusion
+from diffjax.interop.stable_diffusion_original import load_original
 from diffjax.models import build_model
-from diffjax.tasks import make_task
-from diffjax.tasks.base import Variables
-from diffjax.tasks.diffusion import DiffusionTask
-from diffjax.tasks.latents import Latents
+from diffjax.task import Variables
+from experiments.encoders import tower_tokenizer
 
 # What another sampler keeps of the recipe of a model that came without a scheduler.
 _KEPT = ("steps", "clip", "guidance_channels")
 # Releases that a file does not tell from others by itself, beside `openai_unet.PUBLISHED`.
+FILES = (".safetensors", ".ckpt")  # of a Stable Diffusion in the original layout
 DIT, EDM = "dit", "edm"
 
 
-def stable_diffusion(model: StableDiffusion) -> tuple[LatentModel, LatentVariables]:
-    """The networks of a Stable Diffusion, and their values; how it is drawn from is
-    `make_recipe(**model.sampling.recipe, steps=..., guidance=...)`."""
-    parts: dict[str, Any] = {"unet": model.unet, "vae": model.vae, "text": model.text}
-    networks: dict[str, Any] = {k: build_model(**part.section) for k, part in parts.items()}
-    latent = LatentModel(
-        **networks,
-        schedule=build(SCHEDULES, "schedule", model.sampling.schedule),
-        prediction=build(PREDICTIONS, "prediction", model.sampling.prediction),
-        skip=model.skip,
-    )
-    return latent, {k: part.variables for k, part in parts.items()}
+def stable_diffusion(
+    held: StableDiffusion, null_ids: Sequence[int] = (), skip: int = 0
+) -> tuple[DiffusionModel, Variables]:
+    """The diffusion model of a Stable Diffusion and its variables; how it is drawn from is
+    `make_recipe(**held.sampling.recipe, steps=..., guidance=...)`.
 
+    Args:
+      null_ids: token ids of the empty text, which stand in where no negative prompt is given.
+      skip: blocks of the text tower that are left out, beside those that its files leave out.
 
-@dataclass(frozen=True, eq=False)
-class Released:
-    """A released model without text, as evaluators take it: `predict_fns()`, `nfe`, `variables`.
-
-    Attributes:
-      task: its diffusion, of pixels or of a codec's latents.
-      variables: for the predict functions.
-      recipe: how it is drawn from where the caller says nothing else: its scheduler's or its
-        paper's options of `make_recipe`, steps among them.
-      sections: `model` and `task` of a config that says the same.
-      class_names: one per class, or empty.
-      sampling: what another sampler reads its recipe from; None where no file says it.
+    Raises:
+      ValueError: a U-Net that is shown neither latents alone nor those of a masked image.
     """
-
-    task: DiffusionTask
-    variables: Variables
-    recipe: Mapping[str, Any]
-    sections: Mapping[str, Any]
-    class_names: tuple[str, ...] = ()
-    sampling: Sampling | None = None
-
-    @property
-    def num_classes(self) -> int:
-        """Of the classes that it draws by; 0 for none."""
-        return self.task.num_classes
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """(H, W, C) of what it draws."""
-        return self.task.image_shape
-
-    def full(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
-        """`recipe` over the model's own; what is one sampler's alone does not reach another."""
-        own = self.recipe
-        if self.sampling is not None:
-            own = own_recipe(self.sampling, own, recipe.get("sampler"))
-        return recipe_over(own, recipe, _KEPT)
-
-    def nfe(self, **recipe: Any) -> dict[str, Any]:
-        """The protocol of a recipe, see `DiffusionTask.nfe`."""
-        return self.task.nfe(**self.full(recipe))
-
-    def noise_levels(self, which: str = "states", **recipe: Any) -> np.ndarray:
-        """See `DiffusionTask.noise_levels`."""
-        return self.task.noise_levels(which, **self.full(recipe))
-
-    def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
-        """The task's, drawing by the model's own recipe."""
-        fns = self.task.predict_fns()
-        drawn = {name: partial(_by_recipe, self, fns[name]) for name in ("sample", "trajectory")}
-        return {**fns, **drawn}
+    parts: dict[str, Any] = {"unet": held.unet, "vae": held.vae, "text": held.text}
+    networks: dict[str, Any] = {k: build_model(**part.section) for k, part in parts.items()}
+    height, width = sides(held.unet.facts.get("sample_size")) or (64, 64)
+    codec = networks["vae"]
+    shape = (height * codec.factor, width * codec.factor, codec.image_channels)
+    space = LatentSpace(codec, shape)
+    tower = FrozenTower(networks["text"], tuple(null_ids), held.skip + skip)
+    conditions: tuple[Any, ...] = (TextCondition("text", tower),)
+    channels, c = _channels(held.unet), codec.latent_channels
+    if channels == 2 * c + 1:
+        conditions += (MaskedImageCondition("masked_image", space),)
+    elif channels != c:
+        raise ValueError(
+            f"a U-Net of {channels} channels draws neither from noise ({c}) nor around a mask "
+            f"({2 * c + 1}): it is shown another image, which is not supported"
+        )
+    model = DiffusionModel(
+        networks["unet"],
+        space,
+        build(SCHEDULES, "schedule", held.sampling.schedule),
+        build(PREDICTIONS, "prediction", held.sampling.prediction),
+        conditions,
+    )
+    frozen = {"codec": held.vae.variables, "text": held.text.variables}
+    return model, Variables(held.unet.variables["params"], {}, frozen)
 
 
-def _by_recipe(
-    model: Released,
-    fn: Callable[..., Any],
-    variables: Variables,
-    seed: Any,
-    index: Any,
-    label: Any = None,
-    negative: Any = None,
-    **recipe: Any,
-) -> Any:
-    return fn(variables, seed, index, label, negative, **model.full(recipe))
+def stable_diffusion_pipeline(
+    name: str, tokenizer: str | None = None, clip_skip: int = 1
+) -> Pipeline:
+    """The pipeline of a Stable Diffusion 1 or 2.
+
+    Args:
+      name: a folder of diffusers', a name on the hub, or a `.safetensors` or `.ckpt` file in the
+        original layout, which comes without a tokenizer.
+      tokenizer: a folder or a file, for a file.
+      clip_skip: as other programs count: 1 reads the text tower to its end, 2 leaves one block out.
+
+    Raises:
+      ValueError: whatever is wrong with the files, one line.
+    """
+    if Path(name).suffix in FILES:
+        held = load_original(name)
+        if tokenizer is None:
+            raise ValueError(f"{name} holds no tokenizer: give CLIP's by --tokenizer")
+    else:
+        held = load_stable_diffusion(name)
+    depth = held.text.section["depth"] - held.skip
+    if not 1 <= clip_skip <= depth:
+        raise ValueError(f"--clip_skip={clip_skip} of a tower of {depth} blocks")
+    tower = build_model(**held.text.section)
+    words = tower_tokenizer(tokenizer or str(held.tokenizer), tower, empty="allow")
+    model, variables = stable_diffusion(held, words.blank.tolist(), clip_skip - 1)
+    sampling, recipe = held.sampling, {**held.sampling.recipe, "guidance": 7.5}
+    return Pipeline(
+        model,
+        variables,
+        recipe,
+        {"model": name},
+        words.encode,
+        recipe_of=partial(own_recipe, sampling, recipe),
+    )
 
 
 def open_released(
     name: str | Path, release: str | None = None, codec: str | Path | None = None
-) -> Released:
+) -> Pipeline:
     """A released model by its folder, its file or its name on the Hugging Face hub.
 
     Args:
@@ -150,22 +149,22 @@ def open_released(
                   "final": "clean", "guidance_channels": 3}  # fmt: skip
         sampling = Sampling({"type": "linear", "steps": 1000}, {"type": "eps"}, recipe)
         part = load_dit_original(name)
-        return from_pipeline(Pipeline(part, sampling, 250, load_autoencoder(str(codec))))
+        return from_pipeline(ReleasedPipeline(part, sampling, 250, load_autoencoder(str(codec))))
     if release == EDM:
         part = load_edm(name)
-        return from_pipeline(Pipeline(part, *edm_sampling(part)))
+        return from_pipeline(ReleasedPipeline(part, *edm_sampling(part)))
     part = load_openai_unet(name, release)
     learned = part.section["out_channels"] == 2 * _channels(part)
-    return from_pipeline(Pipeline(part, *openai_sampling(release, learned)))
+    return from_pipeline(ReleasedPipeline(part, *openai_sampling(release, learned)))
 
 
-def from_pipeline(pipeline: Pipeline) -> Released:
+def from_pipeline(held: ReleasedPipeline) -> Pipeline:
     """The model of a released pipeline.
 
     Raises:
       ValueError: its network does not draw what it is shown, or does not say its size.
     """
-    part, codec = pipeline.network, pipeline.codec
+    part, codec = held.network, held.codec
     channels, out = _channels(part), part.section["out_channels"]
     size = sides(part.facts.get("sample_size"))
     if out not in (channels, 2 * channels):
@@ -180,36 +179,49 @@ def from_pipeline(pipeline: Pipeline) -> Released:
             f"the network draws {channels} channels, but the codec's latents have "
             f"{codec.section['latent_channels']}"
         )
-    classes, null = part.section.get("num_classes", 0), part.section.get("null_class", True)
-    task: dict[str, Any] = {
-        "type": "diffusion",
-        "schedule": pipeline.sampling.schedule,
-        "prediction": pipeline.sampling.prediction,
-        "num_classes": classes,
-        # The papers' share: that there was one is what guidance asks.
-        "label_drop": 0.1 if classes and null else 0.0,
-        "learned_variance": out == 2 * channels,
-    }
-    if pipeline.sampling.prediction["type"] == "v":
-        # How such networks are trained, which the last level of a zero terminal SNR needs.
-        task["weighting"] = {"type": "v_mse"}
-    towers, frozen = {}, {}
+    space: Any = DataSpace((*size, channels))
+    frozen = {}
     if codec is not None:
         autoencoder: Any = build_model(**codec.section)
         size = tuple(side * autoencoder.factor for side in size)
-        channels = autoencoder.image_channels
-        towers, frozen = {"latents": Latents(autoencoder)}, {"codec": codec.variables}
-    network = build_model(**part.section)
-    made: Any = make_task(task, network, (*size, channels), classes, towers)
-    return Released(
-        task=made,
-        # Put there once: every batch would take them along.
-        variables=jax.device_put(Variables(part.variables["params"], {}, frozen)),
-        recipe={**pipeline.sampling.recipe, "steps": pipeline.steps},
-        sections={"model": part.section, "task": task},
-        class_names=pipeline.class_names,
-        sampling=pipeline.sampling,
+        space = LatentSpace(autoencoder, (*size, autoencoder.image_channels))
+        frozen = {"codec": codec.variables}
+    classes, null = part.section.get("num_classes", 0), part.section.get("null_class", True)
+    model = DiffusionModel(
+        build_model(**part.section),
+        space,
+        build(SCHEDULES, "schedule", held.sampling.schedule),
+        build(PREDICTIONS, "prediction", held.sampling.prediction),
+        (ClassCondition("label", classes, has_null=null),) if classes else (),
+        learned_variance=out == 2 * channels,
     )
+    sampling, recipe = held.sampling, {**held.sampling.recipe, "steps": held.steps}
+    return Pipeline(
+        model,
+        # Put there once: every batch would take them along.
+        jax.device_put(Variables(part.variables["params"], {}, frozen)),
+        recipe,
+        {},
+        class_names=held.class_names,
+        kept=_KEPT,
+        sections=_sections(part, sampling, classes, model.learned_variance),
+        recipe_of=partial(own_recipe, sampling, recipe),
+    )
+
+
+def _sections(part: Part, sampling: Sampling, classes: int, learned: bool) -> dict[str, Any]:
+    """Of a config that says the same."""
+    task: dict[str, Any] = {
+        "type": "diffusion",
+        "schedule": sampling.schedule,
+        "prediction": sampling.prediction,
+        "learned_variance": learned,
+    }
+    if sampling.prediction["type"] == "v":
+        # How such networks are trained, which the last level of a zero terminal SNR needs.
+        task["weighting"] = {"type": "v_mse"}
+    label = {"label": {"type": "class", "classes": classes}} if classes else {}
+    return {"model": part.section, "task": task, "conditions": label}
 
 
 def sides(sample_size: int | Sequence[int] | None) -> tuple[int, int] | None:

@@ -8,13 +8,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from diffjax.evals import EVALUATORS
+from diffjax.generate.pipeline import Pipeline
 from diffjax.runs.config import check_workdir, plain
 from experiments.assemble import Assembly
-from experiments.released import Released
-
-# Predict functions that draw by a recipe: the model's own takes the place of the config's.
-DRAWING = ("sample", "trajectory")
+from experiments.evaluations import draws
 
 
 class ReleasedRun(Assembly):
@@ -39,14 +36,15 @@ class ReleasedRun(Assembly):
         self,
         config: ConfigDict,
         workdir: Path,
-        model: Released,
+        model: Pipeline,
         origin: Mapping[str, Any],
         recipe: Mapping[str, Any],
     ):
         sections = {**plain(config), **plain(model.sections)}
         for name, section in sections.get("evals", {}).items():
             sections["evals"][name] = _by_the_model(section, recipe)
-        sections.pop("start", None)
+        for name in ("start", "sampling"):
+            sections.pop(name, None)
         super().__init__(ConfigDict(sections), workdir, named=True)
         self.origin, self.released = dict(origin), model
         shape = self.loader.batch_spec()["image"].shape[1:]
@@ -70,8 +68,5 @@ class ReleasedRun(Assembly):
 
 
 def _by_the_model(section: Mapping[str, Any], recipe: Mapping[str, Any]) -> dict[str, Any]:
-    kind = EVALUATORS.get(str(section.get("type")))
-    fields = getattr(kind, "__dataclass_fields__", {})
-    pred = section.get("pred", fields["pred"].default if "pred" in fields else None)
     kept = {k: v for k, v in section.items() if k not in ("ema", "every")}
-    return {**kept, "pred_kw": dict(recipe)} if pred in DRAWING else kept
+    return {**kept, "pred_kw": dict(recipe)} if draws(section) else kept

@@ -14,6 +14,7 @@ from typing import Any
 
 from absl import flags
 
+from diffjax.results import differing, same_protocol
 from diffjax.runs import environment
 from diffjax.runs.records import Measure, Plate, Run, read_run
 from diffjax.train.progress import duration
@@ -25,8 +26,6 @@ from experiments.sweep_table import number
 _MOST_FRAMES = 16  # pictures of one kind in the report; the others stay in figures/
 _CURVES = ("loss", "grad_norm", "learning_rate")  # shown first; the others can be opened
 _NOT_CURVES = ("step", "images", "seconds")
-# Keys of a protocol that a column of the table already shows, or that name the draw.
-_SHOWN = ("ema", "step", "seed")
 
 
 def write_report(workdir: str | os.PathLike[str]) -> Path:
@@ -43,7 +42,7 @@ def write_report(workdir: str | os.PathLike[str]) -> Path:
     return page.render(
         "report.html",
         run.workdir / "report.html",
-        title=str(run.config.get("name") or run.workdir.resolve().name),
+        title=run.workdir.resolve().name,
         subtitle=_subtitle(run),
         cards=_cards(run),
         command=run.environment.get("command", ""),
@@ -64,16 +63,18 @@ def _sweeps(workdir: Path) -> list[Path]:
 
 
 def _subtitle(run: Run) -> str:
-    def kind(section: str, key: str = "type") -> str:
-        value = run.config.get(section)
-        return str(value.get(key, "")) if isinstance(value, Mapping) else ""
+    """Task, network and data set: "diffusion · unet · on digits"."""
+    data = _section(run.config, "data")
+    kinds = [_section(run.config, name).get("type") for name in ("task", "model")]
+    source = _section(data, "train")
+    # Prepared sets are told apart by their name, folders by their path, the others by their type.
+    data_set = source.get("name") or Path(str(source.get("path") or "")).name or source.get("type")
+    return " · ".join(str(part) for part in [*kinds, data_set and f"on {data_set}"] if part)
 
-    source = run.config.get("data", {})
-    source = source.get("source", {}) if isinstance(source, Mapping) else {}
-    parts = [kind("task"), kind("model")]
-    if isinstance(source, Mapping) and source.get("type"):
-        parts.append(f"on {source['type']}")
-    return " · ".join(part for part in parts if part)
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = config.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _cards(run: Run) -> list[dict[str, str]]:
@@ -89,7 +90,7 @@ def _cards(run: Run) -> list[dict[str, str]]:
     if not run.metrics:
         return cards
     last = run.metrics[-1]
-    of = run.config.get("train", {}).get("steps") if "train" in run.config else None
+    of = _section(run.config, "train").get("steps")
     cards.append(_fact("steps", f"{last['step']:,}", f"of {of:,}" if of else ""))
     if last.get("seconds") is not None:
         cards.append(_fact("time", duration(last["seconds"]), "training and evaluation"))
@@ -167,7 +168,7 @@ def _measure_plots(run: Run) -> list[dict[str, Any]]:
             lines.append(figures.Line(ema or "trained weights", steps, values, stds))
         label = mine[0].name.replace("_", " ")
         svg = figures.line_plot(lines, "step", label, band=expected.get(key))
-        warned = bool(_differences(mine))
+        warned = not same_protocol(*(m.protocol for m in mine))
         title = {"eval": mine[0].eval, "title": label}
         plots.append({**title, "svg": page.svg(svg), "warned": warned, "band": key in expected})
     return plots
@@ -179,7 +180,7 @@ def _measure_rows(run: Run) -> list[dict[str, Any]]:
     expected = run.config.get("expected") or {}
     rows = []
     for m in run.latest():
-        same = [other for other in run.measures if other.key == m.key]
+        same = [other.protocol for other in run.measures if other.key == m.key]
         band = expected.get(m.key)
         state = ""
         if band is not None and m.value is not None:
@@ -190,16 +191,10 @@ def _measure_rows(run: Run) -> list[dict[str, Any]]:
                 "expected": "" if band is None else _words(band),
                 "state": state,
                 "protocol": {k: _text(v) for k, v in m.protocol.items()},
-                "differing": _differences(same),
+                "differing": list(differing(same)),
             }
         )
     return rows
-
-
-def _differences(measures: Sequence[Measure]) -> list[str]:
-    """Protocol keys on which these records disagree: their values are not one column."""
-    keys = dict.fromkeys(key for m in measures for key in m.protocol if key not in _SHOWN)
-    return [key for key in keys if len({_text(m.protocol.get(key)) for m in measures}) > 1]
 
 
 def _text(value: Any) -> str:

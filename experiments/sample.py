@@ -1,4 +1,4 @@
-"""Draw: from a trained run by class or by text, or from a released Stable Diffusion.
+"""Draw: from a trained run by class or by text, or from a released model.
 
     python -m experiments.sample --run=runs/digits --steps=25
     python -m experiments.sample --run=runs/latent_shapes --prompt="a red circle"
@@ -7,32 +7,30 @@
     python -m experiments.sample --model=FOLDER --prompt="..." --init_image=a.png --strength=0.6
     python -m experiments.sample --model=FOLDER --prompt="..." --init_image=a.png --mask=m.png
 
-A PNG holds a grid of the images and, as text, the recipe that they were drawn by.
+A run draws by the `sampling` section of its config, as its evaluators do, and with the average of
+the weights that it names. A PNG holds a grid of the images and, as text, the recipe that they were
+drawn by.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
 
-from diffjax.diffusion.recipes import make_recipe
-from diffjax.evals.pictures import tile_grid
-from diffjax.evals.samples import caption
-from diffjax.keys import seed_words
-from diffjax.runs import TrainedRun
-from diffjax.runs.config import read_config
-from diffjax.tasks.diffusion import DiffusionTask
+from diffjax.evals.samples import drawn_note, sample_grid, sample_numbers
+from diffjax.generate.pipeline import Pipeline
 from diffjax.train.writer import encode_png
 from experiments.cli import run_main
 from experiments.flag_types import define_path, define_seed
 from experiments.given_images import read_image, read_mask
-from experiments.painter import Painter, drawn_by, painter_of_run, released_painter
+from experiments.pipelines import Prior, drawn_of_run
+from experiments.released import stable_diffusion_pipeline
 from experiments.settings import assignments
-from experiments.stages import opened
 
 FLAGS = flags.FLAGS
 # Options of the recipe that have a flag of their own; the others go by --set.
@@ -52,19 +50,19 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("set", [], "Another sampling option: eta=1, rescale=0.7, ...")
     flags.DEFINE_integer("step", None, "Of a run: its checkpoint; the latest by default.")
     flags.DEFINE_string(
-        "ema", None, "Of a run: which average of the weights; by class the weights themselves, by "
-        "text the one that the run's evaluators draw with."
+        "ema", None, "Of a run: which average of the weights; that of the config's `sampling` by "
+        "default, 'none' for the weights themselves."
     )  # fmt: skip
     flags.DEFINE_integer("columns", 10, "By class: samples of each.", lower_bound=1)
     flags.DEFINE_list("labels", [], "By class: classes to draw, by number; all by default.")
     flags.DEFINE_multi_string("prompt", [], "A text; several are rows of the grid.")
-    flags.DEFINE_string("negative", "", "What is not wanted.")
+    flags.DEFINE_string("negative", "", "By text: what is not wanted.")
     flags.DEFINE_integer("num", 4, "By text: images of each prompt.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", 4, "By text: images drawn at a time.", lower_bound=1)
-    flags.DEFINE_integer("height", None, "By text: pixels; the model's own by default.")
-    flags.DEFINE_integer("width", None, "By text: pixels.")
+    flags.DEFINE_integer("batch_size", None, "Images drawn at a time.", lower_bound=1)
+    flags.DEFINE_integer("height", None, "Pixels; the model's own by default.")
+    flags.DEFINE_integer("width", None, "Pixels.")
     flags.DEFINE_integer("clip_skip", 1, "For --model: 2 leaves out the text tower's last block.")
-    define_path("init_image", None, "By text: an RGB image to start from.")
+    define_path("init_image", None, "An image to start from.")
     flags.DEFINE_float("strength", None, "Share of the steps that are taken from --init_image.")
     define_path("mask", None, "Grey image: white where --init_image is drawn anew.")
 
@@ -72,10 +70,37 @@ def define_flags() -> None:
 def main() -> None:
     if (FLAGS.run is None) == (FLAGS.model is None):
         raise ValueError("give one of --run (a workdir) and --model (a Stable Diffusion)")
-    if FLAGS.prompt or FLAGS.model:
-        _by_text()
-    else:
-        _by_class(opened(Path(FLAGS.run), FLAGS.step, FLAGS.ema))
+    if FLAGS.model and not FLAGS.prompt:
+        raise ValueError("give --prompt, what is to be drawn")
+    strength = _strength()
+    pipeline = _pipeline()
+    size, image, mask = _image(pipeline)
+    cond, names, rows, columns = _asked(pipeline)
+    options = _options()
+    how = pipeline.describe(1.0 if image is None else strength, **options)
+    negative = None
+    if FLAGS.negative:
+        assert pipeline.tokenize is not None  # _asked refuses a negative without text
+        ids = pipeline.tokenize([FLAGS.negative])
+        negative = {"tokens": np.repeat(ids, rows * columns, axis=0)}
+    index = sample_numbers(rows, columns, bool(FLAGS.prompt))
+    images = pipeline.draw(
+        cond, FLAGS.seed, index, negative, size, image, mask, strength,
+        batch_size=FLAGS.batch_size or _batch_size(pipeline), **options,
+    )  # fmt: skip
+    described = {**pipeline.facts, **_described(size, columns), **how}
+    tiles = images.reshape(columns, rows, *images.shape[1:]).swapaxes(0, 1)
+    picture = sample_grid(tiles, names, drawn_note(described, FLAGS.seed, FLAGS.negative))
+    out = Path(FLAGS.out) if FLAGS.out else Path(FLAGS.run or ".") / "samples.png"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written = {"recipe": json.dumps(described, default=str)}
+    out.write_bytes(encode_png(picture.image, written))
+    print(f"wrote {out}")
+
+
+def _batch_size(pipeline: Pipeline | Prior) -> int:
+    """As many as evaluators draw at a time, of small images; few of large ones."""
+    return 100 if max(pipeline.image_shape) <= 64 else 4
 
 
 def _options() -> dict[str, Any]:
@@ -83,75 +108,55 @@ def _options() -> dict[str, Any]:
     return {**named, **assignments(FLAGS.set)}
 
 
-def _write(picture: np.ndarray, described: dict[str, Any], default: Path) -> None:
-    out = Path(FLAGS.out) if FLAGS.out else default
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_bytes(encode_png(picture, {"recipe": json.dumps(described, default=str)}))
-    print(f"wrote {out}")
+def _described(size: tuple[int, int] | None, columns: int) -> dict[str, Any]:
+    said: dict[str, Any] = {"seed": FLAGS.seed, "num": columns}
+    if FLAGS.prompt:
+        said |= {"prompt": FLAGS.prompt, "negative": FLAGS.negative, "clip_skip": FLAGS.clip_skip}
+    if size is not None:
+        said |= {"height": size[0], "width": size[1]}
+    if FLAGS.init_image is not None:
+        strength = _strength()
+        said |= {"init_image": FLAGS.init_image, "strength": strength, "mask": FLAGS.mask}
+    return said
 
 
-def _by_class(run: TrainedRun) -> None:
-    task: Any = run.task
-    told = [c.field for c in getattr(task, "conditions", ()) if c.field != "label"]
-    if "sample" not in task.predict_fns():
-        raise ValueError(f"{run.workdir} is a run of task {run.kind!r}, which draws nothing")
-    if told:
-        raise ValueError(f"{run.workdir} draws by {told[0]}: give --prompt")
-    names = (getattr(task, "num_classes", True) and run.class_names) or ("all",)
+def _asked(
+    pipeline: Pipeline | Prior,
+) -> tuple[dict[str, np.ndarray], Sequence[str], int, int]:
+    """What is drawn by, `[rows * columns, ...]` by field, column after column of the grid; the
+    names of its rows, none where it draws by nothing; and how many rows and columns there are.
+
+    Raises:
+      ValueError: flags that the model does not draw by.
+    """
+    where = FLAGS.run or FLAGS.model
+    fields = pipeline.fields
+    if FLAGS.prompt:
+        if fields != ["tokens"] or pipeline.tokenize is None:
+            raise ValueError(
+                f"{where} draws by {' and '.join(fields) or 'nothing'}: --prompt needs a model "
+                "that is conditioned by text alone"
+            )
+        ids = pipeline.tokenize(FLAGS.prompt)
+        tokens = np.tile(ids, (FLAGS.num, 1))
+        return {"tokens": tokens}, FLAGS.prompt, len(ids), FLAGS.num
+    other = [f for f in fields if f != "label"]
+    if other:
+        how = "give --prompt" if other == ["tokens"] else "call diffjax.generate from Python"
+        raise ValueError(f"{where} draws by {other[0]}: {how}")
+    if FLAGS.negative:
+        raise ValueError("--negative is of texts: give --prompt")
+    if not fields:
+        if FLAGS.labels:
+            raise ValueError(f"--labels: {where} draws by no class")
+        return {}, (), min(FLAGS.columns, 20), FLAGS.columns
+    names = pipeline.class_names or tuple(map(str, range(pipeline.num_classes)))
     wanted = [int(k) for k in FLAGS.labels] or list(range(len(names)))
     for k in wanted:
         if not 0 <= k < len(names):
             raise ValueError(f"--labels={k} is no class: they are 0 to {len(names) - 1}")
-    recipe = _options()
     label = np.tile(np.asarray(wanted, np.int32), FLAGS.columns)
-    index = np.arange(len(label), dtype=np.int32)
-    draw = task.predict_fns()["sample"]
-    seed = np.asarray(seed_words(FLAGS.seed), np.uint32)
-    images = np.asarray(draw(run.variables, seed, index, label, **recipe))
-    tiles = images.reshape(FLAGS.columns, len(wanted), *images.shape[1:]).swapaxes(0, 1)
-    described = {"run": str(FLAGS.run), "step": run.step, "ema": FLAGS.ema, "seed": FLAGS.seed,
-                 **task.nfe(**recipe)}  # fmt: skip
-    if isinstance(task, DiffusionTask):
-        passes = make_recipe(**recipe).passes(task.schedule)
-        described["network_passes"] = passes
-    note = f"step {run.step:,} · seed {FLAGS.seed} · NFE {described['nfe']}"
-    picture = tile_grid(tiles, rows=[names[k] for k in wanted], title="Samples", note=note)
-    _write(picture, described, Path(FLAGS.run) / "samples.png")
-
-
-def _by_text() -> None:
-    if not FLAGS.prompt:
-        raise ValueError("give --prompt, what is to be drawn")
-    strength = _strength()
-    image = None if FLAGS.init_image is None else read_image(Path(FLAGS.init_image))
-    painter = _painter()
-    size = _size(painter, image)
-    mask = None if FLAGS.mask is None else read_mask(Path(FLAGS.mask), size)
-    recipe = painter.make_recipe(**_options())
-    taken = (painter.model.schedule, 1.0 if image is None else strength)
-    how = {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}
-    images = painter.draw(
-        FLAGS.prompt, FLAGS.negative, recipe, FLAGS.seed, FLAGS.num, size, image, mask, strength,
-        FLAGS.batch_size,
-    )  # fmt: skip
-    described = {
-        **painter.facts,
-        "prompt": FLAGS.prompt,
-        "negative": FLAGS.negative,
-        "seed": FLAGS.seed,
-        "num": FLAGS.num,
-        "height": size[0],
-        "width": size[1],
-        "clip_skip": FLAGS.clip_skip,
-        **how,
-    }
-    if image is not None:
-        described |= {"init_image": FLAGS.init_image, "strength": strength, "mask": FLAGS.mask}
-    note = f"{caption(described)} · NFE {how['nfe']} · seed {FLAGS.seed}" + (
-        f" · not: {FLAGS.negative}" if FLAGS.negative else ""
-    )
-    picture = tile_grid(images, rows=FLAGS.prompt, title="Drawn from text", note=note)
-    _write(picture, described, Path(FLAGS.run or ".") / "samples.png")
+    return {"label": label}, [names[k] for k in wanted], len(wanted), FLAGS.columns
 
 
 def _strength() -> float:
@@ -166,31 +171,38 @@ def _strength() -> float:
     return FLAGS.strength
 
 
-def _painter() -> Painter:
+def _pipeline() -> Pipeline | Prior:
     if FLAGS.model is not None:
         for name in ("step", "ema"):
             if FLAGS[name].value is not None:
                 raise ValueError(f"--{name} is of a run, not of --model")
-        return released_painter(FLAGS.model, FLAGS.tokenizer, FLAGS.clip_skip)
+        return stable_diffusion_pipeline(FLAGS.model, FLAGS.tokenizer, FLAGS.clip_skip)
     if FLAGS.clip_skip != 1 or FLAGS.tokenizer is not None:
         raise ValueError("--clip_skip and --tokenizer are for --model; a run has its own")
-    run = Path(FLAGS.run)
-    ema = FLAGS.ema if FLAGS.ema is not None else drawn_by(read_config(run))[1]
-    return painter_of_run(opened(run, FLAGS.step, ema))
+    return drawn_of_run(Path(FLAGS.run), FLAGS.step, FLAGS.ema)
 
 
-def _size(painter: Painter, image: np.ndarray | None) -> tuple[int, int]:
-    """(height, width), checked: by flags, of the image, or the model's own."""
+def _image(
+    pipeline: Pipeline | Prior,
+) -> tuple[tuple[int, int] | None, np.ndarray | None, np.ndarray | None]:
+    """(height, width), image and mask, checked: by flags, of the image, or the model's own; None
+    for data that have no height and width."""
+    image = None if FLAGS.init_image is None else read_image(Path(FLAGS.init_image))
     given = (FLAGS.height, FLAGS.width)
-    own = painter.size if image is None else image.shape[:2]
+    if isinstance(pipeline, Prior) or len(pipeline.image_shape) != 3:
+        if image is not None or given != (None, None):
+            raise ValueError(f"{FLAGS.run} draws from noise alone, images of one size")
+        return None, None, None
+    own = pipeline.image_shape[:2] if image is None else image.shape[:2]
     height, width = (a if a is not None else b for a, b in zip(given, own, strict=True))
     if image is not None and (height, width) != own:
         raise ValueError(
             f"{FLAGS.init_image} is {own[1]} x {own[0]} pixels, but --width and --height say "
             f"{width} x {height}: resize it, or leave them out"
         )
-    painter.model.latent_shape(height, width)
-    return height, width
+    pipeline.model.resized(height, width)  # Refuses what the networks cannot take.
+    mask = None if FLAGS.mask is None else read_mask(Path(FLAGS.mask), (height, width))
+    return (height, width), image, mask
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Result:
+class Ranking:
     """Attributes:
     query: what was looked for.
     rows: of the index, the nearest first.
@@ -47,18 +47,18 @@ class Result:
     median: float
 
 
-def best(queries: Sequence[Query], found: Index, top: int) -> list[Result]:
+def best(queries: Sequence[Query], found: Index, top: int) -> list[Ranking]:
     """The `top` images of each query by cosine; equal ones in the order of the collection."""
     results = []
     for query in queries:
         scores = found.embeddings @ query.embedding
         rows = np.argsort(-scores, kind="stable")[:top]
-        results.append(Result(query, rows, scores[rows], float(np.median(scores))))
+        results.append(Ranking(query, rows, scores[rows], float(np.median(scores))))
     return results
 
 
 def write_page(
-    out: Path, model: str, images: Collection, found: Index, results: Sequence[Result]
+    out: Path, model: str, images: Collection, found: Index, results: Sequence[Ranking]
 ) -> Path:
     """Writes the page of `results` to `out`."""
     known = len(found.embeddings) - found.encoded
@@ -83,7 +83,7 @@ def write_page(
     )
 
 
-def _section(images: Collection, found: Index, result: Result) -> dict[str, Any]:
+def _section(images: Collection, found: Index, result: Ranking) -> dict[str, Any]:
     hits = []
     span = max(float(result.scores[0]) - result.median, 1e-6)
     for row, score in zip(result.rows, result.scores, strict=True):

@@ -6,6 +6,7 @@ a list in a section's place is answered by its own name, whatever else would stu
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
@@ -23,6 +24,8 @@ from diffjax.data.captions import tokenize
 from diffjax.data.oversampling import Oversample
 from diffjax.data.sources import SOURCES
 from diffjax.data.transforms import TRANSFORMS
+from diffjax.denoisers.conditions import CONDITIONS, HIDDEN
+from diffjax.diffusion.recipes import make_recipe
 from diffjax.evals import EVALUATORS
 from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
@@ -44,12 +47,21 @@ from experiments.start import StartChoices
 from experiments.text import TOKENIZERS
 from experiments.text_towers import TextChoices
 
-SECTIONS = ("seed", "data", "tokenizer", "codec", "text", "model", "start", "task", "optim", "ema",
-            "mesh", "train", "evals", "features", "perceptual", "judge", "expected")  # fmt: skip
+SECTIONS = ("seed", "data", "tokenizer", "codec", "conditions", "model", "start", "task", "optim",
+            "ema", "mesh", "train", "sampling", "evals", "features", "perceptual", "judge",
+            "expected")  # fmt: skip
 NEEDED = ("data", "model", "task", "optim", "train")
 # What a run gives its task and its evaluators itself.
-GIVEN = ("network", "image_shape", "text", "latents", "perceptual")
+GIVEN = ("network", "image_shape", "conditions", "space", "perceptual")
 CONTEXT = ("context",)
+# Keys of a diffusion task that conditions have taken over, and where they are now.
+MOVED = {
+    "num_classes": "label=dict(type='class', classes=...), 0 for none",
+    "label_drop": "label=dict(type='class', drop=...)",
+    "caption_drop": "caption=dict(type='text', tower=..., drop=...)",
+    "hint": "NAME=dict(type='image', to='concat' or 'context')",
+    "hint_drop": "NAME=dict(type='image', drop=...)",
+}
 TABLE_OF_TRANSFORMS = {**TRANSFORMS, "tokenize": partial(tokenize, None)}
 
 
@@ -71,7 +83,11 @@ def _model(section: Any) -> None:
 
 def _task(section: Any) -> None:
     kind, maker, rest = chosen(TASKS, "task", section)
-    parts = {k: rest.pop(k) for k in PARTS if k in rest and k in maker.__dataclass_fields__}
+    for key in rest:
+        if kind == "diffusion" and key in MOVED:
+            raise ValueError(f"task.{key} is now in the section conditions: {MOVED[key]}")
+    known = inspect.signature(maker).parameters
+    parts = {k: rest.pop(k) for k in PARTS if k in rest and k in known}
     for name, part in parts.items():
         _typed(PARTS[name], f"task.{name}", part, LINEN)
     check(maker, "task", rest, GIVEN, kind, whole=False)
@@ -98,6 +114,20 @@ def _eval(what: str, section: Any) -> None:
     _typed(EVALUATORS, what, rest, CONTEXT)
 
 
+def _conditions(sections: Any) -> None:
+    for name, section in as_section("conditions", sections).items():
+        what = f"conditions.{name}"
+        _typed(CONDITIONS, what, section, HIDDEN)
+        if "tower" in section:
+            construct(TextChoices, f"{what}.tower", section["tower"])
+
+
+def _sampling(what: str, section: Any) -> None:
+    rest = dict(as_section(what, section))
+    check_values(what, {"ema": rest.pop("ema", None)}, {"ema": str | None})
+    make_recipe(**rest)
+
+
 def _features(what: str, section: Any) -> None:
     _typed(FEATURES, what, {"type": "classifier", **as_section(what, section)})
 
@@ -107,7 +137,6 @@ OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "start": partial(construct, StartChoices),
     "perceptual": partial(construct, PerceptualChoices),
     "codec": partial(construct, CodecChoices),
-    "text": partial(construct, TextChoices),
     "judge": partial(construct, JudgeChoices),
     "features": _features,
 }
@@ -116,6 +145,11 @@ OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
 def check_sections(config: Mapping[str, Any]) -> None:
     """Raises ValueError for the first section of a config (as `settings.plain` gives it) that is
     none, or has a type, a key or a value that what it describes cannot take."""
+    if "text" in config:
+        raise ValueError(
+            "the section `text` is now the tower of a condition: conditions=dict(caption="
+            "dict(type='text', tower=dict(...), drop=...))"
+        )
     for key in config:
         if key not in SECTIONS:
             raise unknown("config section", key, SECTIONS)
@@ -131,6 +165,8 @@ def check_sections(config: Mapping[str, Any]) -> None:
     _data(config["data"])
     _model(config["model"])
     _task(config["task"])
+    _conditions(config.get("conditions", {}))
+    _sampling("sampling", config.get("sampling", {}))
     for name, section in as_section("evals", config.get("evals", {})).items():
         _eval(f"evals.{name}", section)
     for name, one in OPTIONAL.items():

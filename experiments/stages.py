@@ -1,7 +1,7 @@
 """The stages of a run: what its config names in other runs, trained first where it is missing.
 
-    codec, text, perceptual, start    before the run is assembled, for its task is made of them
-    features, judge                   before it is evaluated
+    codec, the towers of conditions, perceptual, start    before the run is assembled
+    features, judge                                       before it is evaluated
 
 Each of these runs may rest on others in turn: the plan goes through them depth first. What opens a
 section later (`Reference.open`) trains nothing.
@@ -36,7 +36,7 @@ from experiments.references import check_there, followed, is_finished, is_pinned
 from experiments.sections import check_sections
 from experiments.settings import load_config
 
-TASK = ("codec", "text", "perceptual", "start")
+TASK = ("codec", "conditions", "perceptual", "start")
 EVALUATION = ("features", "judge")
 # Of a run that another rests on, not all need be there: it may begin from any step.
 UNFINISHED = ("start",)
@@ -123,12 +123,20 @@ def _referred(
     config: Mapping[str, Any], workdir: Path, named: bool, sections: Sequence[str]
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The sections that name a run."""
-    for name in sections:
-        section = config.get(name)
+    for name, section in _references(config, sections):
         if section and as_section(name, section):
             section = followed(name, section, workdir, named)
             if section.get("run"):
                 yield name, section
+
+
+def _references(config: Mapping[str, Any], sections: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    for name in sections:
+        if name != "conditions":
+            yield name, config.get(name)
+            continue
+        for condition, section in config.get(name, {}).items():
+            yield f"conditions.{condition}.tower", section.get("tower")
 
 
 def _stage(name: str, section: Mapping[str, Any], home: Path) -> Stage:

@@ -17,7 +17,7 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.fingerprints import fingerprint, short_hash
 from diffjax.runs.config import check_workdir, plain, read_config
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 from diffjax.train.loop import train
 from experiments.assemble import Assembly, open_run
 from experiments.claims import Claim

@@ -47,7 +47,7 @@ def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     """What the template of a sweep shows, for its own page or inside a run's report."""
     table = read_table(workdir)
     done = len(table.sweep["cells"]) - table.missing - len(table.failed)
-    axes_named = {short(axis) for axis in table.axes} | {"nfe", "seed", "seeds", "hash", FEW}
+    axes_named = {short(axis) for axis in table.axes} | {"nfe", FEW}
     axes_named |= set(table.sweep.get("varied", []))
     leaves = dict(table.differing)
     return {

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from diffjax.results import differing
 from diffjax.runs.records import read_json
 from experiments.grid import read_cell, short
 from experiments.intervals import Difference, Summary, paired, summarise
@@ -34,7 +35,8 @@ class Row:
 class Table:
     """Rows in the sweep's order.
 
-    `differing`: protocol key -> its values, for the keys that differ between cells.
+    `differing`: protocol key -> its values, for the keys that differ between cells (repeats of
+    one protocol with other seeds do not).
     `failed`: cell name -> error. `missing`: cells without a file.
     """
 
@@ -173,12 +175,8 @@ def _values(results: Sequence[Mapping[str, Any]], metric: str) -> dict[int, floa
 def _differing(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, list]:
     found: dict[str, list] = {}
     for metric in metrics:
-        protocols = [r["values"][metric]["protocol"] for r in results if metric in r["values"]]
-        for key in dict.fromkeys(key for protocol in protocols for key in protocol):
-            values = [protocol.get(key) for protocol in protocols]
-            unique = [v for n, v in enumerate(values) if v not in values[:n]]
-            if len(unique) > 1:
-                found[key] = unique
+        values = [r["values"][metric] for r in results if metric in r["values"]]
+        found |= differing(value["protocol"] for value in values)
     return found
 
 

@@ -15,12 +15,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.choices import construct
 from diffjax.data.tokenizer import Tokenizer
+from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.fingerprints import fingerprint, to_host
 from diffjax.interop.hub import fetch_parts, locate
 from diffjax.interop.text_tower import load_text
 from diffjax.models import build_model
 from diffjax.ranges import MaybeDepth
-from diffjax.tasks.conditions import ByText
 from experiments.encoders import TOKENIZER_FILES, released_encoders, tower_tokenizer
 from experiments.references import Reference
 
@@ -28,13 +28,13 @@ from experiments.references import Reference
 @dataclass(frozen=True, eq=False)
 class TextTower:
     """Attributes:
-    condition: the tower as a diffusion task reads it.
+    tower: as a condition reads it.
     variables: of the tower, arrays on the host, those alone that are read.
     tokenizer: of its texts.
     fingerprint: of the variables.
     """
 
-    condition: ByText
+    tower: FrozenTower
     variables: Mapping[str, Any]
     tokenizer: Tokenizer
     fingerprint: str
@@ -42,8 +42,7 @@ class TextTower:
 
 @dataclass(frozen=True)
 class TextChoices(Reference):
-    """Config section `text`: which tower reads the captions, that of a run (see `Reference`) or a
-    released one.
+    """The `tower` of a text condition: that of a run (see `Reference`) or a released one.
 
     Attributes:
       clip: a released CLIP, see `interop.clip.load_clip`.
@@ -54,18 +53,24 @@ class TextChoices(Reference):
     clip: str | None = None
     model: str | None = None
     skip: MaybeDepth = 0
-    section: ClassVar[str] = "text"
+    section: ClassVar[str] = "tower"
     released: ClassVar[tuple[str, ...]] = ("clip", "model")
 
 
-def load_text_tower(reference: Mapping[str, Any]) -> TextTower:
+def load_text_tower(
+    reference: Mapping[str, Any], what: str = "tower", pooled: bool = False
+) -> TextTower:
     """The tower of a config section, see `TextChoices`.
+
+    Args:
+      what: where the section stands, for errors.
+      pooled: whether the embedding of the whole text is read, with its projection.
 
     Raises:
       ValueError: no such run and no `config` to train it from, a run without a text tower, or
         whatever is wrong with released weights.
     """
-    choices: TextChoices = construct(TextChoices, "text", reference)
+    choices: TextChoices = construct(TextChoices, what, reference)
     if choices.run is not None:
         network, params, tokenizer = _of_run(choices)
     elif choices.clip is not None:
@@ -78,25 +83,31 @@ def load_text_tower(reference: Mapping[str, Any]) -> TextTower:
         network, params = build_model(**part.section), part.variables["params"]
         tokenizer = tower_tokenizer(folder / "tokenizer", network)
     if tokenizer is None:
-        raise ValueError(f"text.clip={choices.clip} came without a tokenizer: put its files there")
-    return text_tower(network, {"params": params}, tokenizer, choices.skip)
+        raise ValueError(
+            f"{what}.clip={choices.clip} came without a tokenizer: put its files there"
+        )
+    return text_tower(network, {"params": params}, tokenizer, choices.skip, pooled)
 
 
 def text_tower(
-    network: nn.Module, variables: Mapping[str, Any], tokenizer: Tokenizer, skip: int
+    network: nn.Module,
+    variables: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    skip: int,
+    pooled: bool = False,
 ) -> TextTower:
     """The tower of a network and its variables, of which those of a projection, or of blocks left
     out, are not kept."""
     ids = jnp.zeros((1, tokenizer.context), jnp.int32)
-    init = lambda ids: network.init(jax.random.key(0), ids, pooled=False, skip=skip)  # noqa: E731
+    init = lambda ids: network.init(jax.random.key(0), ids, pooled=pooled, skip=skip)  # noqa: E731
     read = flatten_dict(dict(jax.eval_shape(init, ids)), sep="/")
     given = flatten_dict(dict(variables), sep="/")
     lacks = [path for path in read if path not in given]
     if lacks:
         raise ValueError(f"the text tower's weights lack {lacks[0]}: they are another network's")
     kept = unflatten_dict({path: np.asarray(given[path]) for path in read}, sep="/")
-    condition = ByText(network, tuple(tokenizer.blank.tolist()), skip=skip)
-    return TextTower(condition, kept, tokenizer, fingerprint(kept))
+    tower = FrozenTower(network, tuple(tokenizer.blank.tolist()), skip)
+    return TextTower(tower, kept, tokenizer, fingerprint(kept))
 
 
 def _of_run(choices: TextChoices) -> tuple[nn.Module, Mapping[str, Any], Tokenizer]:
@@ -104,7 +115,7 @@ def _of_run(choices: TextChoices) -> tuple[nn.Module, Mapping[str, Any], Tokeniz
     tower = getattr(run.network, "text", None)
     if tower is None or run.tokenizer is None:
         raise ValueError(
-            f"text.run={choices.run} is a run of task {run.kind!r}, without a text tower"
+            f"tower.run={choices.run} is a run of task {run.kind!r}, without a text tower"
         )
     params = {**run.variables.params, **run.variables.frozen}["text"]
     return tower.clone(), jax.tree.map(to_host, params), run.tokenizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jax.sharding import Mesh
 
-from diffjax.tasks.base import Task
+from diffjax.task import Task
 from diffjax.tasks.clip import ClipTask
 from diffjax.tasks.vae import VaeTask
 from diffjax.train.loop import TrainChoices

@@ -33,11 +33,11 @@ def get_config(arg=None):
             transforms=(dict(type="random_affine", degrees=8.0), dict(type="to_float")),
         ),
         model=dict(type="dit", width=16, depth=1, heads=2, patch=4, dropout=0.1),
+        conditions=dict(label=dict(type="class", drop=0.1)),
         task=dict(
             type="diffusion",
             schedule=dict(type="cosine"),
             prediction=dict(type="v"),
-            label_drop=0.1,
         ),
         optim=dict(type="adam", lr=1e-3, decay="cosine", warmup_steps=5, clip_norm=1.0),
         ema=dict(slow=dict(half_life=200), fast=dict(half_life=50, ramp=0.1)),

@@ -10,11 +10,12 @@ ROOMS = ("diffjax", "configs", "experiments")
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 GROUND = ("diffusion", "objectives", "metrics")
 BASE = {"jax", "numpy", "scipy"}
-SHARED = {
+# The package itself (its version), and the files at its top.
+SHARED = {"diffjax"} | {
     f"diffjax.{name}"
-    for name in ("keys", "choices", "compiler", "bounded", "ranges", "fingerprints")
+    for name in ("keys", "choices", "compiler", "bounded", "ranges", "fingerprints", "results")
 }
-LONG_FILES = {"diffjax/diffusion/schedules.py", "diffjax/tasks/diffusion.py"}
+LONG_FILES = {"diffjax/diffusion/schedules.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 70
 
 # Room -> (what else of ours it may import, what of others it may import; None: anything).
@@ -34,21 +35,30 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
         ("diffjax.interop", "diffjax.models"),
         {"numpy", "jax", "flax", "safetensors", "huggingface_hub"},
     ),
-    "diffjax/tasks": (
-        (*_GROUND, "diffjax.models", "diffjax.tasks"), BASE | {"flax", "optax"},
+    "diffjax/denoisers": (
+        (*_GROUND, "diffjax.nn", "diffjax.models", "diffjax.task", "diffjax.denoisers"),
+        BASE | {"flax"},
     ),
-    "diffjax/generate": ((*_GROUND, "diffjax.models", "diffjax.generate"), BASE | {"flax"}),
+    "diffjax/generate": (
+        (*_GROUND, "diffjax.task", "diffjax.denoisers", "diffjax.generate"), BASE,
+    ),
+    "diffjax/tasks": (
+        (*_GROUND, "diffjax.models", "diffjax.task", "diffjax.denoisers", "diffjax.generate",
+         "diffjax.tasks"),
+        BASE | {"flax", "optax"},
+    ),
     "diffjax/evals": (
-        (*_GROUND, "diffjax.models", "diffjax.data", "diffjax.evals", "diffjax.tasks.base"),
+        (*_GROUND, "diffjax.models", "diffjax.data", "diffjax.evals", "diffjax.task"),
         BASE | {"PIL", "matplotlib", "sklearn"},
     ),
     "diffjax/train": (
-        ("diffjax.train", "diffjax.tasks.base"),
+        ("diffjax.train", "diffjax.task"),
         BASE | {"flax", "optax", "orbax", "absl", "rich", "PIL", "etils"},
     ),
     "diffjax/runs": (
-        ("diffjax.train", "diffjax.tasks", "diffjax.models", "diffjax.interop",
-         "diffjax.data.tokenizer", "diffjax.data.tokenizer_files", "diffjax.runs"),
+        ("diffjax.train", "diffjax.task", "diffjax.tasks", "diffjax.denoisers", "diffjax.models",
+         "diffjax.interop", "diffjax.data.tokenizer", "diffjax.data.tokenizer_files",
+         "diffjax.runs"),
         BASE | {"flax", "absl"},
     ),
     "configs": (("configs",), {"ml_collections"}),
@@ -61,7 +71,7 @@ def name(path: Path) -> str:
 
 
 def imports(path: Path) -> set[str]:
-    """Dotted names that a file imports, wherever in it: `diffjax.tasks.base`, `numpy`, ..."""
+    """Dotted names that a file imports, wherever in it: `diffjax.task`, `numpy`, ..."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -117,28 +127,6 @@ def test_the_test_sees_a_wrong_import(tmp_path, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_text("import flax.linen as nn\nfrom diffjax.train import loop\nimport numpy.linalg")
     assert sorted(broken(file)) == ["diffjax.train", "flax.linen"]
-
-
-def _circles(edges: dict[str, set[str]]) -> list[list[str]]:
-    """Modules that reach themselves, each with what it reaches on the way."""
-
-    def reached(start: str) -> set[str]:
-        found, left = set(), [start]
-        while left:
-            new = edges.get(left.pop(), set()) - found
-            found |= new
-            left += new
-        return found
-
-    return [sorted(reached(name)) for name in edges if name in reached(name)]
-
-
-def test_no_file_of_experiments_imports_itself_by_way_of_others():
-    """Imports inside functions, and those for types alone, count as well."""
-    files = [p for p in FILES if p.is_relative_to(ROOT / "experiments")]
-    edges = {name(p).removesuffix(".py").replace("/", "."): imports(p) for p in files}
-    assert not _circles(edges)
-    assert _circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
 
 
 def test_no_other_framework_is_imported_at_run_time():

@@ -30,7 +30,7 @@ WRONG = {
     "dispatch": (["train.steps_per_dispatch=7"], "multiple of train.steps_per_dispatch=7"),
     "mesh": (["mesh.data=3"], "mesh (data=3, fsdp=1, tensor=1) does not fit 1 devices"),
     "large batch": (["train.batch_size=5000"], "lower train.batch_size"),
-    "too few classes": (["task.num_classes=4"], "the data have 10 classes"),
+    "too few classes": (["conditions.label.classes=4"], "the data have 10 classes"),
     "source": (["data.train.type=digit"], "did you mean 'digits'"),
     "source key": (["data.train.splitt=train"], "did you mean 'split'"),
     "evaluator": (["evals.samples.type=sample"], "did you mean 'samples'"),
@@ -40,12 +40,12 @@ WRONG = {
     "sampler option": (["evals.samples.pred_kw.etaa=1"], "did you mean 'eta'"),
     "predict function": (["evals.samples.pred=smaple"], "did you mean 'sample'"),
     "guidance, no classes": (
-        ["task.num_classes=0", "task.label_drop=0", "evals.samples.pred_kw.guidance=2.0"],
-        "guidance needs a class-conditional model",
+        ["conditions.label.classes=0", "evals.samples.pred_kw.guidance=2.0"],
+        "guidance needs a conditional model",
     ),
     "guidance, no null class": (
-        ["task.label_drop=0", "evals.samples.pred_kw.guidance=2.0"],
-        "guidance needs a null class",
+        ["conditions.label.drop=0", "evals.samples.pred_kw.guidance=2.0"],
+        "guidance needs a null condition",
     ),
     "no features": (["evals.samples.type=generation"], "features"),
 }

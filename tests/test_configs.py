@@ -24,11 +24,11 @@ from diffjax.data.schema import DatasetInfo
 from diffjax.data.sources import SOURCES
 from diffjax.data.tokenizer import EOT, SOT, alphabet
 from diffjax.data.tokenizer_training import train_tokenizer
+from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
 from diffjax.models import build_model
 from diffjax.runs.config import flat
-from diffjax.tasks.conditions import ByText
 from diffjax.train.optim import make_optimizer
 from diffjax.train.step import init_state
 from experiments import assemble
@@ -115,28 +115,30 @@ def without_data(monkeypatch):
         if type == "shapes":
             return scenes(options.get("split", "train"), config["train"]["batch_size"])
         shape = config["data"].get("image_shape") or DEFAULT_SHAPE
-        classes = config["task"].get("num_classes", config["model"].get("num_classes", 10))
+        label = config.get("conditions", {}).get("label", {})
+        classes = label.get("classes") or config["model"].get("num_classes", 10)
         size = config["train"]["batch_size"]
         codec = "stand-in" if "codec" in config else None
         return StandIn(type, tuple(shape), classes, size, "tokenizer" in config, codec)
 
-    def frozen(config):
+    def frozen(section, conditions):
         """Networks of the released sizes, without their weights."""
-        codec = text = None
-        if config.get("codec"):
-            construct(CodecChoices, "codec", config["codec"])
-            mult = (1, 2, 2) if "run" in config["codec"] else (1, 2, 4, 4)
+        codec, towers = None, {}
+        if section:
+            construct(CodecChoices, "codec", section)
+            mult = (1, 2, 2) if "run" in section else (1, 2, 4, 4)
             codec = Codec(
                 build_model("autoencoder", channels=32, channel_mult=mult), {}, "stand-in"
             )
-        if config.get("text"):
-            choices = construct(TextChoices, "text", config["text"])
+        for name in [n for n, c in conditions.items() if "tower" in c]:
+            choices = construct(TextChoices, name, conditions[name]["tower"])
             words = train_tokenizer(["a red circle"], 520, context=20)
             tokenizer = dataclasses.replace(words, overlong="truncate")
             tower = build_model("text", embed=8, width=8, depth=2, heads=2, context=20, vocab=520)
             blank = tuple(tokenizer.blank.tolist())
-            text = TextTower(ByText(tower, blank, skip=choices.skip), {}, tokenizer, "stand-in")
-        return Frozen(codec, text, {"codec": "stand-in", "text": "stand-in"})
+            read = FrozenTower(tower, blank, choices.skip)
+            towers[name] = TextTower(read, {}, tokenizer, "stand-in")
+        return Frozen(codec, towers, dict.fromkeys(("codec", *towers), "stand-in"))
 
     def moments(data, source, codec, pictures):
         if not data.cache_latents:

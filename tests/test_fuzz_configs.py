@@ -39,7 +39,7 @@ SIGNED = {"bias", "log_variance", "log_scale", "mean", "shift", "start", "end", 
 FREE = {"expected"}  # of the report, read by nobody else
 INFINITE = {"guidance_high", "churn_max"}
 LARGE_NUMBERS = {"seed", "half_life"}
-SHARES = {"b1", "b2", "dropout", "label_drop", "caption_drop", "hint_drop", "drop", "prob",
+SHARES = {"b1", "b2", "dropout", "drop", "prob",
           "final", "label_smoothing", "code_decay", "rescale", "validation"}  # fmt: skip
 NUMBERS = (-1, -2, 0, -0.5, 0.5, 1.5, 10**9, 10**22, 2**31, 2**63, -(2**63), 1e308, 1e-300,
            math.nan, math.inf, -math.inf, True, None, "many", "", [], {}, [1], 10**400)  # fmt: skip

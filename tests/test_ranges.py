@@ -17,13 +17,13 @@ from diffjax.diffusion.samplers import SAMPLERS
 from diffjax.evals import EVALUATORS
 from diffjax.evals.compare import Settings
 from diffjax.evals.factors import Question
+from diffjax.generate.likelihood import bits_per_dim, flow_bits_per_dim
 from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
 from diffjax.ranges import Count, Decay, Dtype, Positive, Real, Rising, Seed
 from diffjax.tasks import PARTS, TASKS
-from diffjax.tasks.diffusion_likelihood import bits_per_dim, flow_bits_per_dim
 from diffjax.tasks.vae import VaeTask
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer

@@ -14,6 +14,7 @@ from diffjax.data.arrays import ArraySource
 from diffjax.data.loader import Loader
 from diffjax.data.order import shuffled
 from diffjax.data.transforms import make_transforms
+from diffjax.denoisers.conditions.class_label import ClassCondition
 from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.compare import Settings
 from diffjax.evals.drawing import draw
@@ -98,7 +99,8 @@ def test_orders_and_augmentations_differ():
 def task():
     section = {"type": "diffusion", "schedule": {"type": "cosine"}, "prediction": {"type": "v"}}
     network = {"type": "mlp", "width": 4, "depth": 1, "num_classes": 3, "out_channels": 2}
-    return make_task(section, build_model(**network), (2,), 3)
+    conditions = {"conditions": (ClassCondition("label", 3),)}
+    return make_task(section, build_model(**network), (2,), 3, conditions)
 
 
 @pytest.fixture(scope="module")

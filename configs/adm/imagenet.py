@@ -35,18 +35,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
             workers=8,
         ),
         model=NETWORKS[f"adm_{size}"],
+        conditions=dict(label=dict(type="class", classes=1000)),
         task=dict(
             type="diffusion",
             schedule=dict(type=chosen["schedule"]),
             prediction=dict(type="eps"),
             learned_variance=True,
-            num_classes=1000,
         ),
         optim=dict(type="adamw", lr=chosen["lr"], weight_decay=0.0),
         # Decay 0.9999.
         ema=dict(paper=dict(half_life=batch * 6931.1)),
         train=dict(steps=chosen["steps"], batch_size=batch, checkpoint_every=5000, log_every=100),
-        evals=dict(
-            samples=dict(type="samples", pred_kw=ANCESTRAL, ema="paper", every=20_000, columns=4)
-        ),
+        sampling=dict(**ANCESTRAL, ema="paper"),
+        evals=dict(samples=dict(type="samples", every=20_000, columns=4)),
     )

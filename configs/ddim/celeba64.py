@@ -39,14 +39,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
             schedule=dict(type="linear"),
             prediction=dict(type="eps"),
             times=dict(type="uniform", antithetic=True),
-            num_classes=0,
         ),
         optim=dict(type="adam", lr=2e-4, eps=1e-8 / SUMMED, clip_norm=1.0 / SUMMED),
         # Decay 0.9999 at batch 128.
         ema=dict(paper=dict(half_life=887_180)),
         train=dict(steps=500_000, batch_size=128, checkpoint_every=10_000, log_every=100),
+        sampling=dict(**DDIM, ema="paper"),
         evals=dict(
-            samples=dict(type="samples", pred_kw=DDIM, ema="paper", every=50_000),
+            samples=dict(type="samples", every=50_000),
             reconstruction=dict(type="reconstruction", pred_kw=DDIM, ema="paper", split="train"),
         ),
     )

@@ -31,14 +31,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
             type="diffusion",
             schedule=dict(type="linear"),
             prediction=dict(type="eps"),
-            num_classes=0,
         ),
         optim=dict(type="adam", lr=2e-4, warmup_steps=5000, clip_norm=1.0),
         # Decay 0.9999 at batch 128.
         ema=dict(paper=dict(half_life=887_180)),
         train=dict(steps=800_000, batch_size=128, checkpoint_every=10_000, log_every=100),
+        sampling=dict(**ANCESTRAL, ema="paper"),
         evals=dict(
-            samples=dict(type="samples", pred_kw=ANCESTRAL, ema="paper", every=50_000),
+            samples=dict(type="samples", every=50_000),
             likelihood=dict(
                 type="likelihood", ema="paper", pred_kw=dict(variance="large"), num_images=1000
             ),

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.common import IMAGE_FLIP, make
 
-SAMPLING = dict(sampler="ddim", steps=25)
+SAMPLING = dict(sampler="ddim", steps=25, ema="slow")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -33,15 +33,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
             head_channels=32,
             dropout=0.1,
         ),
+        conditions=dict(label=dict(type="class", required=False)),
         task=dict(
             type="diffusion",
             schedule=dict(type="cosine"),
             prediction=dict(type="v"),
             weighting=dict(type="min_snr", gamma=5.0),
-            label_drop=0.0,
         ),
         optim=dict(type="adamw", lr=2e-4, warmup_steps=500, clip_norm=1.0),
         ema=dict(slow=dict(half_life=100_000, ramp=0.05)),
         train=dict(steps=100_000, batch_size=64, checkpoint_every=2000, log_every=100),
-        evals=dict(samples=dict(type="samples", pred_kw=SAMPLING, ema="slow", every=10_000)),
+        sampling=SAMPLING,
+        evals=dict(samples=dict(type="samples", every=10_000)),
     )

@@ -37,19 +37,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
             type="diffusion",
             schedule=dict(type="linear"),
             prediction=dict(type="eps"),
-            num_classes=0,
         ),
         optim=dict(type="adam", lr=2e-5, warmup_steps=5000, clip_norm=1.0),
         # Decay 0.9999 at batch 64.
         ema=dict(paper=dict(half_life=443_592)),
         train=dict(steps=steps, batch_size=64, checkpoint_every=10_000, log_every=100),
-        evals=dict(
-            samples=dict(
-                type="samples",
-                pred_kw={**ANCESTRAL, "variance": "small"},
-                ema="paper",
-                columns=16,
-                every=50_000,
-            )
-        ),
+        sampling={**ANCESTRAL, "variance": "small", "ema": "paper"},
+        evals=dict(samples=dict(type="samples", columns=16, every=50_000)),
     )

@@ -43,19 +43,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ),
         codec=dict(model="stabilityai/sd-vae-ft-ema"),
         model={**NETWORKS[network], "scan_layers": True, "remat": True},
+        conditions=dict(label=dict(type="class", classes=1000, drop=0.1)),
         task=dict(
             type="diffusion",
             schedule=dict(type="linear"),
             prediction=dict(type="eps"),
             learned_variance=True,
-            num_classes=1000,
-            label_drop=0.1,
         ),
         optim=dict(type="adamw", lr=1e-4, weight_decay=0.0),
         # Decay 0.9999 at batch 256.
         ema=dict(paper=dict(half_life=1_774_361)),
         train=dict(steps=400_000, batch_size=256, checkpoint_every=5000, log_every=100),
-        evals=dict(
-            samples=dict(type="samples", pred_kw=GUIDED, ema="paper", every=50_000, columns=4)
-        ),
+        sampling=dict(**GUIDED, ema="paper"),
+        evals=dict(samples=dict(type="samples", every=50_000, columns=4)),
     )

@@ -32,12 +32,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
             prediction=dict(type="edm", sigma_data=0.5),
             weighting=dict(type="edm", sigma_data=0.5),
             times=dict(type="log_normal", mean=-1.2, std=1.2),
-            num_classes=0,
         ),
         # 200 million images; the learning rate ramps up over the first ten. The authors sum errors
         # over an image, where we average, so that their epsilon of 1e-8 is smaller here.
         optim=dict(type="adam", lr=1e-3, eps=1e-8 / (32 * 32 * 3), warmup_steps=19_532),
         ema=dict(paper=dict(half_life=500_000, ramp=0.05)),
         train=dict(steps=390_625, batch_size=512, checkpoint_every=5000, log_every=125),
-        evals=dict(samples=dict(type="samples", pred_kw=HEUN, ema="paper", every=20_000)),
+        sampling=dict(**HEUN, ema="paper"),
+        evals=dict(samples=dict(type="samples", every=20_000)),
     )

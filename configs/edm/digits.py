@@ -9,15 +9,13 @@ held-out digits'.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from configs.common import no_argument
 from configs.ddpm import digits
 
 STD = 0.75  # of the digits in [-1, 1]
-HEUN = dict(sampler="heun", steps=10, spacing="karras", guidance=1.25)
+HEUN = dict(sampler="heun", steps=10, spacing="karras", guidance=1.25, ema="slow")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -29,12 +27,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
         prediction=dict(type="edm", sigma_data=STD),
         weighting=dict(type="edm", sigma_data=STD),
         times=dict(type="log_normal", mean=-1.2, std=1.2, antithetic=True),
-        label_drop=0.1,
         levels=17,
     )
-    evals: Any = config.evals
-    for section in evals.values():
-        section.pred_kw = HEUN
+    config.sampling = HEUN
     config.expected = {
         "generation/agreement": (0.95, 1.0),
         "generation/frechet_ratio": (0.0, 2.5),

@@ -32,14 +32,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
             prediction=dict(type="eps"),
             learned_variance=True,
             vlb_weight=0.001,
-            num_classes=0,
         ),
         optim=dict(type="adam", lr=1e-4),
         # Decay 0.9999 at batch 128.
         ema=dict(paper=dict(half_life=887_180)),
         train=dict(steps=500_000, batch_size=128, checkpoint_every=10_000, log_every=100),
+        sampling=dict(**ANCESTRAL, ema="paper"),
         evals=dict(
-            samples=dict(type="samples", pred_kw=ANCESTRAL, ema="paper", every=50_000),
+            samples=dict(type="samples", every=50_000),
             likelihood=dict(
                 type="likelihood", ema="paper", pred_kw=dict(variance="learned"), num_images=1000
             ),

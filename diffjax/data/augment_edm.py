@@ -24,7 +24,6 @@ SCALE_STD = 0.2  # of log2 of the magnification
 ANISOTROPY_STD = 0.2  # of log2 of the stretch
 ROTATED_FRAME = 0.5  # share of stretches along any direction, the rest along x
 TRANSLATE_STD = 0.125  # of the width or height
-LABEL_DIM = 9
 
 
 class Parameters(NamedTuple):

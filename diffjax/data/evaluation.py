@@ -15,23 +15,9 @@ from diffjax.data.schema import Columns, Source
 from diffjax.data.transforms import Transform, apply
 
 
-def eval_batches(
-    source: Source, transforms: Sequence[Transform], batch_size: int, limit: int | None = None
-) -> Iterator[Columns]:
-    """Batches of exactly `batch_size` rows, over the first `limit` examples (by default all).
-
-    The tail repeats its last example; `mask [B] bool` is False there. A random transform draws
-    by position, so every pass sees the same images.
-    """
-    n = len(source) if limit is None else min(limit, len(source))
-    for start in range(0, n, batch_size):
-        indices = np.arange(start, start + batch_size)
-        columns = _transformed(source, transforms, np.minimum(indices, n - 1))
-        yield {**columns, "mask": indices < n}
-
-
 def as_arrays(source: Source, transforms: Sequence[Transform], limit: int | None = None) -> Columns:
-    """The first `limit` examples (by default all), name -> `[N, ...]`."""
+    """The first `limit` examples (by default all), name -> `[N, ...]`. A random transform draws by
+    position, so every pass sees the same images."""
     n = len(source) if limit is None else min(limit, len(source))
     parts = [
         _transformed(source, transforms, np.arange(start, min(start + 1024, n)))

@@ -5,7 +5,7 @@ A factor is an index into its tuple of names below; -1 is "none", or in a prompt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,7 +153,7 @@ def shown_pairs() -> np.ndarray:
 
 
 def scene_at(columns: Mapping[str, Any], row: int | None = None) -> Scene:
-    """The scene of a record, or of row `row` of columns `to_columns` made."""
+    """The scene of a record, or of row `row` of columns `[N, ...]`."""
     c = {k: np.asarray(columns[k] if row is None else columns[k][row]) for k in FIELDS}
     things = tuple(
         Thing(int(c["shape"][j]), int(c["colour"][j]), int(c["size"][j]))
@@ -162,7 +162,7 @@ def scene_at(columns: Mapping[str, Any], row: int | None = None) -> Scene:
     return Scene(things, int(c["relation"]), int(c["background"]))
 
 
-# Field of a record -> its shape; all int32.
+# Field of a record -> its shape; all int32, -1 where there is none.
 FIELDS: Mapping[str, tuple[int, ...]] = {
     "num_objects": (),
     "shape": (2,),
@@ -171,18 +171,3 @@ FIELDS: Mapping[str, tuple[int, ...]] = {
     "relation": (),
     "background": (),
 }
-
-
-def to_columns(scenes: Iterable[Scene]) -> dict[str, np.ndarray]:
-    """FIELDS of `scenes`, `num_objects [N]`, `shape [N, 2]`, ...; -1 where there is none."""
-    scenes = list(scenes)
-    columns = {k: np.full((len(scenes), *shape), -1, np.int32) for k, shape in FIELDS.items()}
-    for i, scene in enumerate(scenes):
-        columns["num_objects"][i] = len(scene.things)
-        columns["relation"][i] = scene.relation
-        columns["background"][i] = scene.background
-        for j, thing in enumerate(scene.things):
-            columns["shape"][i, j] = thing.shape
-            columns["colour"][i, j] = thing.colour
-            columns["size"][i, j] = thing.size
-    return columns

@@ -80,16 +80,6 @@ def bank() -> Bank:
     return Bank(flat / norm[:, None], norm, shape.astype(np.int64), radius, offset)
 
 
-def read(image: np.ndarray) -> Scene | None:
-    """The scene in `image [H, W, 3] uint8`, the left or upper thing first; None if unsure.
-
-    Sides must be 32 pixels or a multiple. Unsure is whatever is not plainly one or two of the
-    scenes' objects, in the scenes' colours and sizes, apart from each other on one of their
-    grounds.
-    """
-    return read_batch(np.asarray(image)[None])[0]
-
-
 def check_images(shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Raises ValueError unless such an array is uint8 and its sides multiples of 32."""
     side = shape[1] if len(shape) == 4 else 0
@@ -101,7 +91,11 @@ def check_images(shape: tuple[int, ...], dtype: np.dtype) -> None:
 
 
 def read_batch(images: np.ndarray) -> list[Scene | None]:
-    """`read` of each of `images [N, H, W, 3] uint8`.
+    """The scene in each of `images [N, H, W, 3] uint8`, the left or upper thing first; None if
+    unsure.
+
+    Unsure is whatever is not plainly one or two of the scenes' objects, in the scenes' colours and
+    sizes, apart from each other on one of their grounds.
 
     Raises:
       ValueError: pixels that are no uint8, or sides that are no multiple of 32.

@@ -37,8 +37,8 @@ class ToFloat:
 
 @dataclass(frozen=True)
 class LowResolution:
-    """Adds `hint [B, H / factor, W / factor, C] float32` in [-1, 1], the means of the image's
-    squares, for models that are told a small image; after what changes it, before `to_float`."""
+    """Adds `cond_image [B, H / factor, W / factor, C] float32` in [-1, 1], the means of the image's
+    squares, for models that see a small image; after what changes it, before `to_float`."""
 
     factor: Factor
 
@@ -49,7 +49,7 @@ class LowResolution:
         if f < 1 or h % f or w % f:
             raise ValueError(f"low_resolution: factor={f} does not divide images of {h} x {w}")
         small = image.reshape(b, h // f, f, w // f, f, c).mean((2, 4), dtype=np.float32)
-        return {**columns, "hint": small / np.float32(127.5) - np.float32(1)}
+        return {**columns, "cond_image": small / np.float32(127.5) - np.float32(1)}
 
 
 TRANSFORMS: dict[str, Callable[..., Transform]] = {

@@ -35,7 +35,7 @@ class Prediction:
         """`c_in`: the network sees `c_in z`."""
         return namespace(level.alpha).ones_like(level.alpha)
 
-    def noise_input(self, schedule: Schedule, level: Level) -> Any:
+    def c_noise(self, schedule: Schedule, level: Level) -> Any:
         """`c_noise`: what the network's time embedding sees."""
         return schedule.time_scale * level.t
 
@@ -126,7 +126,7 @@ class EDMPrecondition(Prediction):
     def input_scale(self, level: Level) -> Any:
         return 1 / self._norm(level)
 
-    def noise_input(self, schedule: Schedule, level: Level) -> Any:
+    def c_noise(self, schedule: Schedule, level: Level) -> Any:
         return namespace(level.alpha).log(level.ratio) / 4
 
 

@@ -48,18 +48,12 @@ def network_output(
     level: Level,
     schedule: Schedule,
     prediction: Prediction,
-    beside: Array | None = None,
 ) -> Array:
-    """What a network `(x, noise_input [B]) -> [B, ...]` says of `z [B, ...]`, float32.
-
-    Args:
-      level: [] or [B].
-      beside: further channels of the network's input.
-    """
-    told = jnp.asarray(prediction.noise_input(schedule, level), jnp.float32)
+    """The output of a network `(x, c_noise [B]) -> [B, ...]` for `z [B, ...]` at a level ([] or
+    [B]), float32."""
+    c_noise = jnp.asarray(prediction.c_noise(schedule, level), jnp.float32)
     x = over(prediction.input_scale(level), z) * z
-    x = x if beside is None else jnp.concatenate([x, beside], axis=-1)
-    return network(x, jnp.broadcast_to(told, (len(z),))).astype(jnp.float32)
+    return network(x, jnp.broadcast_to(c_noise, (len(z),))).astype(jnp.float32)
 
 
 def denoising_loss(

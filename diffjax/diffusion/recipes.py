@@ -12,20 +12,25 @@ import numpy as np
 
 from diffjax.choices import check_values, hints_of, pick, unknown
 from diffjax.diffusion.grids import Grid, last_steps, make_grid
-from diffjax.diffusion.guidance import Guidance
+from diffjax.diffusion.guidance import Guidance, Scales
+from diffjax.diffusion.levels import Level, take
 from diffjax.diffusion.rows import Rows
 from diffjax.diffusion.samplers import SAMPLERS
 from diffjax.diffusion.sampling import start_std
 from diffjax.diffusion.scheduler_grids import RULES, scheduler_grid
 from diffjax.diffusion.schedules import Schedule
+from diffjax.ranges import Guided
 
 _GRID = ("steps", "spacing", "offset", "final")
 _SCHEDULER = ("scheduler", "between")
 # The scheduler that stands for our own rule of spacing.
 OWN = "own"
-# The guidance scale goes by the field's name for it.
+# The guidance scales go by the field's names for them.
+_BY = "guidance_by"
 _GUIDANCE = {
     "guidance": "scale",
+    "autoguidance": "autoguidance",
+    _BY: "by",
     "guidance_low": "low",
     "guidance_high": "high",
     "guidance_channels": "channels",
@@ -37,11 +42,13 @@ _GUIDANCE = {
 
 class Plan(NamedTuple):
     """What of a recipe is numbers, float32: recipes that differ in nothing else share one
-    compiled sampler. The table `rows`, the first state's `std` [], the guidance `scale` []."""
+    compiled sampler. The table `rows`, the first state's `std` [] and level, the guidance's
+    `scales`."""
 
     rows: Rows
     std: Any
-    scale: Any
+    scales: Scales
+    first: Level
 
 
 @dataclass(frozen=True)
@@ -69,20 +76,28 @@ class Recipe:
         return SAMPLERS[self.sampler](self.make_grid(schedule, strength), **self.options)
 
     def passes(self, schedule: Schedule, strength: float = 1.0) -> int:
-        """How often the network sees one image: twice in an evaluation that is guided."""
+        """How often a network sees one image: once per branch in an evaluation that is guided."""
         ratio, g = self.rows(schedule, strength).at.ratio, self.guidance
-        return len(ratio) + g.guided * int(((ratio > g.low) & (ratio <= g.high)).sum())
+        inside = int(((ratio > g.low) & (ratio <= g.high)).sum())
+        return len(ratio) + (len(g.branches) - 1) * inside
 
-    def plan(self, schedule: Schedule) -> Plan:
-        """The numbers of the recipe, as arguments of a jitted function."""
-        grid = self.make_grid(schedule)
+    def plan(self, schedule: Schedule, strength: float = 1.0) -> Plan:
+        """The numbers of the recipe, as arguments of a jitted function; of the last `strength` of
+        its steps."""
+        grid = self.make_grid(schedule, strength)
         rows = SAMPLERS[self.sampler](grid, **self.options)
         rows = jax.tree.map(lambda a: np.asarray(a, np.float32), rows)
-        return Plan(rows, np.float32(start_std(grid)), np.float32(self.guidance.scale))
+        first = Level(*(np.float32(x) for x in take(grid.t, 0)))
+        return Plan(rows, np.float32(start_std(grid)), self.guidance.scales, first)
 
     def describe(self, schedule: Schedule, strength: float = 1.0) -> dict[str, Any]:
         """The recipe as a flat protocol, the evaluations that are run counted."""
-        guidance = {k: getattr(self.guidance, v) for k, v in _GUIDANCE.items()}
+        g = self.guidance
+        guidance: dict[str, Any] = {k: getattr(g, v) for k, v in _GUIDANCE.items()}
+        guidance[_BY] = dict(g.by)
+        for name, none in (("autoguidance", 1.0), (_BY, {})):
+            if guidance[name] == none:  # said where it is used, as protocols without it do not
+                del guidance[name]
         nfe = self.rows(schedule, strength).nfe
         return {"sampler": self.sampler, **self.grid, **self.options, **guidance, "nfe": nfe}
 
@@ -95,8 +110,10 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
       sampler: ddpm, ddim, euler, heun, ode, dpmpp_2m, plms or pndm.
       **options: steps, spacing, offset, final, rho; scheduler and between, see `scheduler_grid`
         ("own", the default, is our own rule: `make_grid`); guidance, guidance_low, guidance_high,
-        guidance_channels, rescale, threshold, clip; and what the sampler takes (eta of ddim,
-        variance of ddpm, ...).
+        guidance_channels, rescale, threshold, clip; autoguidance, the scale of another network's
+        guidance; guidance_by, a mapping from condition to scale in place of guidance, dropped from
+        its end (InstructPix2Pix: dict(image=1.5, text=7.5)), see `Guidance`; and what the sampler
+        takes (eta of ddim, variance of ddpm, ...).
 
     Raises:
       ValueError: a sampler or an option that does not exist, the nearest named; a value outside
@@ -110,7 +127,8 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
             raise unknown(f"option of sampler {sampler!r}:", name, known)
     guiding = hints_of(Guidance)
     hints = {**hints_of(scheduler_grid), **hints_of(make_grid), **hints_of(SAMPLERS[sampler])}
-    check_values("sampling", options, hints | {k: guiding[v] for k, v in _GUIDANCE.items()})
+    hints |= {k: guiding[v] for k, v in _GUIDANCE.items()}
+    check_values("sampling", options, hints | {_BY: Mapping[str, Guided]})
     defaults = {"steps": 50, "spacing": "trailing", "offset": 0, "final": "clean"}
     grid = {k: options.get(k, defaults[k]) for k in _GRID}
     grid |= {"rho": options["rho"]} if "rho" in options else {}
@@ -120,7 +138,9 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
         raise ValueError(
             "between is read by a scheduler of diffusers' alone: give both, or neither"
         )
-    guidance = Guidance(**{_GUIDANCE[k]: options[k] for k in _GUIDANCE if k in options})
+    chosen: dict[str, Any] = {_GUIDANCE[k]: options[k] for k in _GUIDANCE if k in options}
+    chosen["by"] = tuple(options.get(_BY, {}).items())
+    guidance = Guidance(**chosen)
     return Recipe(sampler, grid, {k: options[k] for k in own if k in options}, guidance)
 
 
@@ -129,17 +149,18 @@ def recipe_over(
 ) -> dict[str, Any]:
     """Options of `make_recipe`: those `given` over a model's `own`.
 
-    Another sampler than the model's takes over those `kept` alone. What belongs to a spacing goes
+    Another sampler than the model's takes over those `kept` alone. One scale of all conditions and
+    one of each stand for each other. What belongs to a spacing goes
     with it: given another one, the offset stays behind, and a scheduler that does not have it, or
     that is given up for our own rule.
     """
     if given.get("sampler", own.get("sampler")) != own.get("sampler"):
         own = {name: value for name, value in own.items() if name in kept}
-    left: set[str] = set()
+    left: set[str] = {"guidance"} if _BY in given else {_BY} if "guidance" in given else set()
     spacing = given.get("spacing", own.get("spacing"))
     scheduler = given.get("scheduler", own.get("scheduler", OWN))
     if scheduler not in RULES or spacing not in RULES[scheduler].spacings:
-        left = {"scheduler", "between"}
+        left |= {"scheduler", "between"}
         moved = spacing != own.get("spacing") or scheduler != own.get("scheduler", scheduler)
         if moved and not str(spacing).startswith("leading"):
             left.add("offset")

@@ -18,8 +18,6 @@ from diffjax.diffusion.pseudo_numerical import plms, pndm
 from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows
 from diffjax.ranges import NonNegative, Reach
 
-Sampler = Callable[[Grid], Rows]
-
 
 def _log_snr_gap(t: Level, s: Level) -> np.ndarray:
     """`1 - SNR_t / SNR_s`, in [0, 1] when noise falls: sigma_{t|s}^2 / sigma_t^2."""

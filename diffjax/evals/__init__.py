@@ -1,4 +1,4 @@
-"""Evaluators: run a task's predict functions over data, yield scalars and pictures."""
+"""Evaluators: run a task's predict functions over data, yield results and pictures."""
 
 from __future__ import annotations
 

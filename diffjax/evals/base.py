@@ -1,27 +1,15 @@
-"""The evaluator protocol: run predict functions over data, yield scalars and pictures."""
+"""The evaluator protocol: run predict functions over data, yield results and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from diffjax.tasks.base import Variables
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """A measured value, with its error bar and the protocol it was computed under.
-
-    Two scalars of different protocols must never stand in one column unmarked.
-    """
-
-    name: str
-    value: float
-    std: float | None = None
-    protocol: Mapping[str, Any] = field(default_factory=dict)
+from diffjax.results import Result
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True)
@@ -44,4 +32,4 @@ class Evaluator(Protocol):
         """
         ...
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]: ...
+    def run(self, variables: Variables) -> Iterator[Result | Picture]: ...

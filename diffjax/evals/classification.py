@@ -11,15 +11,15 @@ import jax
 import numpy as np
 
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import count_matrix
-from diffjax.evals.protocol import protocol
 from diffjax.fingerprints import fingerprint
 from diffjax.metrics import classification as metrics
 from diffjax.ranges import Amount
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, protocol
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +55,8 @@ class Classification:
                 f"{len(self.context.class_names)}"
             )
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars "loss" (nats), "accuracy" and its 95 % Wilson ends; picture "confusion"."""
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
+        """Results "loss" (nats), "accuracy" and its 95 % Wilson ends; picture "confusion"."""
         arrays = dict(self.context.split(self.split))
         logits = map_batches(
             lambda batch: self._logits(variables, batch["image"]),
@@ -67,11 +67,11 @@ class Classification:
         label = np.asarray(arrays["label"])
         how = protocol(split=self.split, data=fingerprint(arrays), num_images=len(label))
         loss = metrics.cross_entropy(label, logits)
-        yield Scalar("loss", float(loss.mean()), float(loss.std() / np.sqrt(len(loss))), how)
+        yield Result("loss", float(loss.mean()), float(loss.std() / np.sqrt(len(loss))), how)
         got = metrics.agreement(label, logits)
-        yield Scalar("accuracy", got.value, got.std, how)
-        yield Scalar("accuracy_low", got.low, None, how)
-        yield Scalar("accuracy_high", got.high, None, how)
+        yield Result("accuracy", got.value, got.std, how)
+        yield Result("accuracy_low", got.low, None, how)
+        yield Result("accuracy_high", got.high, None, how)
         counts = metrics.confusion_matrix(label, logits.argmax(axis=1), logits.shape[1])
         names = self.context.names
         names = names if len(names) == len(counts) else tuple(str(k) for k in range(len(counts)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,19 +18,11 @@ from diffjax.metrics.classification import share
 from diffjax.metrics.codebook import usage
 from diffjax.metrics.frechet import moments
 from diffjax.metrics.similarity import WINDOW, psnr, ssim
-from diffjax.tasks.base import Variables
+from diffjax.results import Result
+from diffjax.task import Variables
 
 # In dB: a mean over images, one of them infinite, would tell nothing.
 EQUAL = 100.0
-
-
-class Found(NamedTuple):
-    """A number, its standard error, and what of its protocol is its own."""
-
-    name: str
-    value: float
-    std: float | None
-    how: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,23 +60,23 @@ class Pairs:
         )
 
 
-def _over_images(name: str, each: np.ndarray, **how: Any) -> Found:
+def _over_images(name: str, each: np.ndarray, **how: Any) -> Result:
     std = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else None
-    return Found(name, float(each.mean()), std, how)
+    return Result(name, float(each.mean()), std, how)
 
 
-def _psnr(pairs: Pairs) -> Iterator[Found]:
+def _psnr(pairs: Pairs) -> Iterator[Result]:
     """PSNR in dB of 8 bits, the mean over images, where equal images count as `EQUAL`."""
     each = np.minimum(psnr(*pairs.bytes), EQUAL)
     yield _over_images("psnr", each, quantise="round")
 
 
-def _ssim(pairs: Pairs) -> Iterator[Found]:
+def _ssim(pairs: Pairs) -> Iterator[Result]:
     """SSIM of 8 bits, the mean over images."""
     yield _over_images("ssim", ssim(*pairs.bytes), quantise="round")
 
 
-def _frechet(pairs: Pairs) -> Iterator[Found]:
+def _frechet(pairs: Pairs) -> Iterator[Result]:
     """The Frechet distance of the reconstructions to these very images."""
     extract = pairs.context.extractor()
     real = extract(pairs.arrays["image"], real=True).features
@@ -92,33 +84,34 @@ def _frechet(pairs: Pairs) -> Iterator[Found]:
     groups = 20 if len(real) >= 200 else 0
     got = Fidelity(groups).frechet(made, None, moments(real))
     warn_of_few([("rfid", got.said)])
-    yield Found("rfid", got.value, got.std, {**extract.protocol, **got.said})
+    yield Result("rfid", got.value, got.std, {**extract.protocol, **got.said})
 
 
-def _perceptual(pairs: Pairs) -> Iterator[Found]:
+def _perceptual(pairs: Pairs) -> Iterator[Result]:
     """The task's own distance (LPIPS where that is its network)."""
     each = pairs.predicted("perceptual_distance", decoded=pairs.decoded)
     yield _over_images("perceptual_distance", each)
 
 
-def _factors(pairs: Pairs) -> Iterator[Found]:
+def _factors(pairs: Pairs) -> Iterator[Result]:
     """The share "factors_kept" of generated scenes all of whose factors the oracle reads off the
     reconstruction; "factors_read": off the image itself."""
     truth = [scene_at(pairs.arrays, i).canonical() for i in range(len(pairs.decoded))]
     for name, images in zip(("factors_read", "factors_kept"), pairs.bytes, strict=True):
         right = [a == b for a, b in zip(oracle.read_batch(images), truth, strict=True)]
         got = share(np.asarray(right))
-        yield Found(name, got.value, got.std, {"quantise": "round"})
+        yield Result(name, got.value, got.std, {"quantise": "round"})
 
 
-def _codes(pairs: Pairs) -> Iterator[Found]:
+def _codes(pairs: Pairs) -> Iterator[Result]:
     """Perplexity and number of codes of all images together."""
     got = usage(pairs.predicted("codes"))
-    yield Found("code_perplexity", got.perplexity, None)
-    yield Found("codes_used", float(got.used), None)
+    yield Result("code_perplexity", got.perplexity, None)
+    yield Result("codes_used", float(got.used), None)
 
 
-MEASURES: dict[str, Callable[[Pairs], Iterator[Found]]] = {
+# Of their protocols, the results hold what is their own.
+MEASURES: dict[str, Callable[[Pairs], Iterator[Result]]] = {
     "psnr": _psnr,
     "ssim": _ssim,
     "rfid": _frechet,

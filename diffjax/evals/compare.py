@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffjax.choices import pick
-from diffjax.evals.base import Scalar
 from diffjax.evals.features import Extracted
 from diffjax.evals.fidelity import FEW, Fidelity, Measured, warn_of_few
-from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.sides import Side
 from diffjax.keys import check_seed
 from diffjax.metrics.alignment import clip_score
@@ -22,6 +20,7 @@ from diffjax.metrics.kernel import kernel_distance, rbf_distance, unit_rows
 from diffjax.metrics.precision_recall import density_coverage, precision_recall
 from diffjax.metrics.stratified import subsets_error
 from diffjax.ranges import Amount, MaybeAmount, Seed
+from diffjax.results import Result, extend, protocol
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,8 @@ def _gaussians(a: Moments, b: Moments, std: float | None = None) -> Measured:
 def _frechet(s: Settings, a: Side, b: Side) -> Measured:
     std = None
     if s.groups and a.rows is not None:
-        std = Fidelity(groups=s.groups).frechet(a.rows.features, a.label, _moments(b)).std
+        how = Fidelity(groups=s.groups)
+        std = how.frechet(a.rows.features, a.label, _moments(b), a.clusters).std
     return _gaussians(_moments(a), _moments(b), std)
 
 
@@ -168,7 +168,7 @@ METRICS: dict[str, Metric] = {
 
 def compare(
     names: Collection[str], settings: Settings, a: Side, b: Side, how: Mapping[str, Any]
-) -> Iterator[Scalar]:
+) -> Iterator[Result]:
     """The metrics `names` (keys of `METRICS`) of the samples `a` against the reference `b`.
 
     Args:
@@ -189,4 +189,4 @@ def compare(
         found = metric.compute(settings, a, b)
         warn_of_few((number, got.said) for number, got in found.items())
         for number, got in found.items():
-            yield Scalar(number, got.value, got.std, extend(said, **got.said))
+            yield Result(number, got.value, got.std, extend(said, **got.said))

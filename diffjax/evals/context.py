@@ -53,7 +53,7 @@ class EvalContext:
       factors: factor of the data's records -> its words, where their truth is known.
       tokenize: texts -> `tokens [N, L] int32`; None where the run has no tokenizer.
       detokenize: the way back.
-      asked_by: fields of a split that samples are drawn by, beside the class: tokens, hints.
+      drawn_by: fields of a split that samples are drawn by, beside the class: tokens, images.
       judge: a CLIP that says how well images fit texts; None where there is none.
       tried: what `shapes` has found, to be shared by the contexts of one task.
     """
@@ -72,7 +72,7 @@ class EvalContext:
     factors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     tokenize: Callable[[Sequence[str]], np.ndarray] | None = None
     detokenize: Callable[[np.ndarray], Sequence[str]] | None = None
-    asked_by: Sequence[str] = ()
+    drawn_by: Sequence[str] = ()
     judge: Judge | None = None
     tried: dict[Any, Any] = field(default_factory=dict)
 
@@ -128,30 +128,42 @@ class EvalContext:
             return np.zeros(len(arrays["image"]), np.int32)
         return np.asarray(arrays.get("label", np.zeros(len(arrays["image"]))), np.int32)
 
-    def asked(self, count: int, split: str = "test") -> Any:
-        """What samples 0 .. `count` - 1 are drawn by: `label [count] int32`, the classes in turn;
-        or, where it is not the class alone, a mapping of it by name: the examples of a split in
-        turn."""
-        label = balanced_labels(count, len(self.names))
-        if not self.asked_by:
+    def cond(self, count: int, split: str = "test", start: int = 0) -> Any:
+        """What samples `start` .. `start` + `count` - 1 are drawn by: `label [count] int32`, the
+        classes in turn; or, where it is not the class alone, a mapping of it by name: the examples
+        of a split in turn."""
+        label = balanced_labels(start + count, len(self.names))[start:]
+        if not self.drawn_by:
             return label
         arrays = self.split(split)
-        lacks = [name for name in self.asked_by if name not in arrays]
+        rows = np.arange(start, start + count) % len(arrays["image"])
+        held = {name: np.asarray(arrays[name])[rows] for name in self.drawn_by if name in arrays}
+        return self.cond_of({**held, "label": label}, split)
+
+    def cond_of(self, examples: Mapping[str, Any], split: str) -> Any:
+        """What samples like `examples` of a split are drawn by: their `label [N]`, or a mapping by
+        name; arrays, or their shapes.
+
+        Raises:
+          ValueError: they lack a field.
+        """
+        if not self.drawn_by:
+            return examples["label"]
+        lacks = [name for name in self.drawn_by if name not in examples]
         if lacks:
             raise ValueError(
                 f"samples are drawn by {lacks[0]}, which split {split!r} has not: add a transform "
                 "that makes it to data.eval_transforms"
             )
-        rows = np.arange(count) % len(arrays["image"])
-        found = {name: np.asarray(arrays[name])[rows] for name in self.asked_by}
-        return {**found, "label": label} if self.conditional else found
+        names = [*self.drawn_by, *(["label"] if self.conditional else [])]
+        return {name: examples[name] for name in names}
 
-    def asked_names(self, asked: Any) -> list[str]:
-        """A name for each of what is `asked`: its text, or its class."""
-        if isinstance(asked, Mapping) and "tokens" in asked and self.detokenize is not None:
-            return list(self.detokenize(asked["tokens"]))
-        label = asked.get("label") if isinstance(asked, Mapping) else asked
-        count = len(next(iter(asked.values()))) if isinstance(asked, Mapping) else len(asked)
+    def cond_names(self, cond: Any) -> list[str]:
+        """A name for each row of `cond`: its text, or its class."""
+        if isinstance(cond, Mapping) and "tokens" in cond and self.detokenize is not None:
+            return list(self.detokenize(cond["tokens"]))
+        label = cond.get("label") if isinstance(cond, Mapping) else cond
+        count = len(next(iter(cond.values()))) if isinstance(cond, Mapping) else len(cond)
         return [""] * count if label is None else [self.names[k] for k in label]
 
     def recipe(self, pred_kw: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,21 +25,32 @@ def draw(
     sampler: Callable[..., Any],
     variables: Any,
     seed: int,
-    asked: np.ndarray | Mapping[str, np.ndarray],
+    cond: np.ndarray | Mapping[str, np.ndarray],
     batch_size: int,
     sharding: jax.sharding.Sharding | None = None,
     start: int = 0,
+    index: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Samples `start` .. `start` + N - 1 of `seed`, `[N, H, W, C] float32 in [-1, 1]`, of what is
-    `asked`: classes `label [N]`, or a mapping of fields `[N, ...]`."""
-    arrays = asked if isinstance(asked, Mapping) else {"label": asked}
+    """Samples of `seed` by `cond`: classes `label [N]`, or a mapping of fields `[N, ...]`.
+
+    Args:
+      start: number of the first sample; the others follow.
+      index: `[N] int32`, their numbers, in place of `start`.
+
+    Returns:
+      `[N, H, W, C] float32 in [-1, 1]`.
+    """
+    arrays = cond if isinstance(cond, Mapping) else {"label": cond}
     words = np.asarray(seed_words(seed), np.uint32)
+    if index is None:
+        index = start + np.arange(len(next(iter(arrays.values()))))
+    rows = {**arrays, "number": np.asarray(index, np.int32)}
 
     def one(batch: dict[str, Any]) -> Any:
-        wanted = {k: batch[k] for k in arrays} if isinstance(asked, Mapping) else batch["label"]
-        return sampler(variables, words, batch["index"] + np.int32(start), wanted)
+        wanted = {k: batch[k] for k in arrays} if isinstance(cond, Mapping) else batch["label"]
+        return sampler(variables, words, batch["number"], wanted)
 
-    images = map_batches(one, arrays, batch_size, sharding)
+    images = map_batches(one, rows, batch_size, sharding)
     bad = int((~np.isfinite(images).reshape(len(images), -1).all(axis=1)).sum())
     if bad:
         raise ValueError(f"{bad} of {len(images)} samples of seed {seed} are not finite")

@@ -12,7 +12,7 @@ import numpy as np
 
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 
 def features(

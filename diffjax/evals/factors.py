@@ -10,14 +10,14 @@ import numpy as np
 
 from diffjax.choices import check, unknown
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers, article, check_templates, sample_rows, unit
-from diffjax.evals.protocol import protocol
 from diffjax.fingerprints import fingerprint
 from diffjax.metrics.classification import share
 from diffjax.ranges import Amount, Integer, MaybeAmount
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, protocol
+from diffjax.task import Variables
 
 
 def _words(context: EvalContext, factor: str, what: str) -> tuple[str, ...]:
@@ -85,8 +85,8 @@ class Arithmetic:
         tokens = trial.texts(self.context, prompts)
         trial.towers(self.context, variables, image, tokens, self.batch_size)
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars "word", "factor", and "word_<factor>" for each."""
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
+        """Results "word", "factor", and "word_<factor>" for each."""
         arrays = self.context.chosen(self.split, self.where)
         values = self._known()
         image = self.towers.images(variables, arrays["image"])
@@ -104,12 +104,12 @@ class Arithmetic:
             best = (unit(image[a] - image[b]) @ directions.T).argmax(axis=1)
             right = (owners[best] == factor) & (words[best] == values[factor][a])
             got = share(right)
-            yield Scalar(f"word_{factor}", got.value, got.std, how)
+            yield Result(f"word_{factor}", got.value, got.std, how)
             named.append(right)
             placed.append(owners[best] == factor)
         for name, hits in (("word", named), ("factor", placed)):
             got = share(np.concatenate(hits))
-            yield Scalar(name, got.value, got.std, how)
+            yield Result(name, got.value, got.std, how)
 
     def _directions(self, variables: Variables) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Unit directions `[W, E]` of all words, the factor of each, and its number there."""
@@ -190,7 +190,7 @@ class Questions:
             tokens = trial.texts(self.context, self._captions(name))
             trial.towers(self.context, variables, image, tokens, self.batch_size)
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
         """One scalar per question: the share answered right."""
         for name, question in self.questions.items():
             what, factor = f"questions.{name}", str(question["factor"])
@@ -208,7 +208,7 @@ class Questions:
                 data=fingerprint({"image": arrays["image"]}),
                 num_images=got.count,
             )
-            yield Scalar(name, got.value, got.std, how)
+            yield Result(name, got.value, got.std, how)
 
     def _asked(self, question: Mapping[str, object]) -> dict[str, np.ndarray]:
         """The examples that a question is asked of."""

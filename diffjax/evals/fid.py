@@ -15,31 +15,35 @@ import numpy as np
 from diffjax.choices import construct, pick
 from diffjax.data.arrays import ArraySource
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.compare import METRICS, Settings, compare
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import balanced_labels, draw
 from diffjax.evals.features import STAND_IN, Extracted
-from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.reference import Reference, check_protocol, read_reference
 from diffjax.evals.samples import caption, sample_grid
 from diffjax.evals.sides import Running, Side, measure
+from diffjax.fingerprints import fingerprint
 from diffjax.keys import check_seed
 from diffjax.ranges import Amount, Seed
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, extend, protocol
+from diffjax.task import Variables
 
 _SHOWN = 100  # samples in the picture
 
 
 @dataclass(frozen=True, eq=False)
 class FID:
-    """Draws `num_samples` class-balanced samples and compares them with a reference by `metrics`.
+    """Draws `num_samples` samples and compares them with a reference by `metrics`.
+
+    They are of the classes in turn, or of a split's texts or images where the run draws by these.
 
     Attributes:
       reference: `.npz` of statistics, and of images where `metrics` compare image by image (mu and
         sigma of pytorch-fid, guided-diffusion or edm; `experiments.fid --save` writes one).
       metrics: names in `evals.compare.METRICS` of Inception's kind.
-      pred, pred_kw: predict function `sample(variables, seed, index, label, **pred_kw)`.
+      pred, pred_kw: predict function `sample(variables, seed, index, cond, **pred_kw)`.
+      split: whose texts or images, "test" by default; not read by runs that draw by class.
       num_samples: N.
       batch_size: samples drawn at a time (the samples do not depend on it).
       seed: of the samples.
@@ -55,6 +59,7 @@ class FID:
     metrics: Sequence[str] = ("fid", "inception_score")
     pred: str = "sample"
     pred_kw: Mapping[str, Any] = field(default_factory=dict)
+    split: str | None = None
     num_samples: Amount = 50_000
     batch_size: Amount = 250
     seed: Seed = 0
@@ -63,6 +68,11 @@ class FID:
     def __post_init__(self) -> None:
         check_seed(self.seed)
         _ = self._bound  # What is wrong with the recipe is said before anything is trained.
+        if self.split is not None and not self.context.drawn_by:
+            raise ValueError(
+                f"split={self.split!r} is not read: this run draws by no text or image of a split"
+            )
+        self.context.split(self._split)
         construct(Settings, "evaluator 'fid': settings", self.settings)
         for name in self.metrics:
             if METRICS[pick("metric", name, METRICS)].extractor != "inception":
@@ -81,6 +91,15 @@ class FID:
 
     def _keeps(self, side: str) -> bool:
         return any(side in METRICS[name].rows for name in self.metrics)
+
+    @property
+    def _split(self) -> str:
+        return self.split or "test"
+
+    def _cond(self, start: int) -> Any:
+        """What the batch that begins with sample `start` is drawn by."""
+        count = min(self.batch_size, self.num_samples - start)
+        return self.context.cond(count, self._split, start)
 
     @cached_property
     def _held(self) -> Reference:
@@ -108,15 +127,14 @@ class FID:
     def _drawn(self, variables: Variables) -> tuple[Side, np.ndarray]:
         """The samples' side, and the first of them."""
         extract, sampler = self.context.extractor(), self._bound[0]
-        label = balanced_labels(self.num_samples, len(self.context.names))
         pooled, spatial = Running(), Running()
         kept: list[Extracted] = []
         first: list[np.ndarray] = []
         for start in range(0, self.num_samples, self.batch_size):
-            asked = label[start : start + self.batch_size]
+            cond = self._cond(start)
             sharding = self.context.batch_sharding
             images = draw(
-                sampler, variables, self.seed, asked, self.batch_size, sharding, start=start
+                sampler, variables, self.seed, cond, self.batch_size, sharding, start=start
             )
             first += [images] if start < _SHOWN else []
             got = extract(images, start=start)
@@ -129,14 +147,28 @@ class FID:
             logits = [x.logits for x in kept if x.logits is not None]
             joined = np.concatenate(logits) if logits else None
             rows = Extracted(np.concatenate([x.features for x in kept]), joined)
-        side = Side("samples", "", pooled.result(), spatial.result(), rows, label=label)
+        side = Side("samples", "", pooled.result(), spatial.result(), rows, **self._strata())
         return side, np.concatenate(first)[:_SHOWN]
+
+    def _strata(self) -> dict[str, np.ndarray]:
+        """Which samples are of one class, or of one example of the split."""
+        if not self.context.drawn_by:
+            return {"label": balanced_labels(self.num_samples, len(self.context.names))}
+        examples = len(self.context.split(self._split)["image"])
+        return {"clusters": np.arange(self.num_samples) % examples}
+
+    def _of_split(self) -> dict[str, Any]:
+        """What the protocol says of the texts or images that samples are drawn by."""
+        if not self.context.drawn_by:
+            return {}
+        arrays = self.context.split(self._split)
+        said = fingerprint({name: np.asarray(arrays[name]) for name in self.context.drawn_by})
+        return {"split": self._split, "data": said}
 
     def trial(self, variables: Variables) -> None:
         """See `Evaluator.trial`."""
-        label = balanced_labels(self.num_samples, len(self.context.names))
         image = trial.drawn(
-            self.context, self.pred, self.pred_kw, variables, label, self.batch_size
+            self.context, self.pred, self.pred_kw, variables, self._cond(0), self.batch_size
         )
         got = self.context.extractor().shapes(image)
         held = self._held
@@ -150,14 +182,14 @@ class FID:
                 f"{self.context.extractor().name} gives {got.features.shape[1]}"
             )
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
         """The numbers of `metrics`, and a picture of the first samples."""
         drawn, first = self._drawn(variables)
         how = protocol(**{**self._bound[1], **self.context.extractor().protocol})
-        settings = Settings(**self.settings)
+        settings, by = Settings(**self.settings), self._of_split()
         for s in compare(self.metrics, settings, drawn, self._real, how):
-            said = extend(s.protocol, pred=self.pred, seed=self.seed)
-            yield Scalar(s.name, s.value, s.std, said)
+            said = extend(s.protocol, pred=self.pred, seed=self.seed, **by)
+            yield Result(s.name, s.value, s.std, said)
         side = int(len(first) ** 0.5)
         tiles = first[: side * side].reshape(side, side, *first.shape[1:])
         note = f"{caption(self._bound[1])} · seed {self.seed}".removeprefix(" · ")

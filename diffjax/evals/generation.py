@@ -12,13 +12,12 @@ import jax
 import numpy as np
 
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import balanced_labels, cached, draw
 from diffjax.evals.features import Extracted
 from diffjax.evals.fidelity import Fidelity, Measured, RealSide, warn_of_few
 from diffjax.evals.pictures import count_matrix, tile_grid
-from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.samples import caption, sample_grid
 from diffjax.fingerprints import fingerprint, short_hash
 from diffjax.keys import check_seed
@@ -26,7 +25,8 @@ from diffjax.metrics.classification import agreement, confusion_matrix, inceptio
 from diffjax.metrics.frechet import moments
 from diffjax.metrics.nearest import nearest
 from diffjax.ranges import Amount, MaybeAmount, Seed, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, extend, protocol
+from diffjax.task import Variables
 
 # Numbers that describe the held-out images alone: no sampler belongs to their protocol.
 REAL = ("frechet_real", "kernel_real", "agreement_real")
@@ -37,7 +37,7 @@ class Generation:
     """Draws `num_samples` class-balanced samples for each seed and compares them with real images.
 
     Attributes:
-      pred, pred_kw: predict function `sample(variables, seed, index, asked, **pred_kw)`.
+      pred, pred_kw: predict function `sample(variables, seed, index, cond, **pred_kw)`.
       num_samples: N, for each seed; at least two of every class.
       batch_size: samples drawn at a time (the samples do not depend on it).
       seeds: numbers are means over them, their error bars shrink with them.
@@ -94,14 +94,14 @@ class Generation:
         return balanced_labels(self.num_samples, len(self.context.names))
 
     @cached_property
-    def _asked(self) -> Any:
-        return self.context.asked(self.num_samples)
+    def _cond(self) -> Any:
+        return self.context.cond(self.num_samples)
 
     @cached_property
     def _again(self) -> np.ndarray | None:
         """The held-out example that each sample is drawn by, where these are asked for again."""
         held = len(self.context.test["image"])
-        if isinstance(self._asked, np.ndarray) or held >= self.num_samples:
+        if isinstance(self._cond, np.ndarray) or held >= self.num_samples:
             return None
         return np.arange(self.num_samples) % held
 
@@ -121,12 +121,12 @@ class Generation:
         path = None
         # Several processes might not agree on whether the file is there, and then wait for ever.
         if self.context.cache_dir is not None and jax.process_count() == 1:
-            said = [] if isinstance(self._asked, np.ndarray) else [fingerprint(self._asked)]
+            said = [] if isinstance(self._cond, np.ndarray) else [fingerprint(self._cond)]
             facts = [fingerprint(variables), self.pred, options, seed, self.num_samples, *said]
             key = short_hash(facts)
             path = Path(self.context.cache_dir) / f"samples_{key}.npz"
         sharding = self.context.batch_sharding
-        make = lambda: draw(sampler, variables, seed, self._asked, self.batch_size, sharding)  # noqa: E731
+        make = lambda: draw(sampler, variables, seed, self._cond, self.batch_size, sharding)  # noqa: E731
         return cached(path, self._label, make)
 
     @property
@@ -137,7 +137,7 @@ class Generation:
     def trial(self, variables: Variables) -> None:
         """See `Evaluator.trial`."""
         c = self.context
-        image = trial.drawn(c, self.pred, self.pred_kw, variables, self._asked, self.batch_size)
+        image = trial.drawn(c, self.pred, self.pred_kw, variables, self._cond, self.batch_size)
         trial.same_images(c, image, "train")
         got = c.extractor().shapes(image)
         c.extractor().shapes(c.outline("train")["image"])
@@ -150,15 +150,15 @@ class Generation:
                 f"{got.logits.shape[1]} apart"
             )
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars (see `RealSide.compare` and `_classified`), three pictures."""
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
+        """Results (see `RealSide.compare` and `_classified`), three pictures."""
         images = [self.samples(variables, seed) for seed in self.seeds]
         got = [self.context.extractor()(x) for x in images]
         classes = len(self.context.names)
         compared = [
             self._real.compare(self._fidelity, e, self._label, classes, self._again) for e in got
         ]
-        yield from self._scalars([n for n, _ in compared], self._classified(got), compared[0][1])
+        yield from self._results([n for n, _ in compared], self._classified(got), compared[0][1])
         yield self._grid(images[0])
         yield self._neighbours(images[0], got[0])
         if got[0].logits is not None and self._by_class:
@@ -181,9 +181,9 @@ class Generation:
             out["agreement_real"] = Measured(real.value, real.std)
         return out
 
-    def _scalars(
+    def _results(
         self, numbers: Sequence[dict[str, Measured]], pooled: dict[str, Measured], matched: int
-    ) -> Iterator[Scalar]:
+    ) -> Iterator[Result]:
         """Means over the seeds; shares from all seeds' samples together."""
         options = self._bound[1]
         drawn = extend({**options, **self._protocol}, pred=self.pred, seeds=self.seeds)
@@ -200,7 +200,7 @@ class Generation:
             if name in REAL:
                 size = matched if name == "frechet_real" else len(self._real.test_label)
                 how = extend(self._protocol, num_samples=size)
-            yield Scalar(name, value.value, value.std, extend(how, **value.said))
+            yield Result(name, value.value, value.std, extend(how, **value.said))
 
     def _grid(self, images: np.ndarray) -> Picture:
         names = self.context.names[:20] if self.context.conditional else ()

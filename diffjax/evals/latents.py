@@ -11,15 +11,15 @@ import jax
 import numpy as np
 
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
-from diffjax.evals.protocol import protocol
 from diffjax.fingerprints import fingerprint, to_host
 from diffjax.objectives.elbo import kl_to_prior
 from diffjax.ranges import Amount, Positive, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, protocol
+from diffjax.task import Variables
 
 # A unit is active where the posterior's mean varies more than this over images (Burda et al. 2016,
 # section 5.2).
@@ -103,8 +103,8 @@ class Latents:
         decoded = trial.images(decoded, self.batch_size, self.decode)
         trial.same_images(self.context, decoded, self.split, "decoded images")
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalar "active_units"; pictures "traversals" and "interpolations"."""
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
+        """Result "active_units"; pictures "traversals" and "interpolations"."""
         arrays = {"image": np.asarray(self.context.split(self.split)["image"])}
         encode, _ = self._stages
         mean, kl = map_batches(
@@ -115,7 +115,7 @@ class Latents:
         )
         how = protocol(split=self.split, data=fingerprint(arrays), num_images=len(mean))
         active = int((mean.var(axis=0) > ACTIVE).sum())
-        yield Scalar("active_units", float(active), None, how)
+        yield Result("active_units", float(active), None, how)
         yield self._traversals(variables, mean, kl.mean(axis=0))
         yield self._interpolations(variables, arrays, mean)
 

@@ -12,14 +12,14 @@ import jax
 import numpy as np
 
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
-from diffjax.evals.protocol import extend
 from diffjax.fingerprints import fingerprint
 from diffjax.keys import check_seed, seed_after, seed_words
 from diffjax.ranges import Amount, Seed
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, extend
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Likelihood:
         if (self.batch_size,) not in (shapes.values() if isinstance(got, Mapping) else ()):
             raise ValueError(f"{self.pred} gives {shapes}, no value [{self.batch_size}] by name")
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
         """One scalar per component, "<pred>/<component>"; `std` is the mean's error."""
         bits_per_dim, options = self._bound
         arrays = {k: v[: self.num_images] for k, v in self.context.split(self.split).items()}
@@ -89,4 +89,4 @@ class Likelihood:
         for name, values in components.items():
             x = np.asarray(values, np.float64)
             error = float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else None
-            yield Scalar(f"{self.pred}/{name}", float(x.mean()), error, how)
+            yield Result(f"{self.pred}/{name}", float(x.mean()), error, how)

@@ -12,14 +12,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import check_labels, features, sample_rows
-from diffjax.evals.protocol import protocol
 from diffjax.fingerprints import fingerprint
 from diffjax.metrics.classification import share
 from diffjax.ranges import Amount, Beta, Integer, MaybeAmount
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, protocol
+from diffjax.task import Variables
 
 # The paper sweeps 96 values, log-spaced in [1e-6, 1e6], by this coarse grid and then bisection.
 COARSE = tuple(10.0**e for e in (-6, -4, -2, 0, 2, 4, 6))
@@ -74,8 +74,8 @@ class LinearProbe:
         ):
             trial.encoded(self.context, self.pred, variables, image, self.batch_size)
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars "accuracy" with its Wilson ends and "regulariser" (scikit-learn's C)."""
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
+        """Results "accuracy" with its Wilson ends and "regulariser" (scikit-learn's C)."""
         rows = features(self.context, self.pred, self.batch_size)
         train, test = self._train(), self.context.chosen(self.split, self.where)
         x, y = rows(variables, train["image"]), train["label"]
@@ -92,10 +92,10 @@ class LinearProbe:
             data=fingerprint({"image": test["image"], "label": test["label"]}),
             num_images=got.count,
         )
-        yield Scalar("accuracy", got.value, got.std, how)
-        yield Scalar("accuracy_low", got.low, None, how)
-        yield Scalar("accuracy_high", got.high, None, how)
-        yield Scalar("regulariser", chosen, None, how)
+        yield Result("accuracy", got.value, got.std, how)
+        yield Result("accuracy_low", got.low, None, how)
+        yield Result("accuracy_high", got.high, None, how)
+        yield Result("regulariser", chosen, None, how)
 
 
 def fit(x: np.ndarray, y: np.ndarray, c: float, iterations: int) -> Any:

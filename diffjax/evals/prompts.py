@@ -13,13 +13,12 @@ from diffjax.data import oracle
 from diffjax.data.prompts import Prompt, prompts
 from diffjax.data.verdict import KINDS, verdict
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import draw
 from diffjax.evals.features import to_uint8
 from diffjax.evals.fidelity import Fidelity, warn_of_few
 from diffjax.evals.pictures import tile_grid
-from diffjax.evals.protocol import extend, protocol
 from diffjax.evals.samples import caption
 from diffjax.fingerprints import fingerprint
 from diffjax.keys import check_seed, seed_after
@@ -27,7 +26,8 @@ from diffjax.metrics.alignment import clip_score
 from diffjax.metrics.classification import share
 from diffjax.metrics.frechet import moments
 from diffjax.ranges import Amount, Integer, MaybeAmount, Seed, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, extend, protocol
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Prompts:
     texts, and `data.prompts` takes as many different ones as there are.
 
     Attributes:
-      pred, pred_kw: predict function `sample(variables, seed, index, asked, **pred_kw)`.
+      pred, pred_kw: predict function `sample(variables, seed, index, cond, **pred_kw)`.
       split, where: whose scenes; `where=dict(num_objects=1)` for those of one object.
       template: of the captions, a key of `data.factors.TEMPLATES`: how much a prompt says; or
         "every", all of them in equal parts.
@@ -95,23 +95,23 @@ class Prompts:
 
     def _drawn(self, variables: Variables, seed: int, texts: Sequence[str]) -> np.ndarray:
         assert self.context.tokenize is not None
-        asked = {"tokens": self.context.tokenize(texts)}
+        cond = {"tokens": self.context.tokenize(texts)}
         sharding = self.context.batch_sharding
         size = min(self.batch_size, len(texts))
-        return draw(self._bound[0], variables, seed, asked, size, sharding)
+        return draw(self._bound[0], variables, seed, cond, size, sharding)
 
     def trial(self, variables: Variables) -> None:
         """See `Evaluator.trial`."""
-        c, asked = self.context, {"tokens": trial.texts(self.context, self._texts)}
+        c, cond = self.context, {"tokens": trial.texts(self.context, self._texts)}
         size = min(self.batch_size, len(self._texts))
-        image = trial.drawn(c, self.pred, self.pred_kw, variables, asked, size)
+        image = trial.drawn(c, self.pred, self.pred_kw, variables, cond, size)
         oracle.check_images(image.shape, np.dtype(np.uint8))
         if c.features is not None:
             Fidelity(self.groups)
             c.features.shapes(image)
             c.features.shapes(c.outline("train")["image"])
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
         """For each of `verdict`'s kinds the share of the prompts that speak of it, "<kind>", with
         the ends of its 95 % interval over texts, "<kind>_low" and "<kind>_high"; "clip_score" and
         "frechet" where the run has a judge and a feature extractor; picture "prompts"."""
@@ -129,8 +129,8 @@ class Prompts:
             seeds=self.seeds,
         )
         drawn = oracle.read_batch(to_uint8(images))
-        asked = self._prompts * len(self.seeds)
-        found = [verdict(p.scene, d) for p, d in zip(asked, drawn, strict=True)]
+        prompts = self._prompts * len(self.seeds)
+        found = [verdict(p.scene, d) for p, d in zip(prompts, drawn, strict=True)]
         for kind in KINDS:
             rows = [i for i, f in enumerate(found) if kind in f]
             if not rows:
@@ -143,18 +143,18 @@ class Prompts:
                 num_prompts=len(rows) // len(self.seeds),
                 num_texts=len(np.unique(texts)),
             )
-            yield Scalar(kind, got.value, got.std, of)
-            yield Scalar(f"{kind}_low", got.low, None, of)
-            yield Scalar(f"{kind}_high", got.high, None, of)
+            yield Result(kind, got.value, got.std, of)
+            yield Result(f"{kind}_low", got.low, None, of)
+            yield Result(f"{kind}_high", got.high, None, of)
         yield from self._by_networks(images, how)
         yield self._picture(variables)
 
-    def _by_networks(self, images: np.ndarray, how: Mapping[str, Any]) -> Iterator[Scalar]:
+    def _by_networks(self, images: np.ndarray, how: Mapping[str, Any]) -> Iterator[Result]:
         judge, extract = self.context.judge, self.context.features
         if judge is not None:
             texts = judge.texts(self._texts * len(self.seeds))
             fits = clip_score(judge.images(images), texts, clusters=self._clusters)
-            yield Scalar("clip_score", fits.mean, fits.std, extend(how, judge=judge.name))
+            yield Result("clip_score", fits.mean, fits.std, extend(how, judge=judge.name))
         if extract is not None:
             real = self.context.chosen("train", self.where)["image"]
             reference = moments(extract(real, real=True).features)
@@ -162,7 +162,7 @@ class Prompts:
             got = Fidelity(self.groups).frechet(drawn, None, reference, self._clusters)
             warn_of_few([("frechet", got.said)])
             against = protocol(**extract.protocol, reference=fingerprint({"image": real}))
-            yield Scalar("frechet", got.value, got.std, extend({**how, **against, **got.said}))
+            yield Result("frechet", got.value, got.std, extend({**how, **against, **got.said}))
 
     def _picture(self, variables: Variables) -> Picture:
         # Spread over the prompts: neighbouring ones are of one shape.

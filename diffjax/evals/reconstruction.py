@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,25 +12,26 @@ import numpy as np
 
 from diffjax.choices import pick
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.batches import map_batches
 from diffjax.evals.closeness import MEASURES, Pairs, check_measure, try_measure
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
-from diffjax.evals.protocol import extend
 from diffjax.fingerprints import fingerprint
 from diffjax.ranges import Amount, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, extend
+from diffjax.task import Variables
 
 Stages = tuple[Callable[..., Any], Callable[..., Any], dict[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
-    """`decode(variables, encode(variables, image, label), label)` over part of a split.
+    """`decode(variables, encode(variables, image, cond), cond)` over part of a split, where each
+    image is given with its own class, text, ...
 
     Attributes:
-      encode, decode: predict functions `(variables, image or z [B, ...], label [B], **pred_kw)`.
+      encode, decode: predict functions `(variables, image or z [B, ...], cond, **pred_kw)`.
       num_images: the first so many of the split.
       measures: what more is measured, keys of `MEASURES`.
       shown: images in the picture.
@@ -51,8 +52,8 @@ class Reconstruction:
         encode, options = self.context.bind(self.encode, self.pred_kw)
         decode, _ = self.context.bind(self.decode, self.pred_kw)
         return (
-            jax.jit(lambda v, x, label: encode(v, x, label)),
-            jax.jit(lambda v, z, label: decode(v, z, label)),
+            jax.jit(lambda v, x, cond: encode(v, x, cond)),
+            jax.jit(lambda v, z, cond: decode(v, z, cond)),
             options,
         )
 
@@ -68,26 +69,29 @@ class Reconstruction:
         given = {**self.context.outline(self.split)}
         given["label"] = jax.ShapeDtypeStruct(given["image"].shape[:1], np.int32)
         batch = trial.batch_of(self.context, given, self.batch_size)
-        image, label = batch["image"], batch["label"]
-        z = self.context.shapes(self.encode, self.pred_kw, variables, image, label)
-        decoded = self.context.shapes(self.decode, self.pred_kw, variables, z, label)
+        image, cond = batch["image"], self.context.cond_of(batch, self.split)
+        z = self.context.shapes(self.encode, self.pred_kw, variables, image, cond)
+        decoded = self.context.shapes(self.decode, self.pred_kw, variables, z, cond)
         decoded = trial.images(decoded, self.batch_size, self.decode)
         trial.same_images(self.context, decoded, self.split, "reconstructions")
         for name in self.measures:
             try_measure(name, self.context, variables, image)
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars: error per dimension, its PSNR in dB, moments of z, those of `measures`; picture
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
+        """Results: error per dimension, its PSNR in dB, moments of z, those of `measures`; picture
         "reconstruction"."""
         encode, decode, options = self._stages
         arrays = {k: v[: self.num_images] for k, v in self.context.split(self.split).items()}
 
         def one(batch: dict[str, Any]) -> Any:
-            z = encode(variables, batch["image"], batch["label"])
-            return z, decode(variables, z, batch["label"])
+            cond = self.context.cond_of(batch, self.split)
+            z = encode(variables, batch["image"], cond)
+            return z, decode(variables, z, cond)
 
         image = np.asarray(arrays["image"])
-        given = {"image": image, "label": self.context.labels(self.split)[: len(image)]}
+        fields = [name for name in self.context.drawn_by if name in arrays]
+        given = {name: arrays[name] for name in ("image", *fields)}
+        given["label"] = self.context.labels(self.split)[: len(image)]
         z, decoded = map_batches(one, given, self.batch_size, self.context.batch_sharding)
         mse = np.square(decoded.astype(np.float64) - image).reshape(len(image), -1).mean(axis=1)
         how = extend(
@@ -99,16 +103,16 @@ class Reconstruction:
             num_images=len(image),
         )
         error = float(mse.std(ddof=1) / np.sqrt(len(mse))) if len(mse) > 1 else None
-        yield Scalar("reconstruction_mse", float(mse.mean()), error, how)
+        yield Result("reconstruction_mse", float(mse.mean()), error, how)
         # The range [-1, 1] is 2 wide: peak squared error 4.
         psnr = 10 * np.log10(4.0 / max(float(mse.mean()), 1e-12))
-        yield Scalar("reconstruction_psnr", float(psnr), None, how)
-        yield Scalar("latent_mean", float(z.mean(dtype=np.float64)), None, how)
-        yield Scalar("latent_std", float(z.std(dtype=np.float64)), None, how)
+        yield Result("reconstruction_psnr", float(psnr), None, how)
+        yield Result("latent_mean", float(z.mean(dtype=np.float64)), None, how)
+        yield Result("latent_std", float(z.std(dtype=np.float64)), None, how)
         pairs = Pairs(self.context, variables, arrays, decoded, self.batch_size)
         for name in self.measures:
             for found in MEASURES[name](pairs):
-                yield Scalar(found.name, found.value, found.std, extend(how, **found.how))
+                yield replace(found, protocol=extend(how, **found.protocol))
         yield self._picture(image, z, decoded, float(mse.mean()))
 
     def _picture(self, image: Any, z: Any, decoded: Any, mse: float) -> Picture:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
 from diffjax.bounded import check_regular, open_zip, parse_json
-from diffjax.evals.protocol import differences
 from diffjax.metrics.frechet import Moments
+from diffjax.results import differing
 
 # How many times its size a file may hold: images of flat colours compress well.
 RATIO = 64.0
@@ -103,7 +103,7 @@ def check_protocol(name: str, reference: Reference, how: Mapping[str, Any]) -> N
     if reference.protocol is None or not how:
         return
     theirs = {k: reference.protocol.get(k) for k in SAME}
-    differ = differences(theirs, {k: how.get(k) for k in SAME})
+    differ = differing([theirs, {k: how.get(k) for k in SAME}])
     if differ:
         said = ", ".join(f"{k} {a!r} there, {b!r} here" for k, (a, b) in differ.items())
         raise ValueError(f"{name} was measured under another protocol: {said}")

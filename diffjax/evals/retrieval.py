@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers, features, unit
 from diffjax.evals.pictures import tile_grid
-from diffjax.evals.protocol import protocol
 from diffjax.fingerprints import fingerprint
 from diffjax.metrics.classification import share
 from diffjax.metrics.retrieval import first_relevant_ranks, recall_at
 from diffjax.ranges import Amount, Integer, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, protocol
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,8 @@ class Retrieval:
         image, tokens = arrays["image"], arrays["tokens"]
         trial.towers(self.context, variables, image, tokens, self.batch_size)
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars "text_to_image_r1" ..., "image_to_text_r1" ..., picture "text_to_image"."""
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
+        """Results "text_to_image_r1" ..., "image_to_text_r1" ..., picture "text_to_image"."""
         arrays = self.context.chosen(self.split, self.where)
         tokens = np.asarray(arrays["tokens"])
         different, text_of = np.unique(tokens, axis=0, return_inverse=True)
@@ -83,7 +83,7 @@ class Retrieval:
         ):
             for k in self.at:
                 got = recall_at(ranks, k, clusters)
-                yield Scalar(f"{name}_r{k}", got.value, got.std, how)
+                yield Result(f"{name}_r{k}", got.value, got.std, how)
         yield self._picture(arrays, different, text_of, scores)
 
     def _picture(self, arrays: Any, different: Any, text_of: Any, scores: np.ndarray) -> Picture:
@@ -129,8 +129,8 @@ class Neighbours:
         image = self.context.chosen(self.split, self.where)["image"]
         trial.encoded(self.context, self.pred, variables, image, self.batch_size)
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalar "same_class" over the first neighbours, picture "neighbours"."""
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
+        """Result "same_class" over the first neighbours, picture "neighbours"."""
         arrays = self.context.chosen(self.split, self.where)
         rows = features(self.context, self.pred, self.batch_size)
         image = unit(rows(variables, arrays["image"]))
@@ -148,7 +148,7 @@ class Neighbours:
         if "label" in arrays:
             label = np.asarray(arrays["label"])
             got = share(label[order[:, 0]] == label)
-            yield Scalar("same_class", got.value, got.std, how)
+            yield Result("same_class", got.value, got.std, how)
         chosen = np.linspace(0, len(image) - 1, min(self.pictures, len(image))).astype(int)
         tiles = np.concatenate([chosen[:, None], order[chosen]], axis=1)
         columns = ("query", *(str(i + 1) for i in range(tiles.shape[1] - 1)))

@@ -28,6 +28,7 @@ class Side:
       rows: the features themselves; None where only statistics are known. Its logits and spatial
         features may be None.
       label: `[N]`, where the images were drawn class by class: the classes.
+      clusters: `[N]`, where they were drawn text by text: which are of one text.
       texts: `[N, E]` embeddings of the images' captions; None where they are not asked for.
     """
 
@@ -38,6 +39,7 @@ class Side:
     rows: Extracted | None = None
     texts: np.ndarray | None = None
     label: np.ndarray | None = None
+    clusters: np.ndarray | None = None
 
     @property
     def count(self) -> int:

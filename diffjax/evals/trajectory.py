@@ -11,14 +11,15 @@ import jax
 import numpy as np
 
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.samples import caption
 from diffjax.fingerprints import to_host
 from diffjax.keys import check_seed, seed_words
 from diffjax.ranges import Seed, Tiles
-from diffjax.tasks.base import Variables
+from diffjax.results import Result
+from diffjax.task import Variables
 
 
 def show_range(frames: np.ndarray) -> np.ndarray:
@@ -33,7 +34,7 @@ class Trajectory:
     """Shows `columns` of the frames of `rows` samples.
 
     Attributes:
-      pred: predict function `trajectory(variables, seed, index, asked, **pred_kw)` that gives
+      pred: predict function `trajectory(variables, seed, index, cond, **pred_kw)` that gives
         `[T, B, H, W, C]`, noise first.
       rows: samples; sample n is of class n mod K, and is sample n of the same seed elsewhere.
       columns: frames, evenly spread; the first and the last are among them.
@@ -73,9 +74,9 @@ class Trajectory:
 
     def trial(self, variables: Variables) -> None:
         """See `Evaluator.trial`."""
-        asked = jax.tree.map(trial.shape_of, self.context.asked(self.rows))
+        cond = jax.tree.map(trial.shape_of, self.context.cond(self.rows))
         index = jax.ShapeDtypeStruct((self.rows,), np.int32)
-        got = self.context.shapes(self.pred, self.pred_kw, variables, trial.SEED, index, asked)
+        got = self.context.shapes(self.pred, self.pred_kw, variables, trial.SEED, index, cond)
         shapes = [x.shape for x in jax.tree.leaves(got)]
         if len(shapes) != 1 or len(shapes[0]) != 5 or not shapes[0][0]:
             raise ValueError(f"{self.pred} gives {shapes}, not frames [T, {self.rows}, H, W, C]")
@@ -83,13 +84,13 @@ class Trajectory:
             raise ValueError(f"{self.pred} gives {shapes[0][1]} samples, not {self.rows}")
         self._column_names(np.arange(shapes[0][0]), shapes[0][0])
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
         """One picture, "trajectory"."""
         trajectory, options = self._bound
         index = np.arange(self.rows, dtype=np.int32)
-        asked = self.context.asked(self.rows)
+        cond = self.context.cond(self.rows)
         words = np.asarray(seed_words(self.seed), np.uint32)
-        frames = to_host(trajectory(variables, words, index, asked))
+        frames = to_host(trajectory(variables, words, index, cond))
         shown = np.unique(np.rint(np.linspace(0, len(frames) - 1, self.columns)).astype(int))
         tiles = show_range(frames[shown]).swapaxes(0, 1)
         known = self.context.noise_levels is not None
@@ -97,7 +98,7 @@ class Trajectory:
         note = f"{caption(options)} · {above}".removeprefix(" · ")
         picture = tile_grid(
             tiles,
-            rows=self.context.asked_names(asked),
+            rows=self.context.cond_names(cond),
             columns=self._column_names(shown, len(frames)),
             title=self.title,
             note=note,

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from diffjax.evals.context import EvalContext
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 
 
 def shape_of(x: Any) -> jax.ShapeDtypeStruct:
@@ -50,17 +50,17 @@ def drawn(
     pred: str,
     pred_kw: Mapping[str, Any],
     variables: Variables,
-    asked: Any,
+    cond: Any,
     batch_size: int,
 ) -> jax.ShapeDtypeStruct:
-    """The shape `[batch_size, H, W, C]` of a batch of samples of what is `asked`, see `draw`.
+    """The shape `[batch_size, H, W, C]` of a batch of samples by `cond`, see `draw`.
 
     Raises:
       ValueError: the predict function gives no images.
     """
-    arrays = asked if isinstance(asked, Mapping) else {"label": asked}
+    arrays = cond if isinstance(cond, Mapping) else {"label": cond}
     batch = batch_of(context, arrays, batch_size)
-    wanted = {k: batch[k] for k in arrays} if isinstance(asked, Mapping) else batch["label"]
+    wanted = {k: batch[k] for k in arrays} if isinstance(cond, Mapping) else batch["label"]
     got = context.shapes(pred, pred_kw, variables, SEED, batch["index"], wanted)
     return images(got, batch_size, pred)
 

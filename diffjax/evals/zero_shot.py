@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from diffjax.evals import trial
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import (
     Towers,
@@ -19,11 +19,11 @@ from diffjax.evals.embeddings import (
     check_templates,
 )
 from diffjax.evals.pictures import count_matrix
-from diffjax.evals.protocol import protocol
 from diffjax.fingerprints import fingerprint
 from diffjax.metrics import classification as metrics
 from diffjax.ranges import Amount, Integer
-from diffjax.tasks.base import Variables
+from diffjax.results import Result, protocol
+from diffjax.task import Variables
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +74,8 @@ class ZeroShot:
         tokens = trial.texts(self.context, prompts)
         trial.towers(self.context, variables, image, tokens, self.batch_size)
 
-    def run(self, variables: Variables) -> Iterator[Scalar | Picture]:
-        """Scalars "accuracy" with its 95 % Wilson ends and "top5"; picture "confusion"."""
+    def run(self, variables: Variables) -> Iterator[Result | Picture]:
+        """Results "accuracy" with its 95 % Wilson ends and "top5"; picture "confusion"."""
         arrays = self.context.chosen(self.split, self.where)
         label = np.asarray(arrays["label"])
         image = self.towers.images(variables, arrays["image"])
@@ -90,13 +90,13 @@ class ZeroShot:
             num_images=len(label),
         )
         got = metrics.agreement(label, scores)
-        yield Scalar("accuracy", got.value, got.std, how)
-        yield Scalar("accuracy_low", got.low, None, how)
-        yield Scalar("accuracy_high", got.high, None, how)
+        yield Result("accuracy", got.value, got.std, how)
+        yield Result("accuracy_low", got.low, None, how)
+        yield Result("accuracy_high", got.high, None, how)
         if len(self.names) > 5:
             top = np.argpartition(-scores, 5, axis=1)[:, :5]
             five = metrics.share((top == label[:, None]).any(axis=1))
-            yield Scalar("top5", five.value, five.std, how)
+            yield Result("top5", five.value, five.std, how)
         counts = metrics.confusion_matrix(label, scores.argmax(axis=1), len(self.names))
         note = f"zero-shot accuracy {100 * got.value:.1f} % of {got.count} ({self.split})"
         title = "Zero-shot confusion"

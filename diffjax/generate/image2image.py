@@ -1,47 +1,38 @@
-"""Image to image by strength (Meng et al. 2022): noise an image half-way, and draw it anew."""
+"""Image to image by strength (Meng et al. 2022, SDEdit): noise an image part-way, denoise it."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from jax import Array
 
-from diffjax.diffusion.recipes import Recipe
-from diffjax.generate.latent_model import LatentModel, Variables, run
+from diffjax.denoisers.model import DiffusionModel
+from diffjax.generate.known import make_known
+from diffjax.generate.sample import draw
+from diffjax.task import Variables
 
 
 def image2image(
-    model: LatentModel,
+    model: DiffusionModel,
     variables: Variables,
+    seed: Array,
+    index: Array,
     image: Array,
-    prompt: Array,
-    negative: Array,
-    noise: Array,
-    keys: Array,
-    recipe: Recipe,
+    cond: Any = None,
+    negative: Any = None,
     strength: float = 0.8,
+    noise: Array | None = None,
+    **recipe: Any,
 ) -> Array:
-    """Images `[B, H, W, 3] float32` in [-1, 1]; arguments as `text2image`.
+    """Images `[B, *image_shape] float32`; arguments as `sample`, and
 
-    `image [B, H, W, 3]` in [-1, 1] enters by the mode of its posterior; `strength` in [0, 1] is the
-    share of the steps that are taken: 1 keeps little of the image, less keeps more of it. One that
-    leaves no step is an error.
-    """
-    check_image(image, noise, model)
-    denoise = model.denoiser(variables, prompt, negative, recipe)
-    start = model.encode(variables, image)
-    z = run(model, denoise, recipe, noise, keys, start, strength)
-    return model.decode(variables, z)
-
-
-def check_image(image: Array, noise: Array, model: LatentModel) -> None:
-    """Refuses an image that does not fit the noise.
+    Args:
+      image: `[B, *image_shape]` in [-1, 1]; of latents its code by the mode of the posterior.
+      strength: share in [0, 1] of the steps that are taken: 1 keeps little of the image, less keeps
+        more of it. One that leaves no step is an error.
 
     Raises:
-      ValueError: no `[B, H, W, 3]`, or of another size; one line.
+      ValueError: an image that does not fit, or a strength outside its range.
     """
-    if image.ndim != 4 or image.shape[-1] != model.vae.image_channels:
-        raise ValueError(
-            f"images of shape {image.shape}: they must be [B, H, W, {model.vae.image_channels}]"
-        )
-    wanted = (len(image), *model.latent_shape(*image.shape[1:3]))
-    if noise.shape != wanted:
-        raise ValueError(f"images {image.shape} need noise {wanted}, not {noise.shape}")
+    known = make_known(model, image)
+    return draw(model, recipe, variables, seed, index, cond, negative, noise, known, strength)

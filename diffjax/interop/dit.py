@@ -37,6 +37,7 @@ from diffjax.interop.parts import (
 )
 from diffjax.interop.sizes import Weights, axes_of, blamed_on, check_sizes, count_of
 from diffjax.interop.unet import WEIGHTS
+from diffjax.models.conditioning import Conditioning
 from diffjax.models.dit import grid_positions
 
 CLASS = "DiTTransformer2DModel"
@@ -156,7 +157,7 @@ def unscanned(part: Part) -> Part:
 def _shapes(section: Mapping[str, Any], channels: int) -> dict[str, Any]:
     side = section["patch"]
     image, label = spec(1, side, side, channels), spec(1, dtype="int32")
-    return parameter_shapes(section, image, spec(1), label=label)
+    return parameter_shapes(section, image, spec(1), Conditioning(label))  # type: ignore[arg-type]
 
 
 def _check_sizes(section: Mapping[str, Any], channels: int, weights: Weights, file: Path) -> None:

@@ -20,6 +20,7 @@ from diffjax.interop.parts import Part, fill, multiples, parameter_shapes, spec
 from diffjax.interop.scheduler import Sampling
 from diffjax.interop.sizes import axes_of, blamed_on
 from diffjax.interop.tables import check_finite
+from diffjax.models.conditioning import Conditioning
 
 CONVERT = (
     'in a checkout of EDM run: python -c "import pickle, safetensors.torch as s; '
@@ -90,8 +91,8 @@ def _refuse_pickle(file: Path) -> None:
 
 
 def _shapes(section: Mapping[str, Any], size: int, channels: int) -> dict[str, Any]:
-    named: dict[str, Any] = {"label": spec(1, dtype="int32")} if section["num_classes"] else {}
-    return parameter_shapes(section, spec(1, size, size, channels), spec(1), **named)
+    label = spec(1, dtype="int32") if section["num_classes"] else None
+    return parameter_shapes(section, spec(1, size, size, channels), spec(1), Conditioning(label))  # type: ignore[arg-type]
 
 
 def _infer(weights: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], int, int]:

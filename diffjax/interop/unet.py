@@ -43,6 +43,7 @@ from diffjax.interop.sizes import (
     count_of,
 )
 from diffjax.interop.unet_tables import Projection, rename_table
+from diffjax.models.conditioning import Conditioning
 
 CLASS = "UNet2DConditionModel"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -191,7 +192,7 @@ def unet_shapes(
     tokens = axes_of(weights, wide[0], 2)[0 if key.endswith("kernel") else 1]
     side = 2 ** (len(section["channel_mult"]) - 1)
     image = spec(1, side, side, channels)
-    return parameter_shapes(section, image, spec(1), tokens=spec(1, 1, tokens))
+    return parameter_shapes(section, image, spec(1), Conditioning(context=spec(1, 1, tokens)))  # type: ignore[arg-type]
 
 
 def _section(config: Mapping[str, Any], file: Path) -> dict[str, Any]:

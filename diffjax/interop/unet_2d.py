@@ -35,6 +35,7 @@ from diffjax.interop.parts import (
 from diffjax.interop.sizes import Weights, axes_of, blamed_on, check_sizes, check_stack
 from diffjax.interop.unet import LEVELLED, WAVES, WEIGHTS, time_embed
 from diffjax.interop.unet_tables import rename_table
+from diffjax.models.conditioning import Conditioning
 
 CLASS = "UNet2DModel"
 FACTS = ("sample_size",)
@@ -121,8 +122,8 @@ def save_unet_2d(folder: str | Path, part: Part) -> None:
 def unet_2d_shapes(section: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """Shapes of the parameters of a section that attends by level, for images of `channels`."""
     side = 2 ** (len(section["channel_mult"]) - 1)
-    named: dict[str, Any] = {"label": spec(1, dtype="int32")} if section.get("num_classes") else {}
-    return parameter_shapes(section, spec(1, side, side, channels), spec(1), **named)
+    label = spec(1, dtype="int32") if section.get("num_classes") else None
+    return parameter_shapes(section, spec(1, side, side, channels), spec(1), Conditioning(label))  # type: ignore[arg-type]
 
 
 def _check_ends(

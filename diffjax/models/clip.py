@@ -61,10 +61,6 @@ class CLIP(nn.Module):
         """`tokens [B, L] int32 -> [B, E] float32`, not normalised."""
         return self.text(tokens)
 
-    def text_tokens(self, tokens: Array, skip: int = 0, norm: bool = True) -> Array:
-        """Features of every token `[B, L, D] float32`: see `TextTransformer`."""
-        return self.text(tokens, pooled=False, skip=skip, norm=norm)
-
     def __call__(self, image: Array, tokens: Array, train: bool = False) -> dict[str, Array]:
         """Both embeddings, `log_scale []`, and `bias []` where there is one."""
         out = {

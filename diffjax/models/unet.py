@@ -5,27 +5,25 @@ One module; `configs/networks.py` holds the choices that make it each paper's ne
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
 from diffjax.choices import pick
+from diffjax.models.conditioning import (
+    NO_CONDITIONING,
+    Conditioning,
+    check_unread,
+    check_vector,
+    with_concat,
+)
+from diffjax.models.unet_embedding import unet_embedding
 from diffjax.nn.attention import count_heads
 from diffjax.nn.blocks import Block
 from diffjax.nn.convolution import Conv
 from diffjax.nn.cpu import fence
-from diffjax.nn.embeddings import (
-    LabelTable,
-    NoiseMLP,
-    fill_label,
-    fourier,
-    fourier_frequencies,
-    sinusoid,
-)
 from diffjax.nn.initialisers import INITS, Init
-from diffjax.nn.linear import Dense
-from diffjax.nn.normalisation import GroupNorm, LayerNorm
+from diffjax.nn.normalisation import GroupNorm
 from diffjax.nn.partition import constrain_batch
 from diffjax.nn.resampling import BOX, downsample, upsample
 from diffjax.nn.resnet import BlockStyle
@@ -49,7 +47,7 @@ DOWN_PADDINGS = {"end": (0, 1), "both": (1, 1)}
 
 
 class UNet(nn.Module):
-    """`x [B, H, W, C], noise_input [B] -> [B, H, W, out_channels] float32`.
+    """`x [B, H, W, C], c_noise [B], cond -> [B, H, W, out_channels] float32`.
 
     Attributes:
       channels: width of the first convolution; level i has `channels * channel_mult[i]`.
@@ -67,17 +65,19 @@ class UNet(nn.Module):
       down_padding: of the strided convolution; "end" as TensorFlow, "both" as torch.
       scale_shift, skip_scale, dropout, norm_*: see `BlockStyle`.
       time_embed: a key of `SINUSOIDS`, or "fourier".
-      noise_channels, embed_channels: widths of the time features and of what blocks are told;
-        None for `channels` and `4 * channels`.
+      noise_channels, embed_channels: widths of the time features and of the embedding that every
+        block is given; None for `channels` and `4 * channels`.
       frequencies: of "fourier"; None draws them from N(0, fourier_scale^2), always the same.
       num_classes: 0 without labels; `null_class` adds class number `num_classes`: no class.
-      label_to: "embedding" (ADM: a table added to what blocks are told) or "noise" (DDPM++: a
+      label_to: "embedding" (ADM: a table added to the embedding) or "noise" (DDPM++: a
         dense layer over scaled one-hot classes, added to the time features).
-      augment_dim: width of the vector `extra [B, n]` added to the time features (EDM: 9).
-      cross_attention: attending blocks also attend to `tokens [B, S, E]`, which transformer
-        blocks must be given.
-      pool_tokens: a projection of the tokens' mean is also added to what every block is told
-        (Saharia et al. 2022, Imagen, section 2.5); without tokens nothing is.
+      augment_dim: width of `augment_labels [B, n]`, added to the time features (EDM: 9).
+      vector_dim: width of the conditioning's `vector`, whose projection is added to the embedding
+        (GLIDE, unCLIP, SDXL); 0 for none.
+      cross_attention: attending blocks also attend to the conditioning's `context`, which
+        transformer blocks must be given.
+      pool_tokens: a projection of the context's mean is also added to the embedding (Saharia et al.
+        2022, Imagen, section 2.5); without a context nothing is.
       init_style: a key of `INITS`.
       dtype: of the arithmetic; parameters, statistics and the output are float32.
       remat: recompute blocks in the backward pass to save memory.
@@ -114,6 +114,7 @@ class UNet(nn.Module):
     null_class: bool = True
     label_to: str = "embedding"
     augment_dim: MaybeWidth = 0
+    vector_dim: MaybeWidth = 0
     cross_attention: bool = False
     pool_tokens: bool = False
     init_style: str = "ddpm"
@@ -124,26 +125,27 @@ class UNet(nn.Module):
     def __call__(
         self,
         x: Array,
-        noise_input: Array,
+        c_noise: Array,
+        cond: Conditioning = NO_CONDITIONING,
         *,
-        label: Array | None = None,
-        tokens: Array | None = None,
-        token_mask: Array | None = None,
-        extra: Array | None = None,
+        augment_labels: Array | None = None,
         train: bool = False,
     ) -> Array:
-        """The network's raw output; `noise_input [B]` is what the time embedding sees."""
+        """The network's raw output; `c_noise [B]` is what the time embedding sees."""
         family, style = self._choices()
-        self._check(x, tokens)
-        embedding = self._embedding(family, noise_input, label, extra, x.shape[0])
-        if self.pool_tokens and tokens is not None:
-            embedding = embedding + self._pooled(family, tokens, token_mask, embedding.shape[-1])
-        told = (embedding, tokens, token_mask, train)
+        x = with_concat(x, cond)
+        self._check(x, cond)
+        embedding = unet_embedding(self, family, c_noise, cond, augment_labels)
+        inputs = (embedding, cond.context, cond.context_mask, train)
         x = constrain_batch(x.astype(self.dtype))
-        h, skips = self._encode(x, style, told)
-        h = self._block(style, h, h.shape[-1], "mid_0", self.mid_attention)(h, *told)
-        h = self._block(style, h, h.shape[-1], "mid_1", False)(h, *told)
-        h = self._decode(h, skips, style, told)
+        h, skips = self._encode(x, style, inputs)
+        h = self._block(style, h, h.shape[-1], "mid_0", self.mid_attention)(h, *inputs)
+        h = self._block(style, h, h.shape[-1], "mid_1", False)(h, *inputs)
+        if cond.residuals:
+            *below, middle = self._residuals(cond.residuals, skips)
+            h = h + middle.astype(h.dtype)
+            skips = [skip + r.astype(skip.dtype) for skip, r in zip(skips, below, strict=True)]
+        h = self._decode(h, skips, style, inputs)
         # The last normalisation and convolution run in float32, as ADM's do.
         norm = (self.norm_groups, self.norm_eps, self.norm_min_channels, True)
         h = GroupNorm(*norm, name="norm_out")(h.astype(jnp.float32))
@@ -176,52 +178,30 @@ class UNet(nn.Module):
             return level in self.attention_levels
         return h.shape[1] in self.attention_resolutions
 
-    def _check(self, x: Array, tokens: Array | None) -> None:
+    def _residuals(self, residuals: tuple[Array, ...], skips: list[Array]) -> tuple[Array, ...]:
+        if len(residuals) != len(skips) + 1:
+            raise ValueError(
+                f"{len(residuals)} residuals for a UNet of {len(skips)} skip connections and a "
+                "middle: the control network is another U-Net's"
+            )
+        return residuals
+
+    def _check(self, x: Array, cond: Conditioning) -> None:
         step = 2 ** (len(self.channel_mult) - 1)
         if x.ndim != 4 or x.shape[1] % step or x.shape[2] % step:
             raise ValueError(
                 f"UNet of {len(self.channel_mult)} levels got x of shape {x.shape}; it needs "
                 f"[B, H, W, C] with H and W divisible by {step} (or a shorter channel_mult)"
             )
-        if self.cross_attention and self.transformer_depth and tokens is None:
-            raise ValueError("UNet of cross_attention in transformer blocks needs tokens [B, S, E]")
-
-    def _embedding(
-        self, family: Init, noise_input: Array, label: Array | None, extra: Array | None, batch: int
-    ) -> Array:
-        """What every block is told `[B, E] float32`, before its SiLU."""
-        width = self.noise_channels or self.channels
-        if self.time_embed == "fourier":
-            drawn = self.frequencies or fourier_frequencies(width, self.fourier_scale, seed=0)
-            features = fourier(noise_input, drawn)
-        else:
-            features = sinusoid(noise_input, width, self.time_embed)
-        kinds = {"kernel_init": family.kernel, "bias_init": family.bias}
-        n = self.num_classes
-        if n and self.label_to == "noise":
-            # Class number n has no bit set: the null class is the zero vector.
-            label = fill_label(label, batch, n, self.null_class)
-            one_hot = jax.nn.one_hot(label, n) * n**0.5
-            features = features + Dense(width, name="label", **kinds)(one_hot)
-        if self.augment_dim:
-            extra = jnp.zeros((batch, self.augment_dim)) if extra is None else extra
-            features = features + Dense(width, use_bias=False, name="augment", **kinds)(extra)
-        embedding = NoiseMLP(self.embed_channels or 4 * self.channels, family, name="embed")(
-            features
-        )
-        if n and self.label_to == "embedding":
-            table = LabelTable(n, embedding.shape[-1], family, self.null_class, name="label")
-            embedding = embedding + table(label, batch)
-        return embedding
-
-    def _pooled(self, family: Init, tokens: Array, mask: Array | None, width: int) -> Array:
-        """The tokens as one vector `[B, width] float32`."""
-        seen = jnp.ones(tokens.shape[:2]) if mask is None else mask.astype(jnp.float32)
-        total = jnp.einsum("bs,bse->be", seen, tokens.astype(jnp.float32))
-        mean = total / jnp.maximum(seen.sum(1, keepdims=True), 1.0)
-        mean = LayerNorm(1e-5, name="pooled_norm")(mean)
-        kinds = {"kernel_init": family.kernel, "bias_init": family.bias}
-        return Dense(width, name="pooled", **kinds)(mean)
+        reads = ["concat", "residuals", "vector"]
+        reads += ["label"] if self.num_classes else []
+        reads += ["vector"] if self.vector_dim else []
+        if self.cross_attention or self.pool_tokens:
+            reads += ["context", "context_mask"]
+        check_unread("this UNet", cond, reads)
+        if self.cross_attention and self.transformer_depth and cond.context is None:
+            raise ValueError("UNet of cross_attention in transformer blocks needs a context")
+        check_vector(self.vector_dim, cond)
 
     def _block(
         self, style: BlockStyle, h: Array, features: int, name: str, attention: bool, **kwargs
@@ -232,14 +212,14 @@ class UNet(nn.Module):
         make = nn.remat(Block, static_argnums=(5,)) if self.remat else Block
         return make(features, style, heads, self.cross_attention, name=name, **kwargs)
 
-    def _encode(self, x: Array, style: BlockStyle, told: tuple) -> tuple[Array, list[Array]]:
+    def _encode(self, x: Array, style: BlockStyle, inputs: tuple) -> tuple[Array, list[Array]]:
         """Down the levels; returns the lowest map and the skips in order."""
         kinds = {"kernel_init": style.init.kernel, "bias_init": style.init.bias}
         h = Conv(self.channels, name="conv_in", dtype=self.dtype, **kinds)(x)
         skips, pyramid = [h], x
         for level, mult in enumerate(self.channel_mult):
             if level:
-                h = self._down(h, level, style, told)
+                h = self._down(h, level, style, inputs)
                 if self.residual_input:
                     wide = Conv(
                         h.shape[-1],
@@ -254,30 +234,30 @@ class UNet(nn.Module):
             for i in range(self.blocks):
                 attention = self._attends(level, h)
                 name = f"down_{level}_{i}"
-                h = self._block(style, h, self.channels * mult, name, attention)(h, *told)
+                h = self._block(style, h, self.channels * mult, name, attention)(h, *inputs)
                 skips.append(h)
         return h, skips
 
-    def _decode(self, h: Array, skips: list[Array], style: BlockStyle, told: tuple) -> Array:
+    def _decode(self, h: Array, skips: list[Array], style: BlockStyle, inputs: tuple) -> Array:
         """Up the levels, one skip concatenated before every block."""
         skips = list(skips)
         for level, mult in reversed(list(enumerate(self.channel_mult))):
             if level < len(self.channel_mult) - 1:
-                h = self._up(h, level, style, told)
+                h = self._up(h, level, style, inputs)
             for i in range(self.blocks + 1):
                 attention = self._attends(level, h)
                 if self.decoder_attention == "last":
                     attention = attention and i == self.blocks
                 h = fence(jnp.concatenate([h, skips.pop()], axis=-1))
                 name = f"up_{level}_{i}"
-                h = self._block(style, h, self.channels * mult, name, attention)(h, *told)
+                h = self._block(style, h, self.channels * mult, name, attention)(h, *inputs)
         return h
 
-    def _down(self, h: Array, level: int, style: BlockStyle, told: tuple) -> Array:
+    def _down(self, h: Array, level: int, style: BlockStyle, inputs: tuple) -> Array:
         """From level - 1 to level, channels unchanged."""
         name = f"down_{level}"
         if self.resample == "resblock":
-            return self._block(style, h, h.shape[-1], name, False, resample="down")(h, *told)
+            return self._block(style, h, h.shape[-1], name, False, resample="down")(h, *inputs)
         return Conv(
             h.shape[-1],
             stride=2,
@@ -288,10 +268,10 @@ class UNet(nn.Module):
             name=name,
         )(h)
 
-    def _up(self, h: Array, level: int, style: BlockStyle, told: tuple) -> Array:
+    def _up(self, h: Array, level: int, style: BlockStyle, inputs: tuple) -> Array:
         """From level + 1 to level, channels unchanged."""
         name = f"up_{level}"
         if self.resample == "resblock":
-            return self._block(style, h, h.shape[-1], name, False, resample="up")(h, *told)
+            return self._block(style, h, h.shape[-1], name, False, resample="up")(h, *inputs)
         kinds = {"kernel_init": style.init.kernel, "bias_init": style.init.bias}
         return Conv(h.shape[-1], dtype=self.dtype, name=name, **kinds)(upsample(h))

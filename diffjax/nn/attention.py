@@ -86,10 +86,10 @@ class SpatialAttention(nn.Module):
 
 
 class SpatialCrossAttention(nn.Module):
-    """Pixels of `x [B, H, W, C]` attend to `tokens [B, S, D]`, with the residual added.
+    """Pixels of `x [B, H, W, C]` attend to `context [B, S, D]`, with the residual added.
 
     `mask [B, S] bool` is False at padding. The closing layer starts at zero, so a network that
-    gains tokens starts as the one without.
+    gains a context starts as the one without.
     """
 
     heads: int
@@ -101,12 +101,12 @@ class SpatialCrossAttention(nn.Module):
     dtype: DTypeLike = "float32"
 
     @nn.compact
-    def __call__(self, x: Array, tokens: Array, mask: Array | None) -> Array:
+    def __call__(self, x: Array, context: Array, mask: Array | None) -> Array:
         b, h, w, c = x.shape
         init = self.init_family
         kinds = {"kernel_init": init.kernel, "use_bias": False, "dtype": self.dtype}
         y = GroupNorm(self.groups, self.eps, self.min_channels, name="norm")(x)
-        context = LayerNorm(1e-5, name="norm_tokens")(tokens.astype(self.dtype))
+        context = LayerNorm(1e-5, name="norm_tokens")(context.astype(self.dtype))
         q = split_heads(Dense(c, name="query", **kinds)(y.reshape(b, h * w, c)), self.heads)
         k = split_heads(Dense(c, name="key", **kinds)(context), self.heads)
         v = split_heads(Dense(c, name="value", **kinds)(context), self.heads)

@@ -28,22 +28,22 @@ class Block(nn.Module):
         self,
         x: Array,
         embedding: Array | None,
-        tokens: Array | None,
-        token_mask: Array | None,
+        context: Array | None,
+        context_mask: Array | None,
         train: bool,
     ) -> Array:
         s = self.style
         x = constrain_batch(x)
         h = ResBlock(self.features, s, self.resample, name="resnet")(x, embedding, train)
         if not self.cross:
-            tokens = None
+            context = None
         if self.heads and s.transformer_depth:
             shared = (s.transformer_depth, s.groups, s.init, s.dtype)
             transformer = SpatialTransformer(self.heads, *shared, name="transformer")
-            return constrain_batch(transformer(h, tokens, token_mask))
+            return constrain_batch(transformer(h, context, context_mask))
         shared = (s.groups, s.eps, s.init, s.min_channels, s.skip_scale, s.dtype)
         if self.heads:
             h = SpatialAttention(self.heads, *shared, name="attention")(h)
-        if self.heads and tokens is not None:
-            h = SpatialCrossAttention(self.heads, *shared, name="cross")(h, tokens, token_mask)
+        if self.heads and context is not None:
+            h = SpatialCrossAttention(self.heads, *shared, name="cross")(h, context, context_mask)
         return constrain_batch(h)

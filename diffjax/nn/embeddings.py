@@ -1,4 +1,4 @@
-"""What a network is told beside the image: noise level, position, class."""
+"""Embeddings of noise levels, positions and classes."""
 
 from __future__ import annotations
 

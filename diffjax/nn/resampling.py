@@ -9,7 +9,6 @@ from jax import Array
 from diffjax.nn.convolution import LAYOUT
 
 BOX = (1, 1)
-BINOMIAL = (1, 3, 3, 1)
 
 
 def upsample(x: Array, taps: tuple[int, ...] = BOX) -> Array:

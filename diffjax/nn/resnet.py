@@ -53,8 +53,8 @@ class ResBlock(nn.Module):
     """`x [B, H, W, C], embedding [B, E] -> [B, H', W', features]`.
 
     norm, SiLU, (resample), conv, embedding, norm, SiLU, dropout, conv; plus the skip. `resample`
-    is "up", "down" or None. The embedding arrives before its SiLU; None, in autoencoders, is not
-    told.
+    is "up", "down" or None. The embedding arrives before its SiLU; None, in autoencoders, adds
+    nothing.
     """
 
     features: int

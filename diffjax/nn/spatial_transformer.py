@@ -38,7 +38,7 @@ class GatedMlp(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, attention to `tokens [B, S, E]` (where given), gated MLP of four widths;
+    """Self-attention, attention to `context [B, S, E]` (where given), gated MLP of four widths;
     each is x + f(LN(x)), for `x [B, L, D]` (Rombach et al. 2022, appendix E.2.1)."""
 
     heads: int
@@ -46,16 +46,16 @@ class TransformerBlock(nn.Module):
     dtype: DTypeLike = "float32"
 
     @nn.compact
-    def __call__(self, x: Array, tokens: Array | None, token_mask: Array | None) -> Array:
+    def __call__(self, x: Array, context: Array | None, context_mask: Array | None) -> Array:
         kinds = {"init_family": self.init_family, "dtype": self.dtype}
         y = LayerNorm(LAYER_EPS, name="norm1")(x)
         x = x + SelfAttention(self.heads, qkv_bias=False, name="attention", **kinds)(y)
-        if tokens is not None:
+        if context is not None:
             y = LayerNorm(LAYER_EPS, name="norm2")(x)
             cross = CrossAttention(
                 self.heads, norm_tokens=False, qkv_bias=False, name="cross", **kinds
             )
-            x = x + cross(y, tokens, token_mask)
+            x = x + cross(y, context, context_mask)
         y = LayerNorm(LAYER_EPS, name="norm3")(x)
         return x + GatedMlp(4 * x.shape[-1], name="mlp", **kinds)(y)
 
@@ -73,7 +73,7 @@ class SpatialTransformer(nn.Module):
     dtype: DTypeLike = "float32"
 
     @nn.compact
-    def __call__(self, x: Array, tokens: Array | None, token_mask: Array | None) -> Array:
+    def __call__(self, x: Array, context: Array | None, context_mask: Array | None) -> Array:
         b, h, w, c = x.shape
         init = self.init_family
         kernel = init.kernel
@@ -83,6 +83,6 @@ class SpatialTransformer(nn.Module):
         y = Dense(c, kernel_init=kernel, name="proj_in", **kinds)(y)
         for i in range(self.depth):
             block = TransformerBlock(self.heads, family, self.dtype, name=f"block_{i}")
-            y = block(y, tokens, token_mask)
+            y = block(y, context, context_mask)
         y = Dense(c, kernel_init=init.final, name="proj_out", **kinds)(y)
         return fence(x + y.reshape(b, h, w, c))

@@ -1,4 +1,4 @@
-"""Transformer blocks: DiT's, modulated by what the network is told, and the plain pre-norm one."""
+"""Transformer blocks: DiT's, modulated by the noise embedding, and the plain pre-norm one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """`x [B, L, D]` attends to `tokens [B, S, E]`; by default the closing layer starts at zero.
+    """`x [B, L, D]` attends to `context [B, S, E]`; by default the closing layer starts at zero.
 
     `mask [B, S] bool` is False at padding.
     """
@@ -76,9 +76,9 @@ class CrossAttention(nn.Module):
     dtype: DTypeLike = "float32"
 
     @nn.compact
-    def __call__(self, x: Array, tokens: Array, mask: Array | None) -> Array:
+    def __call__(self, x: Array, context: Array, mask: Array | None) -> Array:
         width, init = x.shape[-1], self.init_family
-        context = tokens.astype(self.dtype)
+        context = context.astype(self.dtype)
         if self.norm_tokens:
             context = LayerNorm(1e-6, name="norm_tokens")(context)
         of = (width, self.qkv_bias, init.qkv)
@@ -93,7 +93,7 @@ class CrossAttention(nn.Module):
 class DiTBlock(nn.Module):
     """Attention and MLP under adaLN-Zero (Peebles & Xie 2023, section 3.2).
 
-    `x [B, L, D], told [B, D]` (after its SiLU). Shifts, scales and gates come from one dense
+    `x [B, L, D], embedding [B, D]` (after its SiLU). Shifts, scales and gates come from one dense
     layer that starts at zero, so the block starts as the identity. Cross-attention, where
     wanted, sits between the two and is not modulated (as in PixArt-alpha). `mlp_eps` is the
     epsilon of the norm before the MLP; None for `eps`.
@@ -111,23 +111,25 @@ class DiTBlock(nn.Module):
     def __call__(
         self,
         x: Array,
-        told: Array,
-        tokens: Array | None,
-        token_mask: Array | None,
+        embedding: Array,
+        context: Array | None,
+        context_mask: Array | None,
         train: bool,
     ) -> Array:
         width = x.shape[-1]
         x = constrain_batch(x)
-        modulation = Dense(6 * width, kernel_init=zeros, dtype=self.dtype, name="modulation")(told)
+        modulation = Dense(6 * width, kernel_init=zeros, dtype=self.dtype, name="modulation")(
+            embedding
+        )
         shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(modulation, 6, axis=-1)
         drop = nn.Dropout(self.dropout, deterministic=not train)
 
         y = modulate(layer_norm(x, self.eps), shift1, scale1)
         y = SelfAttention(self.heads, dtype=self.dtype, name="attention")(y)
         x = x + gate1[:, None, :] * drop(y)
-        if self.cross_attention and tokens is not None:
+        if self.cross_attention and context is not None:
             cross = CrossAttention(self.heads, dtype=self.dtype, name="cross")
-            x = x + cross(x, tokens, token_mask)
+            x = x + cross(x, context, context_mask)
         eps = self.eps if self.mlp_eps is None else self.mlp_eps
         y = modulate(layer_norm(x, eps), shift2, scale2)
         y = Mlp(int(width * self.mlp_ratio), dtype=self.dtype, name="mlp")(y)

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from diffjax.fingerprints import fingerprint, to_host
 from diffjax.interop.files import read_tensors, tensor_bytes
 from diffjax.runs.resolved import FrozenNetwork
-from diffjax.tasks.base import Params
+from diffjax.task import Params
 from diffjax.train.writer import replace_file
 
 FOLDER = "frozen"

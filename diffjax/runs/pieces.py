@@ -1,6 +1,6 @@
-"""What a task is given beside its own network, as sections: its codec's latents, its text tower.
+"""What a diffusion task is given beside its own network, as sections: its space, its conditions.
 
-The section of a piece is that of its network, under "network", and its other attributes.
+A network in a section is a section itself, under "network"; towers stand by their condition's name.
 """
 
 from __future__ import annotations
@@ -11,34 +11,41 @@ from typing import Any
 
 import flax.linen as nn
 
-from diffjax.choices import as_section, construct, pick
+from diffjax.choices import as_section, construct
+from diffjax.denoisers.conditions import make_conditions
+from diffjax.denoisers.conditions.text import FrozenTower
+from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
 from diffjax.interop.sizes import check_buildable
 from diffjax.models import build_model, section_of
 from diffjax.runs.resolved import Resolved
+from diffjax.task import Task
 from diffjax.tasks import make_task
-from diffjax.tasks.base import Task
-from diffjax.tasks.conditions import ByText
-from diffjax.tasks.latents import Latents
 
-# By the argument of `make_task`. What is left out is read by training's loss alone.
-PIECES: dict[str, Any] = {"latents": Latents, "text": ByText}
 NETWORK = "network"
+# Frozen networks that training's loss alone reads.
+UNREAD = ("perceptual",)
 
 
-def describe_pieces(pieces: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The sections of a task's pieces, by name."""
-    return {name: _described(one) for name, one in pieces.items() if name in PIECES}
+def describe_pieces(
+    space: Space, conditions: Mapping[str, Any], towers: Mapping[str, FrozenTower]
+) -> dict[str, Any]:
+    """The pieces of a diffusion task.
+
+    Args:
+      space: of the task.
+      conditions: the config's sections.
+      towers: of those that have one, by name.
+    """
+    found: dict[str, Any] = {"conditions": dict(conditions)}
+    if isinstance(space, LatentSpace):
+        found["space"] = {NETWORK: section_of(space.codec), "cached": space.cached}
+    found["towers"] = {name: _described(tower) for name, tower in towers.items()}
+    return found
 
 
-def _described(piece: Any) -> dict[str, Any]:
-    section: dict[str, Any] = {}
-    for field in dataclasses.fields(piece):
-        value = getattr(piece, field.name)
-        if isinstance(value, nn.Module):
-            section[NETWORK] = section_of(value)
-        elif field.default is dataclasses.MISSING or value != field.default:
-            section[field.name] = value
-    return section
+def _described(tower: FrozenTower) -> dict[str, Any]:
+    rest = {f.name: getattr(tower, f.name) for f in dataclasses.fields(tower)}
+    return {**rest, NETWORK: section_of(rest[NETWORK])}
 
 
 def build_task(resolved: Resolved) -> Task:
@@ -47,18 +54,33 @@ def build_task(resolved: Resolved) -> Task:
     Raises:
       ValueError: a section that builds nothing.
     """
-    pieces = {}
-    for name, section in resolved.pieces.items():
-        maker = PIECES[pick("piece of the task", name, PIECES)]
-        rest = dict(as_section(f"pieces.{name}", section))
-        network = _build(f"pieces.{name}.{NETWORK}", rest.pop(NETWORK, None))
-        fields = dataclasses.fields(maker)
-        slot = next(f.name for f in fields if f.default is dataclasses.MISSING)
-        pieces[name] = construct(maker, f"pieces.{name}", {slot: network, **rest})
+    given: dict[str, Any] = {}
+    pieces = as_section("pieces", resolved.pieces)
+    if pieces:
+        space: Any = DataSpace(resolved.image_shape)
+        if "space" in pieces:
+            rest = _with_network("pieces.space", pieces["space"])
+            space = LatentSpace(rest[NETWORK], resolved.image_shape, bool(rest.get("cached")))
+        towers = {
+            name: construct(
+                FrozenTower,
+                f"pieces.towers.{name}",
+                _with_network(f"pieces.towers.{name}", section),
+            )
+            for name, section in as_section("pieces.towers", pieces.get("towers", {})).items()
+        }
+        sections = as_section("pieces.conditions", pieces.get("conditions", {}))
+        made = make_conditions(sections, resolved.num_classes, space, towers)
+        given = {"conditions": made, "space": space}
     network = _build("model", resolved.model)
     return make_task(
-        _typed("task", resolved.task), network, resolved.image_shape, resolved.num_classes, pieces
+        _typed("task", resolved.task), network, resolved.image_shape, resolved.num_classes, given
     )
+
+
+def _with_network(what: str, section: Any) -> dict[str, Any]:
+    rest = dict(as_section(what, section))
+    return {**rest, NETWORK: _build(f"{what}.{NETWORK}", rest.get(NETWORK))}
 
 
 def _typed(what: str, section: Any) -> dict[str, Any]:

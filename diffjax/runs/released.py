@@ -14,7 +14,7 @@ from diffjax.interop.clip import load_clip
 from diffjax.interop.hub import fetch_parts, locate, locate_autoencoder
 from diffjax.interop.text_tower import load_text
 from diffjax.runs.resolved import FrozenNetwork
-from diffjax.tasks.base import Params
+from diffjax.task import Params
 
 
 def _autoencoder(name: str, origin: Mapping[str, Any]) -> Params:

@@ -20,7 +20,7 @@ from diffjax.runs.pieces import build_task
 from diffjax.runs.released import read_released
 from diffjax.runs.resolved import FILE, Resolved, read_resolved
 from diffjax.runs.tokenizer import read_tokenizer
-from diffjax.tasks.base import Task, Variables
+from diffjax.task import Task, Variables
 from diffjax.train.weights import Weights, check_shapes, read_weights
 
 

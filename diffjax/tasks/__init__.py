@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -15,15 +15,15 @@ from diffjax.diffusion.timesteps import TIMES
 from diffjax.diffusion.weightings import WEIGHTINGS
 from diffjax.models.discriminator import DISCRIMINATORS
 from diffjax.objectives.likelihoods import LIKELIHOODS
+from diffjax.task import Task
 from diffjax.tasks.autoencoder import AutoencoderTask
-from diffjax.tasks.base import Task
 from diffjax.tasks.classification import ClassificationTask
 from diffjax.tasks.clip import ClipTask
-from diffjax.tasks.diffusion import DiffusionTask
+from diffjax.tasks.diffusion import diffusion_task
 from diffjax.tasks.vae import VaeTask
 
-TASKS: dict[str, type] = {
-    "diffusion": DiffusionTask,
+TASKS: dict[str, Callable[..., Task]] = {
+    "diffusion": diffusion_task,
     "classification": ClassificationTask,
     "clip": ClipTask,
     "vae": VaeTask,
@@ -45,7 +45,7 @@ def make_task(
     network: nn.Module,
     image_shape: tuple[int, ...],
     num_classes: int,
-    towers: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Task:
     """The task of a config's `task` section.
 
@@ -66,11 +66,11 @@ def make_task(
             raise ValueError(f"task.{name} is a section: dict(type={section[name]!r}, ...)")
         if isinstance(section.get(name), Mapping):
             section[name] = build(table, f"task.{name}", section[name], LINEN)
-    given = {"network": network, "image_shape": image_shape, **(towers or {})}
+    given = {"network": network, "image_shape": image_shape, **(given or {})}
     clash = [k for k in given if k in section]
     if clash:
         raise unknown("key of task:", clash[0], [k for k in section if k not in clash])
     kind = TASKS.get(str(section.get("type")))
-    if kind is not None and "num_classes" in {f.name for f in dataclasses.fields(kind)}:
+    if kind is not None and "num_classes" in inspect.signature(kind).parameters:
         section = {"num_classes": num_classes, **section}
     return build(TASKS, "task", {**section, **given})

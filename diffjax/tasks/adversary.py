@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 from jax import Array
 
-from diffjax.tasks.base import Params
+from diffjax.task import Params
 
 # Its name in `params` and in the collections of `model_state`.
 DISCRIMINATOR = "discriminator"

@@ -18,8 +18,8 @@ from diffjax.models.perceptual import Perceptual
 from diffjax.objectives.adversarial import GAMES, adaptive_weight, gradient_of, with_gradient
 from diffjax.objectives.elbo import kl_to_prior
 from diffjax.ranges import Exponent, NonNegative, Pixels, Whole
+from diffjax.task import Batch, LossOutput, Params, Variables
 from diffjax.tasks.adversary import DISCRIMINATOR, Rival
-from diffjax.tasks.base import Batch, LossOutput, Params, Variables
 
 PERCEPTUAL = "perceptual"
 _LAST = ("decoder", "conv_out", "kernel")

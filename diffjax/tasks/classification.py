@@ -14,7 +14,7 @@ from jax import Array
 
 from diffjax.keys import Rng, root
 from diffjax.ranges import Classes, Decay, Pixels
-from diffjax.tasks.base import Batch, LossOutput, Params, Variables
+from diffjax.task import Batch, LossOutput, Params, Variables
 
 
 @dataclass(frozen=True)

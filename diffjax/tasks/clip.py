@@ -15,7 +15,7 @@ from diffjax.keys import Rng, root
 from diffjax.objectives.gradient_cache import chunked_encode
 from diffjax.objectives.spread import Contrastive
 from diffjax.ranges import Amount, Pixels
-from diffjax.tasks.base import Batch, LossOutput, Params, Variables
+from diffjax.task import Batch, LossOutput, Params, Variables
 
 TOWERS = ("image", "text")
 

@@ -23,7 +23,7 @@ from diffjax.objectives.elbo import (
 )
 from diffjax.objectives.likelihoods import Decoded, Likelihood, bits_per_dim
 from diffjax.ranges import Amount, MaybeWidth, NonNegative, Pixels, Width
-from diffjax.tasks.base import Batch, LossOutput, Params, Variables
+from diffjax.task import Batch, LossOutput, Params, Variables
 
 
 @dataclass(frozen=True)

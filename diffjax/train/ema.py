@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.ranges import Images, Positive
-from diffjax.tasks.base import Params
+from diffjax.task import Params
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class EMA:
 
     Attributes:
       half_life: images over which an old value loses half its weight, so the average means the
-        same at every batch size. Decay 0.9999 at batch 128 is `images_of_decay(0.9999, 128)`.
+        same at every batch size. A decay per step is `B ln 2 / -ln(decay)` images at batch
+        B: 887,184 of decay 0.9999 at batch 128.
       ramp: the half-life is at most `ramp` times the images seen (EDM: 0.05), so that the
         initial values are forgotten early; None for none (Ho et al. 2020).
     """
@@ -47,8 +48,3 @@ class EMA:
         """The average after update number `step`."""
         share = self.share(step, batch_size)
         return jax.tree.map(lambda a, p: a + share * (p - a), average, params)
-
-
-def images_of_decay(decay: float, batch_size: int) -> float:
-    """The half-life in images of a per-step decay: `B ln 2 / -ln(decay)`."""
-    return batch_size * math.log(2) / -math.log(decay)

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 from diffjax.keys import root, stream
-from diffjax.tasks.base import Params
+from diffjax.task import Params
 from diffjax.train import sharding
 from diffjax.train.optim import make_optimizer
 from diffjax.train.run import Run

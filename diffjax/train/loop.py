@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffjax.tasks.base import Params
+from diffjax.task import Params
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.guard import NonFiniteError, Skips, diagnose, write_bundle

@@ -13,7 +13,7 @@ import numpy as np
 from diffjax.compiler import compiler_options, once_options
 from diffjax.keys import root
 from diffjax.ranges import Amount, Count, Seed, Whole
-from diffjax.tasks.base import Params, Task, Variables
+from diffjax.task import Params, Task, Variables
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer, make_optimizer

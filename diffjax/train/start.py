@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from diffjax.choices import unknown
-from diffjax.tasks.base import Params, Variables
+from diffjax.task import Params, Variables
 
 # Collection ("params", "batch_stats", ...) -> tower or parameter -> arrays on the host.
 Given = Mapping[str, Mapping[str, Params]]

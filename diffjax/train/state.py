@@ -9,7 +9,7 @@ import flax.struct
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.tasks.base import Params, Variables
+from diffjax.task import Params, Variables
 
 RUNNING = -1
 

@@ -12,7 +12,7 @@ import optax
 from jax import Array
 
 from diffjax.keys import Rng, stream
-from diffjax.tasks.base import Batch, Params, Task
+from diffjax.task import Batch, Params, Task
 from diffjax.train.ema import EMA
 from diffjax.train.state import RUNNING, TrainState, counter
 

@@ -16,7 +16,7 @@ from etils import epath
 from orbax.checkpoint import args as ocp_args
 from orbax.checkpoint.args import CheckpointArgs
 
-from diffjax.tasks.base import Params
+from diffjax.task import Params
 from diffjax.train.checkpoint import Checkpoints, Damaged
 
 

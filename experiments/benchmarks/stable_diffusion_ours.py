@@ -10,13 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from diffjax.compiler import compiler_options
+from diffjax.denoisers.conditions.text import FrozenTower, TextCondition
+from diffjax.denoisers.model import DiffusionModel
+from diffjax.denoisers.spaces import LatentSpace
 from diffjax.diffusion.predictions import Eps
-from diffjax.diffusion.recipes import make_recipe
 from diffjax.diffusion.schedules import ScaledLinear
-from diffjax.generate.latent_model import LatentModel
-from diffjax.generate.text2image import text2image
-from diffjax.keys import per_row
+from diffjax.generate.sample import sample
 from diffjax.models import build_model
+from diffjax.models.conditioning import Conditioning
+from diffjax.task import Variables
 from experiments.benchmarks.interleave import resident, serve
 from experiments.benchmarks.stable_diffusion_shapes import (
     CONTEXT,
@@ -29,13 +31,13 @@ from experiments.benchmarks.stable_diffusion_shapes import (
 )
 
 
-def unet_inputs(shape: DiffusionShape, rows: int) -> tuple[tuple[Any, Any], dict[str, Any]]:
-    """Latents, times, and the tokens that the U-Net attends to."""
+def unet_inputs(shape: DiffusionShape, rows: int) -> tuple[Any, Any, Conditioning]:
+    """Latents, times, and the context that the U-Net attends to."""
     z = jax.random.normal(
         jax.random.key(0), (rows, shape.latent, shape.latent, LATENT_CHANNELS), jnp.float32
     )
-    tokens = jax.random.normal(jax.random.key(1), (rows, CONTEXT, shape.text_width), jnp.float32)
-    return (z, jnp.full((rows,), 500.0)), {"tokens": tokens}
+    context = jax.random.normal(jax.random.key(1), (rows, CONTEXT, shape.text_width), jnp.float32)
+    return z, jnp.full((rows,), 500.0), Conditioning(context=context)
 
 
 def unet_macs(shape: DiffusionShape) -> float:
@@ -44,12 +46,10 @@ def unet_macs(shape: DiffusionShape) -> float:
     model = build_model(**shape.unet())
 
     def forward(variables: Any) -> Any:
-        args, kwargs = unet_inputs(shape, 1)
-        return model.apply(variables, *args, **kwargs)
+        return model.apply(variables, *unet_inputs(shape, 1))
 
     def init() -> Any:
-        args, kwargs = unet_inputs(shape, 1)
-        return model.init(jax.random.key(0), *args, **kwargs)
+        return model.init(jax.random.key(0), *unet_inputs(shape, 1))
 
     cost: Any = jax.jit(forward).lower(jax.eval_shape(init)).cost_analysis()
     return cost["flops"] / 2
@@ -64,39 +64,42 @@ def build(shape_name: str, dtype: str, names: list[str]):
         "vae": build_model(**shape.vae(), dtype=dtype),
         "text": build_model(**shape.text(), dtype=dtype),
     }
-    args, told = unet_inputs(shape, rows)
+    args = unet_inputs(shape, rows)
     ids = jax.random.randint(jax.random.key(2), (rows, CONTEXT), 0, VOCAB)
     inits = {
-        "unet": partial(networks["unet"].init, tokens=told["tokens"][:1]),
+        "unet": networks["unet"].init,
         "vae": networks["vae"].init,
         "text": partial(networks["text"].init, pooled=False),
     }
     seen = {
-        "unet": tuple(a[:1] for a in args),
+        "unet": jax.tree.map(lambda a: a[:1], args),
         "vae": (jnp.zeros((1, side, side, 3)),),
         "text": (ids[:1],),
     }
     variables = {k: jax.jit(inits[k])(jax.random.key(3), *seen[k]) for k in networks}
-    model = LatentModel(**networks, schedule=ScaledLinear(), prediction=Eps())
-    recipe = make_recipe("ddim", steps=STEPS, guidance=GUIDANCE)
-    z, keys = args[0][: shape.batch], per_row(jax.random.key(4), jnp.arange(shape.batch))
-
-    def draw(variables: Any) -> Any:
-        return text2image(model, variables, ids[: shape.batch], ids[shape.batch :], z, keys, recipe)
-
+    space = LatentSpace(networks["vae"], (side, side, 3))
+    text = TextCondition("text", FrozenTower(networks["text"], (0,) * CONTEXT))
+    model = DiffusionModel(networks["unet"], space, ScaledLinear(), Eps(), (text,))
+    frozen = {"codec": variables["vae"], "text": variables["text"]}
+    held = Variables(variables["unet"]["params"], {}, frozen)
+    z, index = args[0][: shape.batch], jnp.arange(shape.batch)
+    cond, negative = ({"tokens": x} for x in (ids[: shape.batch], ids[shape.batch :]))
     options = compiler_options()
     unet: Any = jax.jit(networks["unet"].apply, compiler_options=options)
-    decode: Any = jax.jit(model.decode, compiler_options=options)
-    text_to_image: Any = jax.jit(draw, compiler_options=options)
+    decode: Any = jax.jit(space.decode, compiler_options=options)
+    text_to_image = partial(
+        sample, model, held, jnp.uint32(0), index, cond, negative, z, sampler="ddim", steps=STEPS,
+        guidance=GUIDANCE,
+    )  # fmt: skip
     facts = {
         "parameters": sum(p.size for p in jax.tree.leaves(variables)),
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
     }
     operations = {
-        "unet": lambda: jax.block_until_ready(unet(variables["unet"], *args, **told)),
-        "decode": lambda: jax.block_until_ready(decode(variables, z)),
-        "text to image": lambda: jax.block_until_ready(text_to_image(variables)),
+        "unet": lambda: jax.block_until_ready(unet(variables["unet"], *args)),
+        "decode": lambda: jax.block_until_ready(decode(frozen, z)),
+        "text to image": lambda: jax.block_until_ready(text_to_image()),
     }
     return facts, {name: operations[name] for name in names}
 

@@ -32,8 +32,8 @@ def build(shape_name: str, dtype: str, names: list[str], options: Options | None
     params: Any = jax.jit(model.init)(jax.random.key(1), x[:1], t[:1])
     optimizer = optax.adam(1e-4)
 
-    def network(params: Any, z: Any, noise_input: Any, train: bool = False) -> Any:
-        return model.apply(params, z, noise_input, train=train)
+    def network(params: Any, z: Any, c_noise: Any, train: bool = False) -> Any:
+        return model.apply(params, z, c_noise, train=train)
 
     def loss(params):
         return jnp.mean((network(params, x, t, True) - x) ** 2)
@@ -58,8 +58,8 @@ def build(shape_name: str, dtype: str, names: list[str], options: Options | None
     rows = ddim(grid)
 
     def denoise(params, z, level):
-        noise_input = jnp.broadcast_to(level.t, (len(z),))
-        return Estimate(prediction.to_x(network(params, z, noise_input), z, level))
+        c_noise = jnp.broadcast_to(level.t, (len(z),))
+        return Estimate(prediction.to_x(network(params, z, c_noise), z, level))
 
     def draw(params, keys):
         z = prior(grid, keys, x.shape[1:])

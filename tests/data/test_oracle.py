@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from scenes import to_columns
 from scipy import ndimage
 from sklearn.datasets import load_digits
 
@@ -23,6 +24,11 @@ def fresh(n, split="train", side=32, seed=SEED):
     columns, geometry = shapes.sample(split, np.arange(n), seed)
     scenes = [factors.scene_at(columns, i).canonical() for i in range(n)]
     return draw(columns, geometry, side), scenes
+
+
+def read(image):
+    """The scene in one image."""
+    return oracle.read_batch(image[None])[0]
 
 
 def noisy(images, sigma=6.0):
@@ -129,7 +135,7 @@ def test_unsure_about_what_is_no_scene(kind, n):
 
 def drawn(scene, centres, radii):
     """`scene` with its things at `centres` of `radii`, in pixels."""
-    columns = factors.to_columns([scene])
+    columns = to_columns([scene])
     at = np.zeros((1, 2, 2))
     at[0, : len(centres)] = centres
     radius = np.ones((1, 2))
@@ -144,23 +150,23 @@ def test_relations_are_read_from_either_side(relation):
     there = {"left of": (10, 0), "right of": (-10, 0), "above": (0, 10), "below": (0, -10)}
     step = np.array(there[RELATIONS[relation]])
     image = drawn(scene, [16 - step / 2, 16 + step / 2], [3.3, 3.3])
-    assert oracle.read(image) == scene.canonical()
-    assert oracle.read(image) in (scene, scene.swapped())
+    assert read(image) == scene.canonical()
+    assert read(image) in (scene, scene.swapped())
 
 
 def test_unsure_between_two_answers():
     circle, square = Thing(0, 0, 0), Thing(1, 2, 0)
     two = Scene((circle, square), 0, 0)
-    assert oracle.read(drawn(two, [(10, 10), (22, 22)], [3.3, 3.3])) is None  # left of, or above?
-    assert oracle.read(drawn(two, [(12, 16), (16, 16)], [3.3, 3.3])) is None  # one over another
+    assert read(drawn(two, [(10, 10), (22, 22)], [3.3, 3.3])) is None  # left of, or above?
+    assert read(drawn(two, [(12, 16), (16, 16)], [3.3, 3.3])) is None  # one over another
     alone = Scene((circle,), -1, 0)
-    assert oracle.read(drawn(alone, [(16, 16)], [3.3])) == alone
+    assert read(drawn(alone, [(16, 16)], [3.3])) == alone
     for radius in (1.5, 4.2, 7.0):
-        assert oracle.read(drawn(alone, [(16, 16)], [radius])) is None
+        assert read(drawn(alone, [(16, 16)], [radius])) is None
     image = drawn(two, [(9, 9), (23, 11)], [3.3, 3.3])
-    assert oracle.read(image) is not None
+    assert read(image) is not None
     third = np.where(np.arange(32)[:, None, None] < 16, image, image[::-1])  # four objects
-    assert oracle.read(third) is None
+    assert read(third) is None
 
 
 def test_unsure_about_colours_between_two_names():
@@ -172,16 +178,16 @@ def test_unsure_about_colours_between_two_names():
         return np.rint(share * colour).astype(np.uint8)
 
     one, other = COLOUR_RGB[[orange, yellow]].astype(float)
-    assert oracle.read(painted(one)) == oracle.read(painted(0.8 * one + 0.2 * other)) == scene
-    assert oracle.read(painted((one + other) / 2)) is None
-    assert oracle.read(painted(0.6 * one)) is None  # a ghost
+    assert read(painted(one)) == read(painted(0.8 * one + 0.2 * other)) == scene
+    assert read(painted((one + other) / 2)) is None
+    assert read(painted(0.6 * one)) is None  # a ghost
 
 
 def test_a_picture_is_read_alone_as_in_a_batch():
     images, _ = fresh(200)
     images[::10] = rough(20)
     together = oracle.read_batch(images)
-    assert [oracle.read(x) for x in images[:40]] == together[:40]
+    assert [read(x) for x in images[:40]] == together[:40]
     assert oracle.read_batch(images[150:]) == together[150:]
     assert oracle.read_batch(images[:0]) == []
 

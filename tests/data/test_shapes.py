@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scenes import to_columns
 
 from diffjax.data import factors
 from diffjax.data.builders import shapes
@@ -27,7 +28,6 @@ from diffjax.data.factors import (
     held_out_pairs,
     scene_at,
     shown_pairs,
-    to_columns,
 )
 from diffjax.data.loader import Loader
 from diffjax.data.outlines import INSIDE, REACH, coverage

@@ -214,4 +214,4 @@ def test_a_low_resolution_hint_is_the_mean_of_squares():
 
 def low_resolution(factor, image):
     (transform,) = make_transforms([dict(type="low_resolution", factor=factor)])
-    return transform({"image": image}, Draws.at(0, np.arange(len(image))))["hint"]
+    return transform({"image": image}, Draws.at(0, np.arange(len(image))))["cond_image"]

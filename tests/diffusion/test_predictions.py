@@ -99,7 +99,7 @@ def test_edm_table_one():
     np.testing.assert_allclose(b / d, sd**2 / root**2, rtol=1e-12)  # c_skip
     np.testing.assert_allclose(-sigma / d, sigma * sd / root, rtol=1e-12)  # c_out
     np.testing.assert_allclose(prediction.input_scale(level), 1 / root, rtol=1e-12)
-    np.testing.assert_allclose(prediction.noise_input(EDM(), level), np.log(sigma) / 4, rtol=1e-12)
+    np.testing.assert_allclose(prediction.c_noise(EDM(), level), np.log(sigma) / 4, rtol=1e-12)
 
 
 def test_published_targets():
@@ -114,7 +114,7 @@ def test_published_targets():
 def test_networks_see_times_of_one_scale():
     for schedule in (Linear(), Linear(steps=4000), RectifiedFlow()):
         level = schedule.level(np.float64(schedule.t_max))
-        assert 990 < V().noise_input(schedule, level) <= 1000
+        assert 990 < V().c_noise(schedule, level) <= 1000
 
 
 @pytest.mark.parametrize("schedule", [RectifiedFlow(), ScaledLinear(zero_terminal_snr=True)])

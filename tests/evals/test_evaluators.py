@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from diffjax.evals import EVALUATORS, make_evaluator
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.pictures import count_matrix
 from diffjax.evals.trajectory import show_range
+from diffjax.results import Result
 
 
 def run(name, context, variables, **kw):
     """(scalars by name, pictures by name)."""
     out = list(make_evaluator(name, context, **kw).run(variables))
-    scalars = {s.name: s for s in out if isinstance(s, Scalar)}
+    scalars = {s.name: s for s in out if isinstance(s, Result)}
     return scalars, {p.name: p.image for p in out if isinstance(p, Picture)}
 
 

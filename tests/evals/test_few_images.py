@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from diffjax.evals import make_evaluator
-from diffjax.evals.base import Scalar
 from diffjax.evals.compare import Settings, compare
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import Extracted, FeatureExtractor
 from diffjax.evals.reference import write_reference
 from diffjax.evals.sides import Side
 from diffjax.metrics.frechet import few_images, moments
+from diffjax.results import Result
 
 
 def side(n, dim, name="a", rows=True, count=True):
@@ -68,7 +68,7 @@ def test_a_generation_says_it_of_each_number_in_one_line(caplog):
     context = EvalContext(fns, real, held, flat)
     made = make_evaluator("generation", context, num_samples=40, seeds=(0, 1), groups=0)
     variables = {"images": jnp.asarray(real["image"])}
-    got = {r.name: r.protocol for r in made.run(variables) if isinstance(r, Scalar)}
+    got = {r.name: r.protocol for r in made.run(variables) if isinstance(r, Result)}
     assert "few_images" not in got["frechet"] and "few_images" not in got["kernel"]
     for name in ("frechet_matched", "frechet_real", "frechet_ratio"):
         assert got[name]["few_images"] == "samples 9, of 16 features"

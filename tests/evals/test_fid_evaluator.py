@@ -1,5 +1,9 @@
 """The papers' protocol as an evaluator: samples against a file of reference statistics."""
 
+import dataclasses
+
+import jax
+import numpy as np
 import pytest
 
 from diffjax.evals import make_evaluator
@@ -73,3 +77,86 @@ def test_what_a_file_lacks_is_told_at_once(context, reference, digits, extractor
     ):
         with pytest.raises(ValueError, match=said):
             make_evaluator("fid", context, reference=str(tmp_path / file), **options)
+
+
+def by_text(variables, seed, index, cond, *, sampler="by_text"):
+    """The digit that each text, a number of two tokens, is of."""
+    (tokens,) = cond.values()
+    return variables["images"][tokens[:, 0] * 100 + tokens[:, 1]]
+
+
+def by_hint(variables, seed, index, cond, *, sampler="by_hint"):
+    """The image that it is shown."""
+    return cond["hint"]
+
+
+@pytest.fixture(scope="module")
+def asking(context, digits):
+    """The context of runs that draw by the texts, or the hints, of the 250 test digits."""
+    test = digits["test"]
+    number = np.arange(len(test["image"]))
+    tokens = np.stack([number // 100, number % 100], axis=1).astype(np.int32)
+    held = {**test, "tokens": tokens, "hint": test["image"]}
+    fns = {"text": by_text, "hint": by_hint, "encode": by_text_of, "decode": by_text_of}
+    return lambda *fields: dataclasses.replace(
+        context, predict_fns=fns, test=held, drawn_by=fields, conditional=False
+    )
+
+
+def by_text_of(variables, given, cond):
+    """`given`, where it is drawn by its own text."""
+    own = variables["images"][cond["tokens"][:, 0] * 100 + cond["tokens"][:, 1]]
+    return jax.numpy.where((own == given).all((1, 2, 3), keepdims=True), given, -given)
+
+
+@pytest.fixture(scope="module")
+def tested(digits, extractor, tmp_path_factory):
+    """The statistics of the 250 test digits, and the digits as variables."""
+    path = tmp_path_factory.mktemp("tested") / "test.npz"
+    images = digits["test"]["image"]
+    write_reference(path, moments(extractor(images, real=True).features), None, None,
+                    extractor.protocol)  # fmt: skip
+    return path, {"images": jax.numpy.asarray(images)}
+
+
+@pytest.mark.parametrize(("field", "pred"), [("tokens", "text"), ("hint", "hint")])
+def test_a_run_that_draws_by_text_or_image_is_given_those_of_the_split(asking, tested, field, pred):
+    path, held = tested
+    options = {"num_samples": 250, "metrics": ("fid",), "batch_size": 100, "pred": pred}
+    made = make_evaluator("fid", asking(field), reference=str(path), **options)
+    made.trial(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), held))
+    got = {r.name: r for r in made.run(held)}["fid"]
+    assert got.value == pytest.approx(0, abs=1e-4)
+    assert got.protocol["split"] == "test" and got.protocol["data"]
+    with pytest.raises(ValueError, match="which split 'train' has not"):
+        make_evaluator("fid", asking(field), reference=str(path), split="train", **options).trial(
+            held
+        )
+
+
+def test_images_of_one_text_leave_the_jackknife_together(asking, tested):
+    """Four draws of each text are equal here: they tell no more than one."""
+    path, held = tested
+    options = {"metrics": ("fid", "inception_score"), "pred": "text", "settings": {"groups": 10}}
+    stds = []
+    for count in (250, 1000):
+        made = make_evaluator(
+            "fid", asking("tokens"), reference=str(path), num_samples=count, **options
+        )
+        stds.append({r.name: r for r in made.run(held)}["fid"].std)
+    assert stds[0] == pytest.approx(stds[1], rel=0.02)
+
+
+def test_a_split_is_not_read_by_a_run_that_draws_by_class(context, reference):
+    with pytest.raises(ValueError, match="split='train' is not read"):
+        make_evaluator("fid", context, reference=str(reference), split="train")
+
+
+def test_a_reconstruction_asks_for_each_image_by_its_own_text(asking, tested):
+    _, held = tested
+    made = make_evaluator("reconstruction", asking("tokens"), num_images=120, batch_size=50)
+    made.trial(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), held))
+    got = {r.name: r for r in made.run(held)}
+    assert got["reconstruction_mse"].value == 0
+    with pytest.raises(ValueError, match="drawn by nothing_such, which split 'test' has not"):
+        list(make_evaluator("reconstruction", asking("nothing_such")).run(held))

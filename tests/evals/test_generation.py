@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from diffjax.evals import make_evaluator
-from diffjax.evals.base import Picture, Scalar
-from diffjax.evals.protocol import differences, same_protocol
+from diffjax.evals.base import Picture
+from diffjax.results import Result, differing, same_protocol
 
 
 def run(context, variables, **kw):
     """(scalars by name, pictures by name) of a quick generation evaluation."""
     options = {"num_samples": 400, "batch_size": 150, "groups": 10} | kw
     out = list(make_evaluator("generation", context, **options).run(variables))
-    scalars = {s.name: s for s in out if isinstance(s, Scalar)}
+    scalars = {s.name: s for s in out if isinstance(s, Result)}
     return scalars, {p.name: p for p in out if isinstance(p, Picture)}
 
 
@@ -101,7 +101,7 @@ def test_protocol_says_how_and_tells_apart(context, pool, perfect):
     assert "sampler" not in perfect[0]["frechet_real"].protocol
     assert perfect[0]["frechet_matched"].protocol["num_samples"] <= 250
     other, _ = run(context, pool, pred_kw={"steps": 2}, groups=0)
-    assert differences(p, other["frechet"].protocol) == {"steps": (1, 2)}
+    assert differing([p, other["frechet"].protocol]) == {"steps": [1, 2]}
 
 
 def test_samples_are_kept_and_read_back(context, pool, copies, tmp_path):

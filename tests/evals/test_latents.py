@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from diffjax.evals import make_evaluator
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.latents import between
 from diffjax.evals.pictures import as_rgb
+from diffjax.results import Result
 
 # The posterior of an image reads its first three pixels; the fourth dimension is asleep.
 USED = 3
@@ -34,7 +35,7 @@ def known(context):
 
 def run(context, name="latents", variables=(), **kw):
     out = list(make_evaluator(name, context, **kw).run(variables))
-    scalars = {s.name: s for s in out if isinstance(s, Scalar)}
+    scalars = {s.name: s for s in out if isinstance(s, Result)}
     return scalars, {p.name: p.image for p in out if isinstance(p, Picture)}
 
 

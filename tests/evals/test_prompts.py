@@ -6,9 +6,9 @@ import pytest
 from diffjax.data import factors
 from diffjax.data.builders.shapes import render
 from diffjax.evals import make_evaluator
-from diffjax.evals.base import Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import FeatureExtractor
+from diffjax.results import Result
 
 COUNT = 48
 RED, GREEN = 0, 1
@@ -59,7 +59,7 @@ def case():
     arrays["tokens"] = words.encode(texts)
     context = EvalContext(
         {"sample": drawn}, arrays, arrays, extract, conditional=False, factors=factors.WORDS,
-        tokenize=words.encode, detokenize=words.decode, asked_by=("tokens",), judge=Judge(),
+        tokenize=words.encode, detokenize=words.decode, drawn_by=("tokens",), judge=Judge(),
     )  # fmt: skip
     return context, {"images": words.images}
 
@@ -68,7 +68,7 @@ def numbers(case, variables=None, **options):
     context, held = case
     evaluator = make_evaluator("prompts", context, num_prompts=30, rows=2, columns=2, **options)
     records = list(evaluator.run(variables or held))
-    return {r.name: r for r in records if isinstance(r, Scalar)}, records[-1]
+    return {r.name: r for r in records if isinstance(r, Result)}, records[-1]
 
 
 @pytest.mark.parametrize("objects", [1, 2])
@@ -117,9 +117,9 @@ def test_samples_are_rows_of_prompts(case):
 
 def test_what_is_asked_runs_through_the_split(case):
     context, _ = case
-    asked = context.asked(COUNT + 3)
+    asked = context.cond(COUNT + 3)
     np.testing.assert_array_equal(asked["tokens"][COUNT:], context.test["tokens"][:3])
-    assert context.asked_names(asked)[1] == context.detokenize(context.test["tokens"])[1]
+    assert context.cond_names(asked)[1] == context.detokenize(context.test["tokens"])[1]
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from diffjax.data import factors
 from diffjax.data.builders.shapes import render, sample
 from diffjax.data.prompts import prompts
 from diffjax.evals import make_evaluator
-from diffjax.evals.base import Scalar
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import Extracted, FeatureExtractor
 from diffjax.evals.fidelity import Fidelity, RealSide
 from diffjax.metrics.classification import share
 from diffjax.metrics.frechet import moments
+from diffjax.results import Result
 
 
 def scenes(split, count, objects):
@@ -87,14 +87,14 @@ def context():
     extract = FeatureExtractor(lambda w, x: (x.mean((1, 2)) @ w,), np.eye(3, 2), "means")
     return EvalContext(
         {"sample": drawn}, arrays, arrays, extract, conditional=False, factors=factors.WORDS,
-        tokenize=Words().encode, asked_by=("tokens",),
+        tokenize=Words().encode, drawn_by=("tokens",),
     )  # fmt: skip
 
 
 def numbers(context, **options):
     options = {"num_prompts": 50, "rows": 2, "columns": 1, "split": "test", "groups": 5, **options}
     made = make_evaluator("prompts", context, **options)
-    return {r.name: r for r in made.run(held(context)) if isinstance(r, Scalar)}
+    return {r.name: r for r in made.run(held(context)) if isinstance(r, Result)}
 
 
 def held(context):
@@ -161,4 +161,4 @@ def test_samples_asked_for_again_by_a_text_are_no_new_examples(context):
         "generation", dataclasses.replace(context, test=every), num_samples=20, groups=4
     )
     np.testing.assert_array_equal(made._again, np.arange(20) % 6)
-    assert all(np.isfinite(r.value) for r in made.run(held(context)) if isinstance(r, Scalar))
+    assert all(np.isfinite(r.value) for r in made.run(held(context)) if isinstance(r, Result))

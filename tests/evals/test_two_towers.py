@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from diffjax.evals import make_evaluator
-from diffjax.evals.base import Picture, Scalar
+from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
 from diffjax.evals.linear_probe import COARSE, choose_regulariser, fit
+from diffjax.results import Result
 
 WORDS = {
     "shape": ("circle", "square", "star"),
@@ -105,10 +106,10 @@ def context():
 def run(type, context, variables=PERFECT, /, **kw):
     """(value by name, pictures by name)."""
     out = list(make_evaluator(type, context, batch_size=16, **kw).run(variables))
-    values = {s.name: s.value for s in out if isinstance(s, Scalar)}
+    values = {s.name: s.value for s in out if isinstance(s, Result)}
     pictures = {p.name: p.image for p in out if isinstance(p, Picture)}
     assert all(p.dtype == np.uint8 and p.ndim == 3 and p.shape[2] == 3 for p in pictures.values())
-    assert all(s.protocol["hash"] for s in out if isinstance(s, Scalar))
+    assert all(s.protocol["hash"] for s in out if isinstance(s, Result))
     return values, pictures
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from diffjax.evals import make_evaluator
-from diffjax.evals.base import Scalar
 from diffjax.evals.compare import Settings, compare
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import Extracted, FeatureExtractor, to_uint8
 from diffjax.evals.reference import write_reference
 from diffjax.evals.sides import Side
 from diffjax.metrics.frechet import moments
+from diffjax.results import Result
 
 CLASSES, SIDE = 8, 4
 SHARE = np.arange(1, CLASSES + 1) / (CLASSES * (CLASSES + 1) / 2)
@@ -51,7 +51,7 @@ def test_a_perfect_model_is_at_zero_whatever_the_data_hold_of_each_class(even):
         "generation", context(even), num_samples=160, seeds=(0, 1, 2), groups=4, batch_size=160
     )
     run = lambda shift: {  # noqa: E731
-        r.name: r for r in made.run({"shift": jnp.float32(shift)}) if isinstance(r, Scalar)
+        r.name: r for r in made.run({"shift": jnp.float32(shift)}) if isinstance(r, Result)
     }
     got = run(0.0)
     for name in ("kernel", "kernel_real"):

@@ -13,14 +13,14 @@ from scenes import scenes
 from diffjax.data.loader import Loader
 from diffjax.data.prepared import PreparedSource, prepared_splits
 from diffjax.data.transforms import make_transforms
+from diffjax.denoisers.spaces import LatentSpace
 from diffjax.models import build_model
 from diffjax.runs import open_run
-from diffjax.tasks.latents import Latents
 from experiments import frozen, latents
 from experiments.codec import Codec
 from experiments.data import DataChoices, epoch_of
 from experiments.latents import cached_latents
-from experiments.painter import painter_of_run
+from experiments.pipelines import pipeline_of_run
 from experiments.stages import opened
 from experiments.train import train_run
 
@@ -51,7 +51,7 @@ def test_moments_are_kept_as_they_are(pictures, kept):
     assert source.info.codec == "tiny 0" and source.info.image_shape == (8, 8, 4)
     assert source.info.num_classes == pictures.info.num_classes and len(source) == 70
     image = np.stack([pictures[i]["image"] for i in range(70)]) / np.float32(127.5) - 1
-    fly = Latents(NETWORK).moments({"codec": codec().variables}, image)
+    fly = LatentSpace(NETWORK, image.shape[1:]).moments({"codec": codec().variables}, image)
     got = np.stack([source[i]["image"] for i in range(70)])
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, fly, atol=1e-4)
@@ -97,13 +97,13 @@ def test_they_are_computed_once_for_each_codec_and_data(pictures, kept, monkeypa
 
 
 def test_another_codecs_latents_are_refused():
-    held = frozen.Frozen(codec(), None, {})
-    assert held.towers("tiny 0")["latents"].cached
-    assert not held.towers(None)["latents"].cached
-    with pytest.raises(ValueError, match="latents of the codec tiny 1"):
-        held.towers("tiny 1")
-    with pytest.raises(ValueError, match="codec section is missing"):
-        frozen.Frozen(None, None, {}).towers("tiny 1")
+    held, moments = frozen.Frozen(codec(), {}, {}), (8, 8, 4)
+    assert held.space(moments, "tiny 0").cached
+    assert not held.space((32, 32, 3), None).cached
+    with pytest.raises(ValueError, match=r"hold latents of the codec tiny 1, but .* is tiny 0"):
+        held.space(moments, "tiny 1")
+    with pytest.raises(ValueError, match="is missing"):
+        frozen.Frozen(None, {}, {}).space(moments, "tiny 0")
 
 
 CODEC = """
@@ -122,7 +122,7 @@ def get_config(arg=None):
 LATENT = """
 from configs.common import make
 
-DRAWN = dict(sampler="ddim", steps=2, guidance=2.0)
+DRAWN = dict(sampler="ddim", steps=2, guidance=2.0, ema="slow")
 
 
 def get_config(arg=None):
@@ -133,20 +133,22 @@ def get_config(arg=None):
             eval_transforms=(dict(type="tokenize", pick="first"), dict(type="to_float")),
         ),
         codec=dict(run="@RUNS@/codec", config="@CODEC@"),
-        text=dict(run="@CLIP@", ema="slow"),
+        conditions=dict(
+            caption=dict(type="text", tower=dict(run="@CLIP@", ema="slow"), drop=0.1)
+        ),
         judge=dict(run="@CLIP@"),
         model=dict(type="dit", width=16, depth=1, heads=2, patch=4, cross_attention=True),
         task=dict(
             type="diffusion", schedule=dict(type="cosine"), prediction=dict(type="v"),
-            num_classes=0, caption_drop=0.1,
         ),
         optim=dict(type="adam", lr=1e-3),
         ema=dict(slow=dict(half_life=100)),
         train=dict(steps=2, batch_size=8, checkpoint_every=2, log_every=2),
+        sampling=DRAWN,
         evals=dict(
-            samples=dict(type="samples", pred_kw=DRAWN, ema="slow", columns=2, max_rows=3),
-            generation=dict(type="generation", pred_kw=DRAWN, num_samples=8, columns=2),
-            trajectory=dict(type="trajectory", pred_kw=DRAWN, rows=2, columns=2),
+            samples=dict(type="samples", columns=2, max_rows=3),
+            generation=dict(type="generation", num_samples=8, columns=2),
+            trajectory=dict(type="trajectory", rows=2, columns=2),
         ),
     )
 """
@@ -176,33 +178,29 @@ def test_what_is_missing_is_trained_first_and_all_is_evaluated(run):
     got = [json.loads(line) for line in (root / "run" / "evals.jsonl").read_text().splitlines()]
     assert {r["name"] for r in got} >= {"frechet", "precision"}
     assert all(np.isfinite(r["value"]) for r in got)
-    for name in ("codec", "text"):
+    for name in ("codec", "caption"):
         assert json.loads((root / "run" / f"{name}.json").read_text())["weights"]
     assert {p.name for p in (root / "run" / "figures").iterdir()} >= {"samples", "trajectory"}
     assert assembly.tokenizer is not None
 
 
 @pytest.mark.heavy
-def test_a_prompt_draws_what_the_task_draws(run):
-    """A sample by the run's own predict function and by the command line's painter."""
+def test_a_pipeline_draws_what_the_task_draws(run):
+    """Both roads: a sample by the run's own predict function, and by its pipeline, bit by bit."""
     _, assembly = run
-    painter = painter_of_run(open_run(assembly.workdir, ema="slow"))
+    pipeline = pipeline_of_run(open_run(assembly.workdir, ema="slow"))
     prompts = ["a red circle", "a blue star"]
-    images = painter.draw(prompts, "", painter.make_recipe(), 3, 2, painter.size, batch_size=3)
-    assert images.shape == (2, 2, 32, 32, 3)
+    cond = {"tokens": np.repeat(assembly.tokenizer.encode(prompts), 2, axis=0)}
+    index = np.array([0, 1, 0, 1], np.int32)
+    images = pipeline.draw(cond, 3, index, batch_size=4)
+    assert images.shape == (4, 32, 32, 3)
     _, state, held = assembly.trained()
-    tokens = np.repeat(assembly.tokenizer.encode(prompts), 2, axis=0)
     theirs = assembly.task.predict_fns()["sample"](
-        state.variables(held, "slow"), np.int32(3), np.array([0, 1, 0, 1], np.int32),
-        {"tokens": tokens}, **painter.recipe,
-    )  # fmt: skip
-    # From noise alone (alpha near 0) rounding grows.
-    np.testing.assert_allclose(images.reshape(4, 32, 32, 3), theirs, atol=1e-2)
-    image = images[0, 0]
-    kept = painter.draw(
-        prompts[:1], "", painter.make_recipe(), 3, 1, painter.size, image, strength=0.5
+        state.variables(held, "slow"), np.uint32(3), index, cond, **pipeline.recipe
     )
-    assert kept.shape == (1, 1, 32, 32, 3) and np.isfinite(kept).all()
+    np.testing.assert_array_equal(images, theirs)
+    kept = pipeline.draw(cond, 3, index, image=images[0], strength=0.5)
+    assert np.abs(kept - images[0]).mean() < np.abs(images[1] - images[0]).mean()
 
 
 @pytest.mark.heavy
@@ -221,14 +219,14 @@ def test_another_codec_in_the_same_place_is_refused(run, tmp_path):
 @pytest.mark.heavy
 def test_a_run_that_draws_otherwise_is_told(clip_run):
     with pytest.raises(ValueError, match="run of task 'clip'"):
-        painter_of_run(open_run(clip_run))
+        pipeline_of_run(open_run(clip_run))
 
 
 def drawn(workdir):
-    """What a run's painter draws."""
-    painter = painter_of_run(open_run(workdir, ema="slow"))
-    prompts = ["a red circle", "a blue star"]
-    return painter.draw(prompts, "", painter.make_recipe(), 3, 2, painter.size, batch_size=4)
+    """What a run's pipeline draws."""
+    run = open_run(workdir, ema="slow")
+    tokens = np.repeat(run.tokenizer.encode(["a red circle", "a blue star"]), 2, axis=0)
+    return pipeline_of_run(run).draw({"tokens": tokens}, 3, np.array([0, 1, 0, 1]))
 
 
 @pytest.mark.heavy
@@ -238,7 +236,7 @@ def test_a_run_that_is_moved_draws_the_same_without_what_it_was_made_of(
     """The codec's run, CLIP's run, the kept latents, the pictures and all configs are gone."""
     root, assembly = run
     frozen_files = sorted(p.name for p in (root / "run" / "frozen").iterdir())
-    assert [name.partition("-")[0] for name in frozen_files] == ["codec", "text"]
+    assert [name.partition("-")[0] for name in frozen_files] == ["caption", "codec"]
     expected = drawn(root / "run")
     moved = shutil.copytree(root / "run", tmp_path / "moved")
     places = (root, clip_run, Path(assembly.data.train["path"]))

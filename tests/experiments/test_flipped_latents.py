@@ -12,8 +12,8 @@ from diffjax.data.evaluation import as_arrays
 from diffjax.data.loader import Loader
 from diffjax.data.schema import FLIPPED
 from diffjax.data.transforms import make_transforms
+from diffjax.denoisers.spaces import LatentSpace
 from diffjax.models import build_model
-from diffjax.tasks.latents import Latents
 from experiments.codec import Codec
 from experiments.data import DataChoices, trained_on
 from experiments.latents import cached_latents
@@ -23,7 +23,7 @@ FLIP = make_transforms([{"type": "random_flip"}])
 NETWORK = build_model(
     "autoencoder", channels=4, channel_mult=(1, 2), blocks=1, latent_channels=2, norm_groups=2
 )
-MOMENTS = jax.jit(Latents(NETWORK).moments)
+MOMENTS = jax.jit(LatentSpace(NETWORK, (32, 32, 3)).moments)
 ROWS = 12
 
 

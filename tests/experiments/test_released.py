@@ -20,8 +20,7 @@ from configs.ddpm import digits
 
 def get_config(arg=None):
     config = digits.get_config()
-    config.task.num_classes = 0
-    config.task.label_drop = 0.0
+    config.conditions = {}
     config.evals = dict(
         samples=dict(type="samples", pred_kw=dict(sampler="heun", guidance=9.0), columns=2),
         generation=dict(
@@ -114,7 +113,7 @@ def test_recipes_are_the_models_own_but_for_what_is_said():
     assert other == {"sampler": "heun", "spacing": "karras", "steps": 50, "clip": True}
     assert model.nfe(sampler="heun", steps=4)["nfe"] == 7
     assert len(model.noise_levels(steps=4)) == 5
-    with pytest.raises(ValueError, match="guidance needs a class-conditional model"):
+    with pytest.raises(ValueError, match="guidance needs a conditional model"):
         model.nfe(guidance=2.0)
 
 

@@ -5,46 +5,32 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
+from diffjax.evals.base import Picture
+from diffjax.results import Result, protocol
+from diffjax.runs import records
+from diffjax.runs.config import plain
+from diffjax.runs.records import read_json
 from diffjax.train.writer import Writer
 from experiments import figures
 from experiments.grid import Sweep, make_cells, run_grid, save_sweep
 from experiments.report import write_report
+from experiments.settings import ROOT, load_config
+from experiments.sweep_report import write_sweep_report
 
-
-@dataclass
-class Value:
-    name: str
-    value: float
-    std: float | None = None
-    protocol: dict = field(default_factory=dict)
-
-
-@dataclass
-class Plate:
-    name: str
-    image: np.ndarray
-    caption: str = ""
-
-
-CONFIG = {
-    "seed": 3,
-    "data": {"source": {"type": "digits"}},
-    "task": {"type": "diffusion", "note": "<script>alert('config')</script>"},
-    "model": {"type": "unet", "channels": 48, "empty": {}, "list": [1, "<b>"]},
-    "train": {"steps": 40},
-    "expected": {
-        "generation/class_agreement": [0.97, 1.0],
-        "generation/frechet": [None, 1.0],
-        "classifier/accuracy": [0.97, None],
-    },
+CONFIG = plain(load_config("configs/ddpm/digits.py", ["seed=3", "train.steps=40"]))
+CONFIG["features"]["config"] = "<script>alert('config')</script>"
+CONFIG["task"] |= {"empty": {}, "list": [1, "<b>"]}
+CONFIG["expected"] = {
+    "generation/agreement": [0.97, 1.0],
+    "generation/frechet": [None, 1.0],
+    "classifier/accuracy": [0.97, None],
 }
-PROTOCOL = {"n": 100, "nfe": 50, "features": "classifier:1234"}
+HOW = {"nfe": 50, "features": "classifier:1234"}
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +46,16 @@ def workdir(tmp_path_factory):
             if step % 10 == 0:
                 n = 100 if step < 40 else 200
                 for ema in ("slow", "fast"):
+                    repeat = protocol(num_samples=100, seeds=[0, step], seed=step, **HOW)
                     records = [
-                        Value("class_agreement", 0.9 + step / 500, 0.01, PROTOCOL),
-                        Value("frechet", 50 / step, None, PROTOCOL | {"n": n}),
+                        Result("agreement", 0.9 + step / 500, 0.01, repeat),
+                        Result("frechet", 50 / step, None, protocol(num_samples=n, **HOW)),
                     ]
                     writer.evaluation(step, "generation", ema, records)
                 image = np.full((10, 10, 3), step, np.uint8)
                 caption = f"after <i>{step}</i> steps"
-                writer.evaluation(step, "samples", "slow", [Plate("grid", image, caption)])
-        writer.evaluation(40, "samples", "slow", [Plate("trajectory", image, "from noise")])
+                writer.evaluation(step, "samples", "slow", [Picture("grid", image, caption)])
+        writer.evaluation(40, "samples", "slow", [Picture("trajectory", image, "from noise")])
     return path
 
 
@@ -123,7 +110,7 @@ def test_it_holds_cards_curves_pictures_values_and_the_whole_config(page):
     assert len(films) == 2 and len(page.of("input")) == 1 + 1  # one slider, one search
     steps = [a["data-step"] for a in page.of("img") if "data-step" in a]
     assert steps == ["10", "20", "30", "40"]
-    for word in ("class agreement", "40", "channels", "48", "unet", "classifier:1234", "1,234"):
+    for word in ("agreement", "40", "channels", "24", "unet", "classifier:1234", "1,234"):
         assert word in page.words
 
 
@@ -135,9 +122,106 @@ def test_cards_say_what_was_expected_and_whether_it_was_met(page):
 
 
 def test_values_of_different_protocols_are_marked_with_the_key_that_differs(page):
-    assert "frechet †" in page.words and "class_agreement †" not in page.words
+    assert "frechet †" in page.words
     odd = [a for a in page.of("dt") if "odd" in _classes(a)]
-    assert len(odd) == 2  # the key `n`, in the rows of both averages
+    assert len(odd) == 2  # the number of samples, in the rows of both averages
+
+
+def test_a_repeat_with_other_seeds_is_of_the_same_protocol(page):
+    assert "agreement" in page.words and "agreement †" not in page.words
+
+
+def _sweep(workdir, **fields):
+    """A sweep of one axis in `workdir`, its values under protocols with `fields` of the cell."""
+    sweep = Sweep("steps", "runs/digits", {"eval.steps": [5, 10]}, (0, 1))
+    cells = make_cells(sweep, "base")
+    save_sweep(sweep, cells, workdir)
+
+    def measure(cell):
+        how = {name: value(cell) for name, value in fields.items()}
+        yield Result("recall", 0.5, None, protocol(steps=cell.settings["eval.steps"], **how))
+
+    run_grid(cells, measure, workdir)
+    return Page(write_sweep_report(workdir).read_text()).words
+
+
+def test_a_sweep_marks_another_protocol_and_no_repeat_with_other_seeds(tmp_path):
+    repeats = _sweep(tmp_path / "repeats", seed=lambda c: c.seed, seeds=lambda c: [c.seed])
+    assert "protocols differ" not in repeats
+    assert "The protocol varies with the axes in steps." in repeats
+    others = _sweep(tmp_path / "others", quantise=lambda c: ("round", "edm")[c.seed])
+    assert "protocols differ" in others and "quantise is round or edm" in others
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"type": "digits", "split": "train"}, "on digits"),
+        ({"type": "tfds", "name": "lsun_church", "split": "train"}, "on lsun_church"),
+        ({"type": "folder", "path": "~/pictures/my_images"}, "on my_images"),
+    ],
+)
+def test_the_subtitle_names_task_network_and_data(tmp_path, train, said):
+    config = {**CONFIG, "data": {**CONFIG["data"], "train": train}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    text = write_report(tmp_path).read_text()
+    assert f'<p class="subtitle">diffusion · unet · {said}</p>' in text
+
+
+class Watched(dict):
+    """A config that notes the dotted keys that are read of it by name."""
+
+    def __init__(self, tree, seen, prefix=""):
+        super().__init__(
+            {k: Watched(v, seen, f"{prefix}{k}.") if isinstance(v, dict) else v
+             for k, v in tree.items()}
+        )  # fmt: skip
+        self._seen, self._prefix = seen, prefix
+
+    def _note(self, key):
+        self._seen.add(f"{self._prefix}{key}")
+
+    def get(self, key, default=None):
+        self._note(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key):
+        self._note(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key):
+        self._note(key)
+        return super().__contains__(key)
+
+
+def _keys(tree, prefix=""):
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+
+
+def _configs():
+    """All keys of all configs that lie in `configs/`."""
+    files = [p for p in (ROOT / "configs").rglob("*.py") if "def get_config" in p.read_text()]
+    assert len(files) > 20
+    return {key for p in files for key in _keys(plain(load_config(str(p))))}
+
+
+def test_every_key_that_the_report_reads_of_a_config_is_one_that_configs_have(
+    workdir, tmp_path, monkeypatch
+):
+    workdir, seen = shutil.copytree(workdir, tmp_path / "digits"), set()
+
+    def watched(path, *args, **options):
+        found = read_json(path, *args, **options)
+        return Watched(found, seen) if path.name == "config.json" else found
+
+    monkeypatch.setattr(records, "read_json", watched)
+    write_report(workdir)
+    read = {key for key in seen if not key.startswith("expected.")}  # those are the user's names
+    assert {"data.train.type", "task.type", "model.type", "train.steps"} <= read
+    assert read <= _configs()
 
 
 def test_nothing_is_fetched_from_anywhere(page, text):
@@ -166,7 +250,7 @@ def test_sweeps_below_the_run_are_shown(workdir, tmp_path):
     sweep = Sweep("guidance <scale>", "runs/digits", {"eval.guidance": [1.0, 2.0]}, (0, 1))
     cells = make_cells(sweep, "base")
     save_sweep(sweep, cells, workdir / "sweeps" / "guidance")
-    run_grid(cells, lambda cell: [Value("recall", 0.25 + cell.seed)], workdir / "sweeps/guidance")
+    run_grid(cells, lambda cell: [Result("recall", 0.25 + cell.seed)], workdir / "sweeps/guidance")
     page = Page(write_report(workdir).read_text())
     assert "Sweep: guidance <scale>" in page.words
     assert len(page.of("table", "sortable")) == 1 and "0.8 ± 6.4" in page.words

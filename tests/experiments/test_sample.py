@@ -14,13 +14,15 @@ from mains import flags_of
 from PIL import Image, ImageOps
 
 from diffjax.data.tokenizer_training import train_tokenizer
+from diffjax.generate.pipeline import Pipeline
 from diffjax.interop.parts import Part
 from diffjax.interop.scheduler import Sampling
 from diffjax.interop.stable_diffusion import StableDiffusion, save_stable_diffusion
 from diffjax.models import build_model
+from diffjax.models.conditioning import Conditioning
 from diffjax.train.writer import read_text
 from experiments import sample
-from experiments.painter import Painter, released_painter
+from experiments.released import stable_diffusion_pipeline
 
 L = 12
 UNET = dict(type="unet", channels=8, out_channels=4, channel_mult=(1, 2), blocks=1, norm_groups=4,
@@ -41,9 +43,9 @@ def folder(tmp_path_factory):
     text = {**TEXT, "vocab": words.vocab_size, "eos": words.eot}
     z, x, ids = jnp.zeros((1, 8, 8, 4)), jnp.zeros((1, 16, 16, 3)), jnp.zeros((1, L), jnp.int32)
     key, one = jax.random.key(0), jnp.zeros(1)
-    tokens = jnp.zeros((1, L, 8))
+    cond = Conditioning(context=jnp.zeros((1, L, 8)))
     made = {
-        "unet": (UNET, lambda m: m.init(key, z, one, tokens=tokens)),
+        "unet": (UNET, lambda m: m.init(key, z, one, cond)),
         "vae": (VAE, lambda m: m.init(key, x)),
         "text": (text, lambda m: m.init(key, ids, pooled=False)),
     }
@@ -104,9 +106,15 @@ def test_a_picture_tells_how_it_was_drawn(folder, run, tmp_path):
 
 @pytest.mark.heavy
 def test_an_image_depends_on_its_seed_number_and_prompt_alone(folder):
-    painter = released_painter(str(folder))
-    recipe = painter.make_recipe(steps=2, sampler="ddim")
-    draw = lambda prompts, num, **kw: painter.draw(prompts, "", recipe, 3, num, (16, 16), **kw)  # noqa: E731
+    pipeline = stable_diffusion_pipeline(str(folder))
+
+    def draw(prompts, num, **kw):
+        tokens = np.repeat(pipeline.tokenize(prompts), num, axis=0)
+        index = np.tile(np.arange(num), len(prompts))
+        how = dict(size=(16, 16), steps=2, sampler="ddim", **kw)
+        images = pipeline.draw({"tokens": tokens}, 3, index, **how)
+        return images.reshape(len(prompts), num, 16, 16, 3)
+
     whole = draw(["a red cube", "a blue ball"], 2, batch_size=4)
     assert whole.shape == (2, 2, 16, 16, 3) and np.abs(whole).max() <= 1
     assert np.abs(whole[0, 0] - whole[0, 1]).max() > 1e-3 < np.abs(whole[0] - whole[1]).max()
@@ -131,14 +139,14 @@ def test_images_and_masks(folder, run, image, tmp_path):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What the painter was asked to draw, which it leaves blank."""
+    """What the pipeline was asked to draw, which it leaves blank."""
     asked = {}
 
-    def draw(self, prompts, negative, recipe, seed, num, size, image, mask, strength, batch_size):
+    def draw(self, cond, seed, index, negative, size, image, mask, strength, batch_size, **recipe):
         asked.update(seed=seed, size=size, image=image, mask=mask, strength=strength)
-        return np.zeros((len(prompts), num, *size, 3), np.float32)
+        return np.zeros((len(index), *size, 3), np.float32)
 
-    monkeypatch.setattr(Painter, "draw", draw)
+    monkeypatch.setattr(Pipeline, "draw", draw)
     return asked
 
 
@@ -201,10 +209,10 @@ def test_what_is_no_seed_is_refused_by_its_flag(folder, run, drawn, seed):
 
 @pytest.mark.heavy
 def test_seeds_that_share_their_low_bits_draw_apart(folder):
-    painter = released_painter(str(folder))
-    recipe = painter.make_recipe(steps=2, sampler="ddim")
+    pipeline = stable_diffusion_pipeline(str(folder))
+    cond = {"tokens": pipeline.tokenize(["a red cube"])}
     drawn = [
-        painter.draw(["a red cube"], "", recipe, seed, 1, (16, 16))
+        pipeline.draw(cond, seed, np.arange(1), size=(16, 16), steps=2, sampler="ddim")
         for seed in (5, 2**32 + 5, 2**33 + 5, 2**63 - 1)
     ]
     for a, b in itertools.combinations(drawn, 2):

@@ -1,11 +1,13 @@
 """A section that is wrong is answered where it stands, before others stumble over it."""
 
 import math
+import re
 
 import pytest
 
+from configs.common import make
 from diffjax.runs.config import flat, plain
-from experiments.sections import check_sections
+from experiments.sections import NEEDED, SECTIONS, check_sections
 from experiments.settings import load_config
 
 DIGITS, CLIP, VAE = "configs/ddpm/digits.py", "configs/clip/shapes.py", "configs/vae/digits.py"
@@ -73,3 +75,10 @@ def test_what_is_no_section_is_named_at_every_level(path, wrong):
 def test_the_configs_pass():
     for path in (DIGITS, CLIP, VAE):
         check_sections(plain(load_config(path)))
+
+
+def test_what_configs_are_made_of_are_the_sections_that_are_checked():
+    """Configs import nothing of experiments, so `configs/common.py` has the list again."""
+    listed = re.search(r"any other key\):\s*(.*?)\.\s*$", make.__doc__ or "", re.DOTALL)
+    assert listed and tuple(re.split(r",\s*", listed[1])) == SECTIONS
+    assert set(make()) | set(NEEDED) <= set(SECTIONS)

@@ -18,6 +18,7 @@ from diffjax.diffusion.levels import Level
 from diffjax.diffusion.sampling import Estimate
 from diffjax.diffusion.schedules import Cosine
 from diffjax.models import build_model
+from diffjax.models.conditioning import Conditioning
 from experiments.studies.spiral.claims import CLAIMS
 from experiments.studies.spiral.measures import Walks, level_of, measure
 from experiments.studies.spiral.points import ARMS, BOTH, PointLoader, Spiral
@@ -108,20 +109,20 @@ def test_mlp_is_told_level_and_class():
     model = build_model("mlp", out_channels=2, width=16, depth=1, num_classes=2)
     x, t = jnp.ones((3, 2)), jnp.array([1.0, 500.0, 1.0])
     label = jnp.array([0, 0, 1])
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, t, label=label))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, t, Conditioning(label)))
     # Random everywhere: the last layer would start at zero, and let nothing be seen.
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda a: rng.standard_normal(a.shape).astype(np.float32), shapes)
     apply = jax.jit(model.apply)
-    out = apply(params, x, t, label=label)
+    out = apply(params, x, t, Conditioning(label))
     assert out.shape == (3, 2) and out.dtype == jnp.float32
     assert len(np.unique(np.round(out, 5), axis=0)) == 3
-    null = apply(params, x, t, label=jnp.full(3, 2))
-    np.testing.assert_allclose(apply(params, x, t, label=None), null, atol=1e-6)
+    null = apply(params, x, t, Conditioning(jnp.full(3, 2)))
+    np.testing.assert_allclose(apply(params, x, t), null, atol=1e-6)
     with pytest.raises(ValueError, match="needs points"):
         model.apply(params, jnp.ones((3, 2, 2)), t)
-    with pytest.raises(ValueError, match="no tokens"):
-        model.apply(params, x, t, tokens=jnp.ones((3, 4, 8)))
+    with pytest.raises(ValueError, match="not by a context"):
+        model.apply(params, x, t, Conditioning(context=jnp.ones((3, 4, 8))))
 
 
 @pytest.mark.heavy

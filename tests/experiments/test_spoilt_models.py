@@ -11,7 +11,7 @@ from diffjax.data.tokenizer_training import train_tokenizer
 from diffjax.evals.features import to_uint8
 from diffjax.evals.pictures import tile_grid
 from experiments.one_line import one_line
-from experiments.painter import released_painter
+from experiments.released import stable_diffusion_pipeline
 from tests.experiments.test_sample import folder, run  # noqa: F401  (fixtures)
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -50,7 +50,7 @@ def test_a_size_that_is_a_list_is_height_and_width(spoilt):
     config = json.loads(file.read_text())
     for size, pixels in ((8, (16, 16)), ([8, 12], (16, 24)), (None, (128, 128))):
         file.write_text(json.dumps({**config, "sample_size": size}))
-        assert released_painter(str(spoilt)).size == pixels
+        assert stable_diffusion_pipeline(str(spoilt)).image_shape == (*pixels, 3)
 
 
 def test_another_models_tokenizer_is_refused(spoilt):
@@ -59,7 +59,7 @@ def test_another_models_tokenizer_is_refused(spoilt):
         spoilt / "tokenizer"
     )
     with pytest.raises(ValueError, match="tokens, but the text tower knows"):
-        released_painter(str(spoilt))
+        stable_diffusion_pipeline(str(spoilt))
 
 
 def test_a_tower_tells_its_tokenizer_how_long_a_text_is(spoilt):
@@ -67,7 +67,8 @@ def test_a_tower_tells_its_tokenizer_how_long_a_text_is(spoilt):
     config = json.loads(file.read_text())
     for length in (10**30, 5, None, 10**6):
         file.write_text(json.dumps({**config, "model_max_length": length}))
-        assert released_painter(str(spoilt)).tokenizer.context == 12
+        tokenize = stable_diffusion_pipeline(str(spoilt)).tokenize
+        assert tokenize(["a"]).shape == (1, 12)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_a_tower_tells_its_tokenizer_how_long_a_text_is(spoilt):
 def test_a_tokenizers_files_are_checked(file, content, spoilt):
     (spoilt / "tokenizer" / file).write_text(content)
     with pytest.raises(ValueError, match="tokenizer") as caught:
-        released_painter(str(spoilt))
+        stable_diffusion_pipeline(str(spoilt))
     line = one_line(caught.value)
     assert line.isprintable() and len(line) < 600
 

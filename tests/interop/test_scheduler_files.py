@@ -2,6 +2,8 @@
 
 import json
 import math
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from diffjax.choices import build
 from diffjax.diffusion.recipes import make_recipe, recipe_over
 from diffjax.diffusion.sampling import start_std
 from diffjax.diffusion.schedules import SCHEDULES
+from diffjax.generate.pipeline import Pipeline
 from diffjax.interop import pipelines, stable_diffusion
 from diffjax.interop.scheduler import (
     SAMPLERS,
@@ -19,8 +22,6 @@ from diffjax.interop.scheduler import (
     write_scheduler,
 )
 from diffjax.interop.stable_diffusion_original import _sampling as original_sampling
-from experiments.painter import Painter
-from experiments.released import Released
 
 # Version 1.5's, as released.
 SD1 = {
@@ -32,11 +33,17 @@ SD1 = {
 SCHEDULE = build(SCHEDULES, "schedule", sampling_of(SD1).schedule)
 
 
-def painter(config=SD1):
+def pipeline(config=SD1):
     sampling = sampling_of(config)
     recipe = {**sampling.recipe, "guidance": 7.5}
-    nothing = (None, {}, None)
-    return Painter(*nothing, recipe, (64, 64), {}, sampling)  # type: ignore[arg-type]
+    return pipeline_of(sampling, recipe)
+
+
+def pipeline_of(sampling, recipe):
+    """A pipeline whose networks nobody asks for."""
+    nothing: Any = None
+    own = partial(own_recipe, sampling, recipe)
+    return Pipeline(nothing, nothing, recipe, {}, recipe_of=own)
 
 
 def grid_of(recipe):
@@ -46,32 +53,32 @@ def grid_of(recipe):
 @pytest.mark.parametrize("sampler", [s for s in SAMPLERS if SAMPLERS[s] != "PNDMScheduler"])
 def test_a_chosen_sampler_reaches_the_clean_end(sampler):
     """Version 1's set_alpha_to_one = False is PNDM's and DDIM's; no other class reads it."""
-    grid = grid_of(painter().make_recipe(sampler=sampler, steps=20))
+    grid = grid_of(pipeline().make_recipe(sampler=sampler, steps=20))
     assert (grid.s.sigma[-1] == 0) == (sampler != "ddim")
-    released = Released(None, None, {**sampling_of(SD1).recipe, "steps": 20}, {}, (),  # type: ignore
-                        sampling_of(SD1))  # fmt: skip
+    sampling = sampling_of(SD1)
+    released = pipeline_of(sampling, {**sampling.recipe, "steps": 20})
     recipe = make_recipe(**released.full({"sampler": sampler}))
     np.testing.assert_array_equal(grid_of(recipe).s.sigma, grid.s.sigma)
 
 
 def test_the_model_s_own_sampler_and_what_goes_beside():
-    own = painter().make_recipe()
+    own = pipeline().make_recipe()
     assert own.sampler == "plms" and own.guidance.scale == 7.5
-    chosen = painter().make_recipe(sampler="euler", steps=7)
+    chosen = pipeline().make_recipe(sampler="euler", steps=7)
     assert chosen.guidance.scale == 7.5 and chosen.grid["steps"] == 7
-    assert grid_of(painter().make_recipe(sampler="plms", steps=7)).t.t[0] == 6 * 142 + 1
+    assert grid_of(pipeline().make_recipe(sampler="plms", steps=7)).t.t[0] == 6 * 142 + 1
     with pytest.raises(ValueError, match="unknown sampler 'eular'; did you mean 'euler'"):
-        painter().make_recipe(sampler="eular")
+        pipeline().make_recipe(sampler="eular")
 
 
 def test_fractional_times():
     """Seven of Euler's from 999 to 0, and sigma / alpha linear between the table's."""
-    grid = grid_of(painter().make_recipe(sampler="euler", steps=7))
+    grid = grid_of(pipeline().make_recipe(sampler="euler", steps=7))
     np.testing.assert_allclose(grid.t.t, np.linspace(999, 0, 7), rtol=1e-12)
     ratio = SCHEDULE.level(np.array([832.0, 833.0])).ratio
     assert grid.t.ratio[1] == pytest.approx(ratio.mean(), rel=1e-12)  # 832.5
     assert start_std(grid) == pytest.approx(grid.t.sigma[0]) and start_std(grid) < 1
-    ours = grid_of(painter().make_recipe(sampler="euler", steps=7, scheduler="own"))
+    ours = grid_of(pipeline().make_recipe(sampler="euler", steps=7, scheduler="own"))
     assert ours.t.t.tolist() == [999, 832, 666, 500, 333, 166, 0] and start_std(ours) == 1
 
 
@@ -90,13 +97,13 @@ def test_an_offset_stays_with_its_spacing():
     """Version 1's offset of 1 is leading's: any other spacing does not inherit it."""
     for spacing in ("trailing", "linspace", "karras", "quadratic", "log_snr", "linspace_open"):
         for sampler in (None, "ddim", "euler", "dpmpp_2m"):
-            grid = grid_of(painter().make_recipe(sampler=sampler, spacing=spacing, steps=10))
+            grid = grid_of(pipeline().make_recipe(sampler=sampler, spacing=spacing, steps=10))
             assert grid.t.t[0] <= 999 and np.isfinite(grid.t.alpha).all()
-    assert painter().make_recipe(spacing="leading").grid["offset"] == 1
+    assert pipeline().make_recipe(spacing="leading").grid["offset"] == 1
     with pytest.raises(ValueError, match=r"steps=1000, offset=1 .* offset=0") as caught:
-        grid_of(painter().make_recipe(steps=1000))
+        grid_of(pipeline().make_recipe(steps=1000))
     assert "\n" not in str(caught.value)
-    assert grid_of(painter().make_recipe(steps=1000, offset=0)).t.t[0] == 999
+    assert grid_of(pipeline().make_recipe(steps=1000, offset=0)).t.t[0] == 999
     # A run's own recipe, our rule.
     run = {"sampler": "ddim", "spacing": "leading", "offset": 1}
     assert "offset" not in recipe_over(run, {"spacing": "trailing"}, ())
@@ -105,7 +112,7 @@ def test_an_offset_stays_with_its_spacing():
 
 def test_a_sampler_is_refused_an_option_that_its_class_reads():
     """solver_order is DPM-Solver's: a file that PNDM wrote may hold it, and only it reads it."""
-    third = painter({**SD1, "solver_order": 3, "thresholding": True})
+    third = pipeline({**SD1, "solver_order": 3, "thresholding": True})
     assert third.make_recipe(sampler="euler").sampler == "euler"
     for sampler, key in (
         ("dpmpp_2m", "solver_order=3|thresholding"),

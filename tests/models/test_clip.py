@@ -77,10 +77,11 @@ def test_later_tokens_do_not_change_earlier_features():
     model = make()
     v = drawn(model)
     _, tokens = inputs(model)
-    features = jax.jit(lambda v, t: model.apply(v, t, method="text_tokens"))
-    before = features(v, tokens)
+    text = {"params": v["params"]["text"]}
+    features = jax.jit(lambda v, t: model.text.apply(v, t, pooled=False))
+    before = features(text, tokens)
     for position in (1, 4, 7):
-        changed = features(v, tokens.at[:, position].set(3))
+        changed = features(text, tokens.at[:, position].set(3))
         np.testing.assert_array_equal(before[:, :position], changed[:, :position])
         assert jnp.abs(before[:, position:] - changed[:, position:]).max(axis=(0, 2)).min() > 1e-3
 

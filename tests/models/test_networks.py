@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diffjax.models import build_model, section_of
+from diffjax.models.conditioning import NO_CONDITIONING, Conditioning
 
 SMALL = dict(channels=16, out_channels=3, channel_mult=(1, 2), blocks=1, norm_groups=4)
 DDPM = dict(type="unet", **SMALL, attention_resolutions=(4,), num_classes=10)
@@ -45,13 +46,15 @@ def compiled(model, train):
     return jax.jit(apply)
 
 
-def run(model, variables, x, t, train=False, **inputs):
-    return compiled(model, train)(variables, x, t, inputs)
+def run(model, variables, x, t, cond=NO_CONDITIONING, train=False, **inputs):
+    return compiled(model, train)(variables, x, t, {"cond": cond, **inputs})
 
 
 def random_params(model, **inputs):
     """Parameters with no zero layers, so that every path carries something."""
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), X, T, label=LABEL, **inputs))
+    shapes = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), X, T, Conditioning(LABEL, **inputs))
+    )
     leaves, tree = jax.tree.flatten(shapes)
     rng = np.random.default_rng(7)
     return tree.unflatten([0.1 * rng.standard_normal(s.shape, np.float32) for s in leaves])
@@ -62,11 +65,13 @@ def test_output_is_float32_and_examples_are_independent(kwargs):
     model = build_model(**kwargs)
     v = random_params(model)
     half = build_model(**kwargs, dtype="bfloat16")
-    out = jax.eval_shape(lambda v: half.apply(v, X, T, label=LABEL), v)
+    out = jax.eval_shape(lambda v: half.apply(v, X, T, Conditioning(LABEL)), v)
     assert out.shape == X.shape and out.dtype == jnp.float32
-    y = run(model, v, X, T, label=LABEL)
+    y = run(model, v, X, T, Conditioning(LABEL))
     # The same row between other rows.
-    turned = run(model, v, X.at[::2].multiply(-2.0), T + 90.0 * jnp.array([1, 0, 1]), label=LABEL)
+    turned = run(
+        model, v, X.at[::2].multiply(-2.0), T + 90.0 * jnp.array([1, 0, 1]), Conditioning(LABEL)
+    )
     np.testing.assert_allclose(y[1], turned[1], rtol=1e-3, atol=1e-4)
     assert jnp.abs(y - turned)[::2].min(axis=0).max() > 1e-3
 
@@ -75,18 +80,18 @@ def test_output_is_float32_and_examples_are_independent(kwargs):
 def test_noise_level_and_label_reach_the_output(kwargs):
     model = build_model(**kwargs)
     v = random_params(model)
-    y = run(model, v, X, T, label=LABEL)
-    assert jnp.abs(y - run(model, v, X, T + 50.0, label=LABEL)).max() > 1e-3
-    assert jnp.abs(y - run(model, v, X, T, label=LABEL[::-1]))[0].max() > 1e-3
+    y = run(model, v, X, T, Conditioning(LABEL))
+    assert jnp.abs(y - run(model, v, X, T + 50.0, Conditioning(LABEL))).max() > 1e-3
+    assert jnp.abs(y - run(model, v, X, T, Conditioning(LABEL[::-1])))[0].max() > 1e-3
     # No label is the null class.
-    null = run(model, v, X, T, label=jnp.full(3, 10))
+    null = run(model, v, X, T, Conditioning(jnp.full(3, 10)))
     np.testing.assert_array_equal(run(model, v, X, T), null)
 
 
 @ALL
 def test_starts_at_zero(kwargs):
     model = build_model(**kwargs)
-    y, _ = jax.jit(model.init_with_output)(jax.random.key(0), X, T, label=LABEL)
+    y, _ = jax.jit(model.init_with_output)(jax.random.key(0), X, T, Conditioning(LABEL))
     assert jnp.abs(y).max() < 1e-3
 
 
@@ -96,8 +101,8 @@ def test_scanned_dit_equals_the_loop():
     blocks = [v[f"block_{i}"] for i in range(2)]
     rest = {k: p for k, p in v.items() if not k.startswith("block_")}
     stacked = {**rest, "blocks": jax.tree.map(lambda *p: jnp.stack(p), *blocks)}
-    a = run(loop, {"params": v}, X, T, label=LABEL)
-    b = run(scan, {"params": stacked}, X, T, label=LABEL)
+    a = run(loop, {"params": v}, X, T, Conditioning(LABEL))
+    b = run(scan, {"params": stacked}, X, T, Conditioning(LABEL))
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -105,13 +110,13 @@ def test_a_pooled_text_is_the_mean_of_the_tokens_that_are_seen():
     model = build_model(**DDPM, pool_tokens=True)
     tokens = jax.random.normal(jax.random.key(3), (3, 5, 6))
     mask = jnp.arange(5)[None, :] < jnp.array([5, 2, 3])[:, None]
-    v = random_params(model, tokens=tokens, token_mask=mask)
-    told = dict(label=LABEL, token_mask=mask)
-    y = run(model, v, X, T, tokens=tokens, **told)
+    v = random_params(model, context=tokens, context_mask=mask)
+    cond = Conditioning(LABEL, context=tokens, context_mask=mask)
+    y = run(model, v, X, T, cond)
     mean = jnp.mean(tokens, 1, keepdims=True, where=mask[..., None])
-    same = run(model, v, X, T, tokens=jnp.where(mask[..., None], mean, 100.0), **told)
+    same = run(model, v, X, T, cond._replace(context=jnp.where(mask[..., None], mean, 100.0)))
     np.testing.assert_allclose(y, same, rtol=1e-4, atol=1e-5)
-    assert jnp.abs(y - run(model, v, X, T, tokens=tokens[::-1], **told))[::2].max() > 1e-3
+    assert jnp.abs(y - run(model, v, X, T, cond._replace(context=tokens[::-1])))[::2].max() > 1e-3
 
 
 @pytest.mark.parametrize("kwargs", [DDPM, DIT], ids=["unet", "dit"])
@@ -119,30 +124,39 @@ def test_padding_tokens_are_not_seen(kwargs):
     model = build_model(**kwargs, cross_attention=True)
     tokens = jax.random.normal(jax.random.key(3), (3, 5, 6))
     mask = jnp.arange(5)[None, :] < jnp.array([5, 2, 3])[:, None]
-    v = random_params(model, tokens=tokens, token_mask=mask)
-    y = run(model, v, X, T, label=LABEL, tokens=tokens, token_mask=mask)
+    v = random_params(model, context=tokens, context_mask=mask)
+    y = run(model, v, X, T, Conditioning(LABEL, context=tokens, context_mask=mask))
     noisy = jnp.where(mask[..., None], tokens, 100.0)
-    same = run(model, v, X, T, label=LABEL, tokens=noisy, token_mask=mask)
+    same = run(model, v, X, T, Conditioning(LABEL, context=noisy, context_mask=mask))
     np.testing.assert_allclose(y, same, rtol=1e-5, atol=1e-5)
-    other = run(model, v, X, T, label=LABEL, tokens=tokens + 1.0 * mask[..., None] * tokens)
+    other = run(
+        model, v, X, T, Conditioning(LABEL, context=tokens + 1.0 * mask[..., None] * tokens)
+    )
     assert jnp.abs(y - other).max() > 1e-4
 
 
 def test_augment_vector_absent_is_zero():
     model = build_model(**NCSNPP)
     v = random_params(model)
-    zero = run(model, v, X, T, label=LABEL, extra=jnp.zeros((3, 9)))
-    np.testing.assert_array_equal(run(model, v, X, T, label=LABEL), zero)
-    assert jnp.abs(zero - run(model, v, X, T, label=LABEL, extra=jnp.ones((3, 9)))).max() > 1e-4
+    zero = run(model, v, X, T, Conditioning(LABEL), augment_labels=jnp.zeros((3, 9)))
+    np.testing.assert_array_equal(run(model, v, X, T, Conditioning(LABEL)), zero)
+    assert (
+        jnp.abs(
+            zero - run(model, v, X, T, Conditioning(LABEL), augment_labels=jnp.ones((3, 9)))
+        ).max()
+        > 1e-4
+    )
 
 
 def test_dropout_only_in_training():
     model = build_model(**DDPM, dropout=0.5)
     v = random_params(model)
     key = {"dropout": jax.random.key(1)}
-    calm = run(model, v, X, T, label=LABEL)
-    np.testing.assert_array_equal(calm, run(model, v, X, T, label=LABEL, rngs=key))
-    assert jnp.abs(calm - run(model, v, X, T, label=LABEL, train=True, rngs=key)).max() > 1e-4
+    calm = run(model, v, X, T, Conditioning(LABEL))
+    np.testing.assert_array_equal(calm, run(model, v, X, T, Conditioning(LABEL), rngs=key))
+    assert (
+        jnp.abs(calm - run(model, v, X, T, Conditioning(LABEL), train=True, rngs=key)).max() > 1e-4
+    )
 
 
 def test_classifier_is_linear_in_its_features():

@@ -11,6 +11,7 @@ import torch
 from flax.traverse_util import flatten_dict
 
 from diffjax.models import build_model
+from diffjax.models.conditioning import Conditioning
 
 
 def some(cases: Iterable[str], *always: str) -> list:
@@ -42,11 +43,12 @@ def first(x: np.ndarray) -> torch.Tensor:
     return torch.tensor(x.transpose(0, 3, 1, 2))
 
 
-def ours(part, x, t, **told) -> np.ndarray:
-    """What the part's network says, in float32."""
-    network = build_model(**part.section)
+def ours(part, x, t, augment_labels=None, **cond) -> np.ndarray:
+    """The output of the part's network, in float32; `cond` are fields of `Conditioning`."""
+    apply = jax.jit(build_model(**part.section).apply)
+    more = {} if augment_labels is None else {"augment_labels": augment_labels}
     with jax.default_matmul_precision("highest"):
-        return np.asarray(jax.jit(network.apply)(part.variables, x, np.float32(t), **told))
+        return np.asarray(apply(part.variables, x, np.float32(t), Conditioning(**cond), **more))
 
 
 def agree(y: np.ndarray, theirs: torch.Tensor, tolerance: float = 1e-5) -> None:

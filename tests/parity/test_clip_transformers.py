@@ -104,14 +104,14 @@ def test_token_features_are_equal(pair):
         text = model.text_model(input_ids=ids, output_hidden_states=True)
         before = text.hidden_states[-2]
         normed = model.text_model.final_layer_norm(before)
-    tokens = jnp.asarray(tokens)
+    tokens, own = jnp.asarray(tokens), {"params": variables["params"]["text"]}
     with jax.default_matmul_precision("highest"):
         for got, ref in (
             (dict(), text.last_hidden_state),
             (dict(skip=1, norm=False), before),
             (dict(skip=1), normed),
         ):
-            features = clip.apply(variables, tokens, method="text_tokens", **got)
+            features = clip.text.apply(own, tokens, pooled=False, **got)
             assert relative(features, ref.numpy()) < 1e-5
 
 

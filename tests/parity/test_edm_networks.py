@@ -57,8 +57,8 @@ def test_forward_is_equal(case):
         ref = model(first(z), torch.tensor(sigma), *told)
     precondition, level = EDMPrecondition(0.5), EDM().level(sigma)
     scaled = np.asarray(over(precondition.input_scale(level), z)) * z
-    noise = precondition.noise_input(EDM(), level)
-    y = ours(part, scaled, noise, label=label, extra=extra)
+    noise = precondition.c_noise(EDM(), level)
+    y = ours(part, scaled, noise, label=label, augment_labels=extra)
     agree(np.asarray(precondition.to_x(y, z, level)), ref, 3e-5)
 
 

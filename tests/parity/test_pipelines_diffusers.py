@@ -77,7 +77,7 @@ def latents(tmp_path_factory):
 def start(model, seed, count):
     """The noise that samples 0, 1, ... of a seed start from."""
     keys = per_row(stream(jax.random.key(seed), "sample"), np.arange(count))
-    return np.asarray(prior(1.0, keys, model.task.shape))
+    return np.asarray(prior(1.0, keys, model.model.shape))
 
 
 def images(model, label=None, **recipe):
@@ -116,7 +116,7 @@ def test_latents_are_drawn_as_theirs(latents, monkeypatch, tmp_path):
     pipeline, folder = latents
     model = open_released(folder)
     assert model.image_shape == (2 * SIZE, 2 * SIZE, 3) and model.recipe["steps"] == 250
-    assert model.class_names[7] == "class 7" and model.task.learned_variance
+    assert model.class_names[7] == "class 7" and model.model.learned_variance
     label = np.array([7, 999], np.int32)
     sharing(monkeypatch, "dit", start(model, 3, 2))
     kw = dict(guidance_scale=4.0, num_inference_steps=3, output_type="np")

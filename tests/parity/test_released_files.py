@@ -57,7 +57,7 @@ def test_openai_s_are_drawn_as_their_readmes_say(tmp_path):
     assert model.image_shape == (128, 128, 3) and model.num_classes == 3
     how = model.nfe()
     assert (how["nfe"], how["variance"], how["spacing"]) == (250, "learned", "linspace")
-    assert model.task.learned_variance and how["clip"]
+    assert model.model.learned_variance and how["clip"]
     with pytest.raises(ValueError, match="guidance needs a null class"):
         model.nfe(guidance=2.0)
 
@@ -73,7 +73,7 @@ def test_a_dit_has_its_codec_beside_it(tmp_path):
     part = Part(section, {"params": unflatten_dict(params, sep="/")})
     save_autoencoder(tmp_path / "vae", part)
     model = open_released(tmp_path / "DiT.pt", "dit", tmp_path / "vae")
-    assert model.image_shape == (16, 16, 3) and model.task.shape == (8, 8, 4)
+    assert model.image_shape == (16, 16, 3) and model.model.shape == (8, 8, 4)
     # Of latents there are densities, but none of the images they stand for.
     assert "sample" in model.predict_fns() and "bits_per_dim" not in model.predict_fns()
     how = model.nfe(guidance=1.5, guidance_channels=3)

@@ -10,8 +10,8 @@ import pytest
 
 from diffjax.choices import build
 from diffjax.diffusion.recipes import make_recipe
+from diffjax.diffusion.sampling import prior
 from diffjax.diffusion.schedules import SCHEDULES
-from diffjax.generate.latent_model import draw_noise
 from diffjax.interop import stable_diffusion
 from diffjax.interop.scheduler import SAMPLERS, own_recipe
 from diffjax.keys import per_row, stream
@@ -89,16 +89,17 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("sampler", ["plms", "euler", "heun", "dpmpp_2m", "ddim"])
 def test_images_of_a_chosen_sampler(sampler, folder):
     """As `pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)` draws."""
-    from experiments.painter import released_painter
+    from experiments.released import stable_diffusion_pipeline
 
     side = 8 * LATENT
-    noise = draw_noise(
-        per_row(stream(jax.random.key(3), "sample"), np.arange(2)), (LATENT, LATENT, 4)
-    )
-    painter = released_painter(str(folder))
-    recipe = painter.make_recipe(sampler=sampler, steps=7, guidance=4.0)
+    keys = per_row(stream(jax.random.key(3), "sample"), np.arange(2))
+    noise = np.asarray(prior(1.0, keys, (LATENT, LATENT, 4)))
+    pipeline = stable_diffusion_pipeline(str(folder))
+    cond, negative = ({"tokens": pipeline.tokenize([s] * 2)} for s in ("a red ball", "a cube"))
     with jax.default_matmul_precision("highest"):
-        ours = painter.draw(["a red ball"], "a cube", recipe, 3, 2, (side, side))[0]
+        ours = pipeline.draw(
+            cond, 3, np.arange(2), negative, (side, side), sampler=sampler, steps=7, guidance=4.0
+        )
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = getattr(diffusers, SAMPLERS[sampler]).from_config(pipe.scheduler.config)

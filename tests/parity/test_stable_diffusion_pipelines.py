@@ -8,12 +8,10 @@ import pytest
 
 from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.data.tokenizer_training import train_tokenizer
-from diffjax.diffusion.recipes import make_recipe
 from diffjax.generate.image2image import image2image
 from diffjax.generate.inpaint import inpaint
-from diffjax.generate.text2image import text2image
+from diffjax.generate.sample import sample
 from diffjax.interop.stable_diffusion import load_stable_diffusion, save_stable_diffusion
-from diffjax.keys import per_row
 from experiments.released import stable_diffusion
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -e '.[parity]'")
@@ -76,11 +74,10 @@ class Pair:
     def draw(self, function, model, variables, recipe, noise, *images, guided=(), **kwargs):
         ids, negative = self.tokenizer.encode(PROMPTS), self.tokenizer.encode(NEGATIVE)
         options = {**recipe, "steps": STEPS, "guidance": GUIDANCE, **dict(guided)}
-        fn = partial(function, model, recipe=make_recipe(**options), **kwargs)
-        keys = per_row(jax.random.key(0), np.arange(2))
+        fn = partial(function, model, variables, np.uint32(0), np.arange(2), *images)
+        cond, negative = {"tokens": ids}, {"tokens": negative}
         with jax.default_matmul_precision("highest"):
-            drawn = jax.jit(fn)(variables, *images, prompt=ids, negative=negative, noise=noise,
-                                keys=keys)  # fmt: skip
+            drawn = fn(cond=cond, negative=negative, noise=noise, **kwargs, **options)
         return (np.asarray(drawn) + 1) / 2
 
 
@@ -122,14 +119,14 @@ def close(a, b):
 @cases(SCHEDULERS, [("sd1", "PNDMScheduler"), ("sd2", "DDIMScheduler")])
 def test_text_to_image(pair, name, noise):
     model, variables, recipe = pair.scheduled(name)
-    a = pair.draw(text2image, model, variables, recipe, noise)
+    a = pair.draw(sample, model, variables, recipe, noise)
     close(a, pair.images(noise, latents=torch_of(noise)))
 
 
 @cases(["DDIMScheduler"], [])
 def test_v_prediction_with_rescaled_guidance(pair, name, noise):
     model, variables, recipe = pair.scheduled(name, prediction_type="v_prediction")
-    a = pair.draw(text2image, model, variables, recipe, noise, guided={"rescale": 0.7})
+    a = pair.draw(sample, model, variables, recipe, noise, guided={"rescale": 0.7})
     close(a, pair.images(noise, latents=torch_of(noise), guidance_rescale=0.7))
 
 

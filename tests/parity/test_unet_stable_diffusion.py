@@ -9,6 +9,7 @@ from flax.traverse_util import flatten_dict
 
 from diffjax.interop.unet import load_unet, save_unet
 from diffjax.models import build_model
+from diffjax.models.conditioning import Conditioning
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -e '.[parity]'")
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[parity]'")
@@ -57,7 +58,7 @@ def test_forward_is_equal(pair):
     t = np.array([1.0, 801.0], np.float32)
     tokens = rng.standard_normal((2, 7, 24)).astype(np.float32)
     with jax.default_matmul_precision("highest"):
-        y = build_model(**part.section).apply(part.variables, x, t, tokens=tokens)
+        y = build_model(**part.section).apply(part.variables, x, t, Conditioning(context=tokens))
     with torch.no_grad():
         z = torch.tensor(x.transpose(0, 3, 1, 2))
         ref = model(z, torch.tensor(t), torch.tensor(tokens)).sample

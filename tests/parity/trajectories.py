@@ -60,7 +60,7 @@ class Model:
 
     def estimate(self, z, level):
         scaled = z * self.prediction.input_scale(level)
-        t = level.t if self.schedule is None else self.prediction.noise_input(self.schedule, level)
+        t = level.t if self.schedule is None else self.prediction.c_noise(self.schedule, level)
         t = 1000 * level.sigma if self.sees_sigma else t
         v = jnp.tanh(network(scaled, t + 100.0, jnp)) if self.learned else None
         return Estimate(self.prediction.to_x(network(scaled, t, jnp), z, level), v)

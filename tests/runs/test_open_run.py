@@ -205,8 +205,8 @@ def test_a_run_that_goes_on_keeps_its_record_and_one_without_gets_it(tiny, run):
     record.unlink()
     train_run(str(tiny), SHORT, run)
     assert record.read_bytes() == before
-    change(run, lambda content: content["task"].update(label_drop=0.2))
-    with pytest.raises(ValueError, match=r"task.label_drop was 0.2, is 0.1\. Put back") as error:
+    change(run, lambda content: content["model"].update(dropout=0.2))
+    with pytest.raises(ValueError, match=r"model.dropout was 0.2, is 0.1\. Put back") as error:
         train_run(str(tiny), SHORT, run)
     assert "\n" not in str(error.value)
 

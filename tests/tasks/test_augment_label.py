@@ -13,8 +13,8 @@ from diffjax.diffusion.predictions import PREDICTIONS
 from diffjax.diffusion.schedules import SCHEDULES
 from diffjax.keys import Rng
 from diffjax.models.unet import UNet
-from diffjax.tasks.base import Variables
-from diffjax.tasks.diffusion import DiffusionTask
+from diffjax.task import Variables
+from diffjax.tasks.diffusion import DiffusionTask, diffusion_task
 
 ROWS = 4
 
@@ -25,16 +25,17 @@ class Listener(nn.Module):
     augment_dim: int = 0
 
     @nn.compact
-    def __call__(self, x, noise_input, *, label=None, extra=None, train=False):
+    def __call__(self, x, c_noise, cond=None, *, augment_labels=None, train=False):
         if not self.augment_dim:
             return x * self.param("gain", nn.initializers.ones, ())
-        extra = jnp.zeros((len(x), self.augment_dim)) if extra is None else extra
-        heard = nn.Dense(x.shape[-1], use_bias=False, name="augment")(extra)
+        if augment_labels is None:
+            augment_labels = jnp.zeros((len(x), self.augment_dim))
+        heard = nn.Dense(x.shape[-1], use_bias=False, name="augment")(augment_labels)
         return x + heard[:, None, None]
 
 
 def make(augment_dim: int) -> DiffusionTask:
-    return DiffusionTask(
+    return diffusion_task(
         network=Listener(augment_dim),
         image_shape=(8, 8, 3),
         schedule=SCHEDULES["edm"](),
@@ -120,10 +121,10 @@ def test_the_unet_hears_its_label_row_by_row_and_silence_as_zeros():
         norm_groups=2,
         augment_dim=9,
     )
-    x, noise_input = batch()["image"], jnp.zeros(ROWS)
-    params = awake(jax.eval_shape(network.init, jax.random.key(0), x, noise_input))
+    x, c_noise = batch()["image"], jnp.zeros(ROWS)
+    params = awake(jax.eval_shape(network.init, jax.random.key(0), x, c_noise))
     zeros = jnp.zeros((ROWS, 9))
-    apply = jax.jit(lambda extra: network.apply(params, x, noise_input, extra=extra))
+    apply = jax.jit(lambda labels: network.apply(params, x, c_noise, augment_labels=labels))
     nothing = apply(zeros)
     np.testing.assert_array_equal(nothing, apply(None))
     changed = (apply(zeros.at[2, 4].set(1.0)) != nothing).any((1, 2, 3))

@@ -12,8 +12,8 @@ from diffjax.keys import Rng
 from diffjax.models import build_model
 from diffjax.models.clip import CLIP
 from diffjax.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
+from diffjax.task import Variables
 from diffjax.tasks import make_task
-from diffjax.tasks.base import Variables
 
 VIT = dict(type="vit", width=16, depth=1, heads=2, patch=4, image_size=8)
 TEXT = dict(width=16, depth=1, heads=2, context=6, vocab=20, eos=19)

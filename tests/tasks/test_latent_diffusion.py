@@ -1,8 +1,6 @@
-"""Laws of what a denoising network is told, and of diffusion in a codec's latents."""
+"""Laws of the conditions of a denoising network, and of diffusion in a codec's latents."""
 
 import functools
-from dataclasses import replace
-from functools import partial
 
 import flax.linen as nn
 import jax
@@ -10,13 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffjax.denoisers.conditions import make_conditions
+from diffjax.denoisers.conditions.base import check_cond, drop_conditions, inputs_of
+from diffjax.denoisers.conditions.text import FrozenTower
+from diffjax.denoisers.spaces import DataSpace, LatentSpace
 from diffjax.diffusion.guidance import Guidance
 from diffjax.keys import Rng
 from diffjax.models import build_model
 from diffjax.models.autoencoder import Posterior
 from diffjax.tasks import make_task
-from diffjax.tasks.conditions import ByText, dropped
-from diffjax.tasks.latents import Latents
 
 SHAPE, CLASSES, B, L, VOCAB = (8, 8, 3), 3, 6, 5, 20
 BLANK = (18, 19, 0, 0, 0)
@@ -45,22 +45,31 @@ class Identity(nn.Module):
         return z
 
 
-def make(network=None, towers=None, **section):
-    model = build_model(**{**DIT, **(network or {})})
-    section = {**SECTION, "num_classes": 0, **section}
-    return make_task(section, model, SHAPE, CLASSES, towers)
+LABEL = dict(type="class", classes=CLASSES, drop=0.5)
+CAPTION = dict(type="text", tower={}, drop=0.5)
+LOW_RES = dict(type="image", drop=0.5)
+
+
+def make(network=None, space=None, **sections):
+    """A diffusion task of these conditions, given by name."""
+    space = space or DataSpace(SHAPE)
+    tower = FrozenTower(TOWER, BLANK)
+    conditions = make_conditions(sections, CLASSES, space, dict.fromkeys(sections, tower))
+    classes = CLASSES if "label" in sections else 0
+    model = build_model(**{**DIT, "num_classes": classes, **(network or {})})
+    given = {"conditions": conditions, "space": space}
+    return make_task(SECTION, model, SHAPE, CLASSES, given)
 
 
 def by_text(drop=0.5, **changes):
-    towers = {"text": ByText(TOWER, BLANK), **changes.pop("towers", {})}
-    return make({"cross_attention": True}, towers, caption_drop=drop, **changes)
+    network = {"cross_attention": True, **changes.pop("network", {})}
+    return make(network, caption={**CAPTION, "drop": drop}, **changes)
 
 
 def by_all(**changes):
-    towers = {"text": ByText(TOWER, BLANK)}
-    network = {"cross_attention": True, "num_classes": CLASSES}
-    drops = dict(label_drop=0.5, caption_drop=0.5, hint="beside", hint_drop=0.5)
-    return make(network, towers, **{"num_classes": CLASSES, **drops, **changes})
+    return make(
+        {"cross_attention": True}, **{"label": LABEL, "caption": CAPTION, "low": LOW_RES, **changes}
+    )
 
 
 def batch() -> dict:
@@ -70,7 +79,7 @@ def batch() -> dict:
         "image": jnp.asarray(image),
         "label": jnp.arange(B) % CLASSES,
         "tokens": jnp.asarray(random.integers(0, VOCAB, (B, L)), jnp.int32),
-        "hint": jnp.asarray(image[:, ::2, ::2]),
+        "cond_image": jnp.asarray(image[:, ::2, ::2]),
     }
 
 
@@ -110,9 +119,7 @@ def asked(task):
 
 
 def text_in_latents():
-    model = build_model(**{**DIT, "cross_attention": True, "out_channels": 2})
-    towers = {"text": ByText(TOWER, BLANK), "latents": Latents(CODEC)}
-    return make_task({**SECTION, "num_classes": 0, "caption_drop": 0.5}, model, SHAPE, 0, towers)
+    return by_text(network={"out_channels": 2}, space=LatentSpace(CODEC, SHAPE))
 
 
 @pytest.fixture(
@@ -153,11 +160,11 @@ def test_every_condition_is_heard_by_its_own_row(case):
         np.testing.assert_array_equal(changed, np.arange(B) == 2)
 
 
-def estimate(task, held, given, scale, negative=None):
+def estimate(task, held, given, guidance, negative=None):
     """x_hat of fixed states at one level."""
-    z = jnp.asarray(np.random.default_rng(5).standard_normal((B, *task.shape)), jnp.float32)
-    level = task.schedule.level(jnp.float32(0.6))
-    denoise = task.denoiser(held, given, Guidance(scale), negative, z)
+    z = jnp.asarray(np.random.default_rng(5).standard_normal((B, *task.model.shape)), jnp.float32)
+    level = task.model.schedule.level(jnp.float32(0.6))
+    denoise = task.model.denoiser(held, given, guidance, negative, z)
     return np.asarray(denoise(z, level).x)
 
 
@@ -168,7 +175,10 @@ def test_guidance_nought_draws_as_the_null_condition_does(case):
     given = asked(task)
     null = {c.field: c.null(given[c.field]) for c in task.conditions}
     turned = jax.tree.map(lambda a: a[::-1], given)
-    got = partial(estimate, task, held)
+
+    def got(given, scale, negative=None):
+        return estimate(task, held, given, Guidance(scale), negative)
+
     assert np.abs(got(given, 1.0) - got(null, 1.0)).max() > 5e-4
     np.testing.assert_allclose(got(given, 0.0), got(null, 1.0), atol=1e-4)
     np.testing.assert_allclose(got(given, 3.0, null), got(given, 3.0), atol=1e-4)
@@ -178,11 +188,12 @@ def test_guidance_nought_draws_as_the_null_condition_does(case):
 
 
 @pytest.mark.heavy
-def test_a_hint_may_be_tokens_each_with_its_place():
-    task = make({"cross_attention": True}, hint="tokens", hint_drop=0.5)
-    held, given = variables(task), asked(make(hint="beside"))
-    moved = {"hint": given["hint"][:, ::-1]}
-    assert np.abs(estimate(task, held, given, 1.0) - estimate(task, held, moved, 1.0)).max() > 1e-3
+def test_an_image_may_be_attended_to_each_pixel_with_its_place():
+    task = make({"cross_attention": True}, low={**LOW_RES, "to": "context"})
+    held, given = variables(task), asked(task)
+    moved = {"cond_image": given["cond_image"][:, ::-1]}
+    before, after = (estimate(task, held, cond, Guidance()) for cond in (given, moved))
+    assert np.abs(before - after).max() > 1e-3
 
 
 def test_a_caption_is_dropped_to_the_empty_one_at_the_rate_asked_for():
@@ -190,7 +201,7 @@ def test_a_caption_is_dropped_to_the_empty_one_at_the_rate_asked_for():
     n = 4000
     tokens = jnp.full((n, L), 3, jnp.int32)
     rng = Rng(jax.random.key(0), jnp.arange(n), n)
-    got = np.asarray(dropped(task.conditions, {"tokens": tokens}, rng)["tokens"])
+    got = np.asarray(drop_conditions(task.conditions, {"tokens": tokens}, rng)["caption"])
     blank = (got == np.asarray(BLANK)).all(1)
     assert (blank | (got == 3).all(1)).all()
     assert abs(blank.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / n)
@@ -199,17 +210,16 @@ def test_a_caption_is_dropped_to_the_empty_one_at_the_rate_asked_for():
 @pytest.mark.heavy
 def test_an_image_that_is_never_dropped_stays_on_both_sides_of_guidance():
     """Super-resolution by guided text: the small image is no part of what is guided."""
-    task = replace(by_all(hint_drop=0.0, num_classes=0, label_drop=0.0), network=build_model(
-        **DIT, cross_attention=True))  # fmt: skip
+    task = make({"cross_attention": True}, caption=CAPTION, low={**LOW_RES, "drop": 0.0})
     held, given = variables(task), asked(task)
     blank = jnp.broadcast_to(jnp.asarray(BLANK, jnp.int32), (B, L))
-    told = estimate(task, held, {**given, "tokens": blank}, 1.0)
-    np.testing.assert_allclose(estimate(task, held, given, 0.0), told, atol=1e-4)
+    told = estimate(task, held, {**given, "tokens": blank}, Guidance())
+    np.testing.assert_allclose(estimate(task, held, given, Guidance(0.0)), told, atol=1e-4)
 
 
 @pytest.mark.heavy
 def test_with_a_codec_that_does_nothing_it_is_pixel_diffusion():
-    pixels, latents = by_text(), by_text(towers={"latents": Latents(Identity())})
+    pixels, latents = by_text(), by_text(space=LatentSpace(Identity(), SHAPE))
     held = variables(pixels)
     with_codec = held._replace(frozen={**held.frozen, "codec": {}})
     np.testing.assert_array_equal(loss(latents, with_codec), loss(pixels, held))
@@ -220,31 +230,29 @@ def test_with_a_codec_that_does_nothing_it_is_pixel_diffusion():
 
 
 def in_latents(cached):
-    model = build_model(**{**DIT, "patch": 2, "out_channels": 2})
     shape = (4, 4, 4) if cached else SHAPE
-    section = {**SECTION, "num_classes": 0}
-    return make_task(section, model, shape, CLASSES, {"latents": Latents(CODEC, cached)})
+    return make({"patch": 2, "out_channels": 2}, LatentSpace(CODEC, shape, cached))
 
 
 @pytest.mark.heavy
 def test_kept_moments_give_the_losses_of_the_images():
     fly, kept = in_latents(False), in_latents(True)
     held = variables(fly)
-    moments = fly.latents.moments(held.frozen, batch()["image"])
+    moments = fly.model.space.moments(held.frozen, batch()["image"])
     np.testing.assert_allclose(loss(kept, held, image=moments), loss(fly, held), rtol=1e-5)
-    assert kept.shape == fly.shape == (4, 4, 2)
+    assert kept.model.shape == fly.model.shape == (4, 4, 2)
 
 
 def test_latents_are_the_posterior_scaled():
     task = in_latents(False)
     held, x = variables(task), batch()["image"]
-    mode = task.latents.encode(held.frozen, x, None)
+    mode = task.model.space.encode(held.frozen, x, None)
     np.testing.assert_allclose(
         mode, CODEC.apply(held.frozen["codec"], x, method="to_latents"), atol=1e-5
     )
     n = 3000
-    many = jnp.repeat(task.latents.moments(held.frozen, x)[:1], n, 0)
-    z = np.asarray(task.latents.draw(many, Rng(jax.random.key(0), jnp.arange(n), n)))
+    many = jnp.repeat(task.model.space.moments(held.frozen, x)[:1], n, 0)
+    z = np.asarray(task.model.space.sample(many, Rng(jax.random.key(0), jnp.arange(n), n)))
     posterior = CODEC.apply(held.frozen["codec"], x, method="encode")
     assert isinstance(posterior, Posterior)
     std = 1.5 * np.exp(0.5 * np.asarray(posterior.log_variance[0]))
@@ -259,7 +267,7 @@ def test_codes_go_there_and_back():
     recipe = dict(steps=100, final="first")
     code = jax.jit(lambda x: fns["encode"](held, x, None, **recipe))(x)
     back = jax.jit(lambda z: fns["decode"](held, z, None, **recipe))(code)
-    passed = task.latents.decode(held.frozen, task.latents.encode(held.frozen, x, None))
+    passed = task.model.space.decode(held.frozen, task.model.space.encode(held.frozen, x, None))
     assert code.shape == (B, 4, 4, 2) and np.abs(back - passed).mean() < 0.05
     assert "bits_per_dim" not in fns
 
@@ -273,23 +281,20 @@ def test_frozen_networks_that_nobody_gave_weights_are_nan():
 
 
 WRONG = [
-    (lambda: make(caption_drop=0.1), "without a text section"),
-    (lambda: make(hint_drop=0.1), "without task.hint"),
-    (lambda: by_text(drop=1.5), r"caption_drop=1.5 must be at most 1"),
+    (lambda: make(codec=LABEL), "no names of conditions"),
+    (lambda: make(label={**LABEL, "dorp": 0.1}), "did you mean 'drop'"),
+    (lambda: by_text(drop=1.5), r"conditions.caption.drop=1.5 must be at most 1"),
     (lambda: by_text(drop=0.0).nfe(guidance=2.0), "needs a null condition"),
     (lambda: in_latents(False).nfe(clip=True), "latents have no such bounds"),
-    (lambda: as_sampled(by_all(), {"label": 0}), "lacks tokens"),
-    (lambda: as_sampled(by_text(), {"label": 0, "tokens": 0}), "has no label"),
-    (lambda: as_sampled(by_all(), batch()["label"]), "give label, tokens, hint"),
-    (lambda: variables(replace(in_latents(False), image_shape=(9, 8, 3))), "multiples of 2"),
-    (lambda: variables(replace(in_latents(True), image_shape=(4, 4, 3))), "another codec"),
+    (lambda: check_cond(by_all().conditions, {"label": 0}), "lacks tokens"),
+    (lambda: check_cond(by_text().conditions, {"label": 0, "tokens": 0}), "has no label"),
+    (lambda: check_cond(by_all().conditions, 0), "give label, tokens, cond_image"),
+    (lambda: LatentSpace(CODEC, (9, 8, 3)), "multiples of 2"),
+    (lambda: LatentSpace(CODEC, (4, 4, 3), True), "another codec"),
+    (lambda: variables(make(label=LABEL, again=LABEL)), "one class table"),
+    (lambda: variables(make(caption=CAPTION)), "not by a context"),
+    (lambda: variables(make(label={**LABEL, "to": "vector"})), "vector_dim=0"),
 ]
-
-
-def as_sampled(task, given):
-    from diffjax.tasks.conditions import as_given
-
-    return as_given(task.conditions, given)
 
 
 @pytest.mark.parametrize("wrong", range(len(WRONG)))
@@ -301,6 +306,80 @@ def test_what_does_not_fit_is_one_line(wrong):
 
 
 def test_data_without_the_field_are_told_at_once():
-    for task, said in ((by_text(), "`tokens`"), (make(hint="tokens"), "`hint`")):
+    for task, said in ((by_text(), "`tokens`"), (make(low=LOW_RES), "`cond_image`")):
         with pytest.raises(ValueError, match=said):
             task.init(jax.random.key(0), {"image": batch()["image"]})
+
+
+TWO = {
+    # One by the network's table, one by a trained table of its own.
+    "classes": (
+        {"num_classes": CLASSES, "vector_dim": 8},
+        dict(label=LABEL, other={**LABEL, "to": "vector", "width": 8}),
+    ),
+    # Contexts of one width, attended to one after the other, each through a trained projection.
+    "texts": (
+        {"cross_attention": True},
+        dict(caption={**CAPTION, "project": 6}, again={**CAPTION, "project": 6}),
+    ),
+    "images": ({}, dict(low=LOW_RES, again=LOW_RES)),
+}
+
+
+@pytest.mark.parametrize("kind", TWO)
+def test_two_conditions_of_one_kind(kind):
+    """Each is dropped by itself and heard, and what it trains gets a gradient."""
+    network, sections = TWO[kind]
+    task = make(network, **sections)
+    held = variables(task)
+    names = [c.name for c in task.conditions]
+    given = {name: batch()[c.field] for name, c in zip(names, task.conditions, strict=True)}
+    z = jnp.asarray(np.random.default_rng(5).standard_normal((B, *task.model.shape)), jnp.float32)
+    level = task.model.schedule.level(jnp.float32(0.6))
+
+    def out(given):
+        cond = task.model.encode(held.params, held.frozen, given, z)
+        return task.model.estimate(held.params, z, level, cond).x
+
+    whole = out(given)
+    for c in task.conditions:
+        nulled = {**given, c.name: c.null(given[c.name])}
+        assert np.abs(out(nulled) - whole).max() > 1e-4, c.name
+    own = held.params.get("conditions", {})
+    assert set(own) == {n for n, s in sections.items() if "project" in s or s.get("to")}
+    rng = Rng(jax.random.key(7), jnp.arange(B), B)
+    grads = jax.jit(
+        jax.grad(lambda p: task.loss(p, {}, held.frozen, batch(), rng, True).loss.mean())
+    )(held.params)
+    for leaf in jax.tree.leaves(grads.get("conditions", {})):
+        assert np.abs(leaf).max() > 0
+
+
+def test_what_a_network_must_know_of_its_conditions_is_found_by_shape():
+    spec = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch().items()}
+    sections = {**TWO["classes"][1], "low": LOW_RES}
+    conditions = make_conditions(sections, CLASSES, DataSpace(SHAPE), {})
+    found = inputs_of(conditions, spec, DataSpace(SHAPE))
+    assert found == {"num_classes": CLASSES, "vector_dim": 8}
+
+
+@pytest.mark.heavy
+def test_scales_by_condition_add_what_each_condition_adds(case):
+    task, held = case
+    given = asked(task)
+    by = tuple((c.name, 1.5 + i) for i, c in enumerate(task.conditions[::-1]))
+    kept = {c.field: c.null(given[c.field]) for c in task.conditions}
+    expected = before = estimate(task, held, kept, Guidance())
+    for c, (_, scale) in zip(task.conditions[::-1], by, strict=True):
+        kept = {**kept, c.field: given[c.field]}
+        after = estimate(task, held, kept, Guidance())
+        expected, before = expected + scale * (after - before), after
+    assert np.abs(expected - before).max() > 5e-4
+    np.testing.assert_allclose(estimate(task, held, given, Guidance(by=by)), expected, atol=1e-4)
+
+
+def test_a_scale_by_a_condition_that_cannot_be_dropped_is_refused():
+    model = by_all(low={**LOW_RES, "drop": 0.0}).model
+    for name, message in (("lwo", "does not have"), ("low", r"train with conditions.low.drop > 0")):
+        with pytest.raises(ValueError, match=message):
+            model.check_guidance(Guidance(by=((name, 2.0),)), False)

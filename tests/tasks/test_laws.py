@@ -7,24 +7,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffjax.denoisers.conditions import make_conditions
+from diffjax.denoisers.conditions.base import drop_conditions
+from diffjax.denoisers.spaces import DataSpace
 from diffjax.keys import Rng
 from diffjax.models import build_model
 from diffjax.tasks import make_task
-from diffjax.tasks.conditions import dropped
 
 DIT = {"type": "dit", "width": 16, "depth": 1, "heads": 2, "patch": 4, "dropout": 0.3}
 SECTION = {
     "type": "diffusion",
     "schedule": {"type": "cosine"},
     "prediction": {"type": "v"},
-    "label_drop": 0.5,
 }
 SHAPE, CLASSES, B = (8, 8, 1), 3, 6
 
 
-def diffusion(network=None, **section):
-    model = build_model(**{"num_classes": CLASSES, "out_channels": 1, **DIT, **(network or {})})
-    return make_task({**SECTION, **section}, model, SHAPE, CLASSES)
+def diffusion(network=None, drop=0.5, classes=CLASSES, **section):
+    model = build_model(**{"num_classes": classes, "out_channels": 1, **DIT, **(network or {})})
+    label = {"label": {"type": "class", "drop": drop}} if classes else {}
+    conditions = make_conditions(label, classes, DataSpace(SHAPE), {})
+    given = {"conditions": conditions}
+    return make_task({**SECTION, **section}, model, SHAPE, CLASSES, given)
 
 
 def classification(**section):
@@ -116,10 +120,10 @@ def test_training_drops_units_and_evaluation_does_not(make):
 
 
 def test_the_share_of_dropped_labels_is_the_one_asked_for():
-    task = diffusion(label_drop=0.25)
+    task = diffusion(drop=0.25)
     rng = Rng(jax.random.key(0), jnp.arange(4000), 4000)
     label = jnp.full(4000, 2)
-    got = np.asarray(dropped(task.conditions, {"label": label}, rng)["label"])
+    got = np.asarray(drop_conditions(task.conditions, {"label": label}, rng)["label"])
     assert set(got) == {2, CLASSES}
     assert abs((got == CLASSES).mean() - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 4000)
 
@@ -150,9 +154,9 @@ def test_the_last_layer_is_linear_in_the_features():
     [
         ({"schedule": "cosine"}, "task.schedule is a section"),
         ({"schedule": {"type": "cosin"}}, "did you mean 'cosine'"),
-        ({"labeldrop": 0.1}, "did you mean 'label_drop'"),
-        ({"label_drop": "much"}, "label_drop='much'"),
-        ({"num_classes": 0}, "without classes"),
+        ({"wieghting": {"type": "simple"}}, "did you mean 'weighting'"),
+        ({"vlb_weight": "much"}, "vlb_weight='much'"),
+        ({"drop": 1.5}, "conditions.label.drop=1.5 must be at most 1"),
         ({"image_shape": (4, 4, 1)}, "image_shape"),
     ],
 )
@@ -163,13 +167,13 @@ def test_a_wrong_section_is_one_line(section, said):
 
 
 def test_data_without_labels_are_told_at_once():
-    with pytest.raises(ValueError, match="have no labels"):
+    with pytest.raises(ValueError, match="reads `label`, which batches have not"):
         diffusion().init(jax.random.key(0), {"image": batch()["image"]})
 
 
 def test_guidance_is_refused_where_the_model_has_no_null_class():
-    with pytest.raises(ValueError, match="needs a null class"):
-        diffusion(label_drop=0.0).nfe(guidance=2.0)
-    with pytest.raises(ValueError, match="class-conditional"):
-        diffusion(num_classes=0, label_drop=0.0).nfe(guidance=2.0)
+    with pytest.raises(ValueError, match="needs a null condition"):
+        diffusion(drop=0.0).nfe(guidance=2.0)
+    with pytest.raises(ValueError, match="needs a conditional model"):
+        diffusion(classes=0).nfe(guidance=2.0)
     assert diffusion().nfe(guidance=2.0, steps=7)["guidance"] == 2.0

@@ -14,8 +14,8 @@ from scipy import stats
 
 from diffjax.keys import Rng
 from diffjax.models import build_model
+from diffjax.task import Variables
 from diffjax.tasks import make_task
-from diffjax.tasks.base import Variables
 
 SHAPE, LATENT, COUNT = (2, 3, 1), 2, 400
 SIZE = 6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toys import make_run
 
-from diffjax.tasks.base import Variables
+from diffjax.task import Variables
 from diffjax.train.ema import EMA
 from diffjax.train.run import build_state
 from diffjax.train.sharding import make_mesh

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toys import Batches, Regression, make_run
 
-from diffjax.tasks.base import LossOutput, Variables
+from diffjax.task import LossOutput, Variables
 from diffjax.train import guard
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.guard import diagnose

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from diffjax.train.ema import EMA, images_of_decay
+from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer, decayed, learning_rate, make_optimizer
 
 B = 32
@@ -32,7 +32,7 @@ def test_an_old_value_halves_over_the_half_life():
 
 
 def test_the_half_life_of_a_decay_gives_the_decay_back():
-    rule = EMA(images_of_decay(0.9999, 128))
+    rule = EMA(887_184)  # 128 ln 2 / -ln 0.9999
     share = rule.share(jnp.int32(7), 128)
     np.testing.assert_allclose(share, 1e-4, rtol=1e-6)
     # At twice the batch, half the updates: the square of the decay.

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffjax.denoisers.conditions.class_label import ClassCondition
 from diffjax.keys import normal
 from diffjax.models import build_model
+from diffjax.task import LossOutput, Variables
 from diffjax.tasks import make_task
-from diffjax.tasks.base import LossOutput, Variables
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
 from diffjax.train.run import Run, TrainChoices
@@ -78,10 +79,10 @@ def diffusion(network: Mapping[str, Any], shape=(8, 8, 1)) -> Any:
         "schedule": {"type": "cosine"},
         "prediction": {"type": "v"},
         "times": {"type": "uniform", "antithetic": True},
-        "label_drop": 0.1,
     }
     given = {"num_classes": 3, "out_channels": shape[-1]}
-    return make_task(section, build_model(**{**given, **network}), shape, 3)
+    conditions = {"conditions": (ClassCondition("label", 3, 0.1),)}
+    return make_task(section, build_model(**{**given, **network}), shape, 3, conditions)
 
 
 def autoencoder(network: Mapping[str, Any], shape=(8, 8, 1)) -> Any:

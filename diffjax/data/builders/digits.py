@@ -28,13 +28,8 @@ _LEVELS = 16
 
 
 def to_uint8(levels: np.ndarray) -> np.ndarray:
-    """Ink 0..16 to 0..255, rounded: 0 is black, 16 is white; `to_levels` undoes it exactly."""
+    """Ink 0..16 to 0..255, rounded: 0 is black, 16 is white, and no two are one."""
     return np.rint(np.asarray(levels) * (255 / _LEVELS)).astype(np.uint8)
-
-
-def to_levels(pixels: np.ndarray) -> np.ndarray:
-    """Ink 0..16 of pixels 0..255."""
-    return np.rint(np.asarray(pixels) * (_LEVELS / 255)).astype(np.uint8)
 
 
 def split_indices(labels: np.ndarray) -> dict[str, np.ndarray]:

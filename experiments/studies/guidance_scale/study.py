@@ -11,7 +11,7 @@ from experiments.grid import AxisPlot, Sweep, TradeOff
 from experiments.published import Published
 from experiments.study import Study
 
-AXIS, DROP = "eval.guidance", "config.task.label_drop"
+AXIS, DROP = "eval.guidance", "config.conditions.label.drop"
 # Ho & Salimans 2022: scale = 1 + w.
 SCALES = (1.0, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0)
 # Table 1 (p_uncond = 0.1), and ImageNet at 128 pixels with T = 256: FID, then IS.

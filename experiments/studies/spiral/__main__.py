@@ -28,7 +28,7 @@ FLAGS = flags.FLAGS
 def main() -> None:
     begun, workdir = time.monotonic(), Path(FLAGS.workdir)
     spiral, task, denoise = train_spiral(workdir, overrides())
-    walks = Walks(denoise, task.schedule)
+    walks = Walks(denoise, task.model.schedule)
     results = measure(walks, spiral)
     replace_file(workdir / "results.json", json.dumps(results, indent=2).encode())
     files = draw_all(walks, spiral, workdir / "figures" / "spiral")

@@ -10,10 +10,13 @@ from ml_collections import ConfigDict
 
 from configs.common import make
 from diffjax.choices import construct
+from diffjax.denoisers.conditions import make_conditions
+from diffjax.denoisers.spaces import DataSpace
 from diffjax.diffusion.guidance import ConditionalDenoiser
 from diffjax.diffusion.levels import Level
 from diffjax.diffusion.sampling import Estimate
 from diffjax.models import build_model
+from diffjax.models.conditioning import Conditioning
 from diffjax.runs.config import check_workdir, plain
 from diffjax.tasks import make_task
 from diffjax.tasks.diffusion import DiffusionTask
@@ -30,13 +33,13 @@ def get_config() -> ConfigDict:
     return make(
         data=dict(turns=1.25, inner=0.15, noise=0.04),
         model=dict(type="mlp", width=96, depth=2, octaves=4, out_channels=2),
+        conditions=dict(label=dict(type="class", drop=0.4)),
         task=dict(
             type="diffusion",
             schedule=dict(type="cosine"),
             prediction=dict(type="v"),
             weighting=dict(type="v_mse"),
             times=dict(type="uniform", antithetic=True),
-            label_drop=0.4,
         ),
         optim=dict(type="adam", lr=4e-3, decay="cosine", warmup_steps=100, clip_norm=1.0),
         ema=dict(slow=dict(half_life=100_000, ramp=0.1)),
@@ -65,7 +68,8 @@ def train_spiral(
     config = plain(sections)
     spiral = construct(Spiral, "data", config["data"])
     network = build_model(**config["model"], num_classes=ARMS)
-    task = make_task(config["task"], network, (2,), ARMS)
+    conditions = make_conditions(config["conditions"], ARMS, DataSpace((2,)), {})
+    task = make_task(config["task"], network, (2,), ARMS, {"conditions": conditions})
     assert isinstance(task, DiffusionTask)
     choices = construct(TrainChoices, "train", config["train"])
     run = Run(
@@ -84,6 +88,6 @@ def train_spiral(
     params = state.variables({}, "slow").params
 
     def denoise(z: Array, level: Level, label: Array) -> Estimate:
-        return task.estimate(params, z, level, {"label": label})
+        return task.model.estimate(params, z, level, Conditioning(label=label))
 
     return spiral, task, denoise

@@ -1,6 +1,4 @@
-"""Protocols, quantisation, batching and matched subsets."""
-
-import json
+"""Fingerprints, quantisation, batching and matched subsets."""
 
 import jax
 import jax.numpy as jnp
@@ -10,27 +8,8 @@ import pytest
 from diffjax.evals.batches import map_batches, padded_batches
 from diffjax.evals.drawing import balanced_labels
 from diffjax.evals.features import FeatureExtractor, from_classifier, quantised, to_uint8
-from diffjax.evals.protocol import differences, extend, protocol, same_protocol
 from diffjax.evals.subsets import disjoint_subsets, shared_counts
 from diffjax.fingerprints import fingerprint
-
-
-def test_protocol_survives_json_and_ignores_order():
-    a = protocol(num_samples=np.int64(10), steps=5, betas=(0.1, 0.2), seeds=(0, 1))
-    b = protocol(betas=[0.1, 0.2], steps=5, seeds=[2], num_samples=10)
-    assert same_protocol(json.loads(json.dumps(a)), b) and a["hash"] == b["hash"]
-    assert a["seeds"] == [0, 1]
-    endless = protocol(high=float("inf"), low=np.float32(-np.inf))
-    assert json.loads(json.dumps(endless, allow_nan=False)) == endless
-
-
-def test_protocols_differ_where_they_differ():
-    a = protocol(steps=5, nfe=5, sampler="ddim")
-    b = extend(a, steps=10, nfe=10, ema="slow")
-    assert differences(a, b) == {"steps": (5, 10), "nfe": (5, 10), "ema": (None, "slow")}
-    assert a["hash"] != b["hash"]
-    assert not same_protocol(a, b)
-    assert same_protocol(a, b, varied=("steps", "nfe", "ema"))
 
 
 def test_fingerprint_sees_every_value_shape_type_and_name():

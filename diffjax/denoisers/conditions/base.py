@@ -1,0 +1,194 @@
+"""Conditions of a denoising network: their contract, their null, where they are dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.denoisers.spaces import Space
+from diffjax.diffusion.levels import over
+from diffjax.keys import Rng, uniform
+from diffjax.models.conditioning import Conditioning, combine
+from diffjax.task import Params
+
+# Field of a batch -> `[B, ...]`, as the data have it: labels, token ids, images.
+Cond = Mapping[str, Array]
+# Name of a condition -> `[B, ...]` of its field, some rows of it perhaps put to the null.
+ByName = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the maker of a condition is given beside its section.
+
+    Attributes:
+      name: of the condition; its frozen variables, its parameters and its random stream go by it.
+      num_classes: of the data's labels; 0 for none.
+      space: that diffusion works in.
+      tower: the frozen network that the section's `tower` names; None without one.
+    """
+
+    name: str
+    num_classes: int
+    space: Space
+    tower: Any = None
+
+
+class Condition(Protocol):
+    """One thing that a network is conditioned by.
+
+    Attributes:
+      name: see `Surroundings`.
+      field: of a batch, and of what samples are drawn by.
+      drop: share of the training rows that are given the null instead.
+      has_null: whether the network knows the null, which guidance asks for; without it guidance
+        keeps what is given on both its sides.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def field(self) -> str: ...
+
+    @property
+    def drop(self) -> float: ...
+
+    @property
+    def has_null(self) -> bool: ...
+
+    def init(self, key: Array, batch_spec: Mapping[str, Any]) -> tuple[Params, Params]:
+        """Fresh parameters of its own, and its frozen network's `placeholder_variables`; {} each
+        where it has none.
+
+        Raises:
+          ValueError: a batch without the field, or one that does not fit.
+        """
+        ...
+
+    def null(self, given: Array) -> Array:
+        """The null in place of `given [B, ...]`."""
+        ...
+
+    def encode(self, params: Params, frozen: Params, given: Array, x: Array) -> Conditioning:
+        """The network's inputs for `given [B, ...]`.
+
+        Args:
+          params, frozen: of all conditions by name; `frozen` also of the space.
+          x: `[B, *shape]`, shaped like the states.
+        """
+        ...
+
+
+# Where conditions' own parameters lie among those of the network.
+PARAMS = "conditions"
+
+
+def init_conditions(
+    conditions: Sequence[Condition], key: Array, batch_spec: Mapping[str, Any]
+) -> tuple[Params, Params]:
+    """Parameters and frozen variables of all conditions, by name, of those that have any."""
+    params, frozen = {}, {}
+    for i, c in enumerate(conditions):
+        own, fixed = c.init(jax.random.fold_in(key, i), batch_spec)
+        params |= {c.name: own} if own else {}
+        frozen |= {c.name: fixed} if fixed else {}
+    return params, frozen
+
+
+def check_cond(conditions: Sequence[Condition], cond: Any, partial: bool = False) -> Cond:
+    """What samples are drawn by, by field: a mapping, or the array of the only field.
+
+    Raises:
+      ValueError: a field too many, or (unless `partial`) too few.
+    """
+    fields = list(dict.fromkeys(c.field for c in conditions))
+    if not fields:
+        return {}
+    if not isinstance(cond, Mapping):
+        if cond is None or len(fields) > 1:
+            what = "a class-conditional model" if fields == ["label"] else "this model"
+            raise ValueError(f"{what} draws by {' and '.join(fields)}: give {', '.join(fields)}")
+        return {fields[0]: cond}
+    wrong = [k for k in cond if k not in fields]
+    missing = [k for k in fields if k not in cond and not partial]
+    if wrong or missing:
+        found = f"has no {wrong[0]}" if wrong else f"lacks {missing[0]}"
+        raise ValueError(f"this model draws by {' and '.join(fields)}: what is given {found}")
+    return cond
+
+
+def by_name(conditions: Sequence[Condition], cond: Cond) -> dict[str, Array]:
+    """`cond`, by the name of the condition that reads each field."""
+    return {c.name: cond[c.field] for c in conditions}
+
+
+def drop_conditions(conditions: Sequence[Condition], cond: Cond, rng: Rng) -> dict[str, Array]:
+    """`cond` by name, of every condition a share of the rows put to its null, each row by its own
+    key: the one place where conditions are dropped."""
+    out = by_name(conditions, cond)
+    for c in conditions:
+        if c.drop:
+            drop = uniform(rng.rowwise(f"{c.name}_drop")) < c.drop
+            x = out[c.name]
+            # As a mask [B, 1, ...]: rows of any rank.
+            out[c.name] = jnp.where(over(drop, x) > 0, c.null(x), x)
+    return out
+
+
+def negative_cond(conditions: Sequence[Condition], cond: Cond, negative: Cond) -> dict[str, Array]:
+    """The other side of guidance, by name: `negative` where it says something, else the null where
+    the network knows one, else what is given."""
+    return {
+        c.name: negative.get(c.field, c.null(cond[c.field]) if c.has_null else cond[c.field])
+        for c in conditions
+    }
+
+
+def encode(
+    conditions: Sequence[Condition], params: Params, frozen: Params, given: ByName, x: Array
+) -> Conditioning:
+    """The network's inputs for what is `given`; `x [B, ...]` is shaped like the states.
+
+    Raises:
+      ValueError: conditions that cannot be given together.
+    """
+    own = params.get(PARAMS, {})
+    return combine([c.encode(own, frozen, given[c.name], x) for c in conditions])
+
+
+def inputs_of(
+    conditions: Sequence[Condition], batch_spec: Mapping[str, Any], space: Space
+) -> dict[str, Any]:
+    """What a network must know of its conditions: `num_classes` of its table, and `vector_dim`
+    where they give a vector. Only shapes are computed."""
+    table = [getattr(c, "classes", 0) for c in conditions if getattr(c, "to", "") == "label"]
+    found: dict[str, Any] = {"num_classes": table[0] if table else 0}
+
+    def vector() -> Array | None:
+        own, frozen = init_conditions(conditions, jax.random.key(0), batch_spec)
+        given = {
+            c.name: jnp.zeros((1, *batch_spec[c.field].shape[1:]), batch_spec[c.field].dtype)
+            for c in conditions
+        }
+        x = jnp.zeros((1, *space.shape))
+        return encode(conditions, {PARAMS: own}, {**space.init(), **frozen}, given, x).vector
+
+    shape = jax.eval_shape(vector)
+    return found if shape is None else {**found, "vector_dim": shape.shape[-1]}
+
+
+def field_of(batch_spec: Mapping[str, Any], name: str, field: str, how: str) -> Any:
+    """The shape of a condition's field of a batch.
+
+    Raises:
+      ValueError: there is none; `how` says how it comes there.
+    """
+    if field not in batch_spec:
+        raise ValueError(f"conditions.{name} reads `{field}`, which batches have not: {how}")
+    return batch_spec[field]

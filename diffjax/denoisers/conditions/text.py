@@ -1,0 +1,134 @@
+"""Text as a condition: captions read by a frozen text tower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from diffjax.denoisers.conditions.base import Surroundings, field_of
+from diffjax.denoisers.frozen import placeholder_variables
+from diffjax.models.conditioning import Conditioning
+from diffjax.nn.initialisers import torch_kernel
+from diffjax.nn.linear import Dense
+from diffjax.ranges import Probability, Width
+from diffjax.task import Params
+
+
+@dataclass(frozen=True)
+class FrozenTower:
+    """A text tower as a condition reads it.
+
+    Attributes:
+      network: `(token_ids [B, L], pooled=..., skip=...) -> [B, L, D]`, pooled `[B, D]`; see
+        `models.text.TextTransformer`.
+      null_ids: token ids of the empty caption, `[L]`.
+      skip: blocks left out at the end of the tower; its final norm stays (Stable Diffusion 2: 1,
+        or 0 where the weights come without that block). "CLIP skip" n of other programs is n - 1
+        more.
+    """
+
+    network: nn.Module
+    null_ids: tuple[int, ...]
+    skip: int = 0
+
+
+@dataclass(frozen=True)
+class TextCondition:
+    """Token ids `[B, L] int32`, read by a frozen tower; the null is the empty caption.
+
+    Attributes:
+      name, field, drop, has_null: see `Condition`.
+      tower: the text tower; its variables are `frozen[name]`.
+      to: "context", the features of every token, or "vector", those of the whole text.
+      project: width that a trained projection brings the features to; None for their own.
+      pad: id that fills rows up and is masked; None shows it all, as Stable Diffusion does.
+    """
+
+    name: str
+    tower: FrozenTower
+    drop: float = 0.0
+    has_null: bool = True
+    field: str = "tokens"
+    to: Literal["context", "vector"] = "context"
+    project: int | None = None
+    pad: int | None = None
+
+    @property
+    def null_ids(self) -> tuple[int, ...]:
+        return self.tower.null_ids
+
+    @property
+    def _static(self) -> dict[str, Any]:
+        return {"pooled": self.to == "vector", "skip": self.tower.skip}
+
+    @property
+    def _projection(self) -> Dense:
+        return Dense(self.project or 1, kernel_init=torch_kernel)
+
+    def init(self, key: Array, batch_spec: Mapping[str, Any]) -> tuple[Params, Params]:
+        """See `Condition.init`."""
+        how = "add a `tokenize` transform to data.transforms"
+        length = field_of(batch_spec, self.name, self.field, how).shape[-1]
+        if length != len(self.null_ids):
+            raise ValueError(
+                f"conditions.{self.name}: texts of {length} tokens, but the empty caption has "
+                f"{len(self.null_ids)}"
+            )
+        ids = jnp.zeros((1, length), jnp.int32)
+        frozen = placeholder_variables(self.tower.network, ids, **self._static)
+        if self.project is None:
+            return {}, frozen
+        features = jax.eval_shape(lambda: self._features(frozen, ids))
+        init = self._projection.init(key, jnp.zeros(features.shape))
+        return init["params"], frozen
+
+    def null(self, given: Array) -> Array:
+        """The empty caption."""
+        return jnp.broadcast_to(jnp.asarray(self.null_ids, given.dtype), given.shape)
+
+    def _features(self, variables: Params, ids: Array) -> Array:
+        out: Any = self.tower.network.apply(variables, ids, **self._static)
+        return jax.lax.stop_gradient(out)
+
+    def encode(self, params: Params, frozen: Params, given: Array, x: Array) -> Conditioning:
+        """See `Condition.encode`."""
+        out: Any = self._features(frozen[self.name], given)
+        if self.project is not None:
+            out = self._projection.apply({"params": params[self.name]}, out)
+        if self.to == "vector":
+            return Conditioning(vector=out)
+        return Conditioning(
+            context=out, context_mask=None if self.pad is None else given != self.pad
+        )
+
+
+def text_condition(
+    around: Surroundings,
+    *,
+    tower: Mapping[str, Any],
+    drop: Probability = 0.0,
+    field: str = "tokens",
+    to: Literal["context", "vector"] = "context",
+    project: Width | None = None,
+    mask_padding: bool = False,
+) -> TextCondition:
+    """The condition of a config's section `dict(type="text", tower=..., ...)`.
+
+    Args:
+      tower: which text tower: `dict(run=..., config=..., ema=...)` of a run of ours,
+        `dict(clip=...)` of a released CLIP, `dict(model=...)` of a Stable Diffusion; and `skip`.
+      drop: share of the training rows that are given the empty caption.
+      field: of a batch.
+      to, project: see `TextCondition`.
+      mask_padding: whether the network does not see the ids that fill a row up.
+    """
+    del tower  # Opened by who assembles the run, and given as `around.tower`.
+    # The empty caption is an end of text and what fills the row up.
+    pad = around.tower.null_ids[-1] if mask_padding else None
+    return TextCondition(around.name, around.tower, drop, drop > 0, field, to, project, pad)

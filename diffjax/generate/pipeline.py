@@ -1,0 +1,167 @@
+"""A pipeline: a diffusion model with its weights, its own recipe and its words, ready to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffjax.denoisers.conditions.image import MaskedImageCondition
+from diffjax.denoisers.model import DiffusionModel
+from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over
+from diffjax.generate.known import make_known
+from diffjax.generate.predict import describe_recipe, noise_levels, predict_fns
+from diffjax.generate.sample import draw
+from diffjax.keys import seed_words
+from diffjax.task import Variables
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """Attributes:
+    model, variables: the networks and their values.
+    recipe: what is drawn by unless a user says otherwise, options of `make_recipe`.
+    facts: where it comes from, for the metadata of pictures.
+    tokenize: texts -> `tokens [N, L] int32`, "" allowed; None for a model without text.
+    class_names: one per class; empty where it draws by none, or they have no names.
+    kept: options of `recipe` that another sampler takes over.
+    recipe_of: the model's own recipe under another sampler, where its files say it.
+    sections: of a config that says the same, for the record of evaluations.
+    """
+
+    model: DiffusionModel
+    variables: Variables
+    recipe: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    tokenize: Callable[[Sequence[str]], np.ndarray] | None = None
+    class_names: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ("steps", "spacing", "offset", "final", "guidance", "clip")
+    recipe_of: Callable[[str | None], Mapping[str, Any]] | None = None
+    sections: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fields(self) -> list[str]:
+        """That it draws by: label, tokens, ...; but for what inpainting itself gives."""
+        own = [c.field for c in self.model.conditions if not isinstance(c, MaskedImageCondition)]
+        return list(dict.fromkeys(own))
+
+    @property
+    def num_classes(self) -> int:
+        """Of the labels that it draws by; 0 for none."""
+        found = [getattr(c, "classes", 0) for c in self.model.conditions if c.field == "label"]
+        return found[0] if found else 0
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W, C) of what it draws."""
+        return self.model.space.image_shape
+
+    def full(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """`options` of a recipe over the model's own, those that are None left out; what is one
+        sampler's alone does not reach another."""
+        given = {k: v for k, v in options.items() if v is not None}
+        own = self.recipe
+        if self.recipe_of is not None:
+            own = self.recipe_of(given.get("sampler"))
+        return recipe_over(own, given, self.kept)
+
+    def make_recipe(self, **options: Any) -> Recipe:
+        """The recipe of `full`."""
+        return make_recipe(**self.full(options))
+
+    def describe(self, strength: float = 1.0, **options: Any) -> dict[str, Any]:
+        """What drawing by the recipe of `full` amounts to: every default spelled out, the network
+        evaluations (`nfe`) and how often the network sees one image (`network_passes`).
+
+        Raises:
+          ValueError: an option that does not exist, or that the model cannot follow.
+        """
+        recipe = self.make_recipe(**options)
+        self.model.check_guidance(recipe.guidance, self.tokenize is not None)
+        taken = self.model.schedule, strength
+        return {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}
+
+    def draw(
+        self,
+        cond: Mapping[str, np.ndarray],
+        seed: int,
+        index: np.ndarray,
+        negative: Mapping[str, np.ndarray] | None = None,
+        size: tuple[int, int] | None = None,
+        image: np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+        strength: float = 1.0,
+        batch_size: int = 4,
+        **options: Any,
+    ) -> np.ndarray:
+        """`[N, H, W, C] float32` in about [-1, 1].
+
+        Image n depends on (seed, index n, cond n) alone: rows of one index share their noise.
+
+        Args:
+          cond, negative: by field, `[N, ...]` each.
+          seed: any whole number below 2^63; index: `[N] int32`.
+          size: (height, width); the model's own by default.
+          image, mask: `[H, W, C]` in [-1, 1] and `[H, W, 1]`, see `image2image` and `inpaint`.
+          strength: with an image, the share of the steps that are taken.
+          options: of the recipe, see `full`.
+
+        Raises:
+          ValueError: what does not fit the model, before anything is drawn.
+        """
+        model = self.model if size is None else self.model.resized(*size)
+        recipe, count = self.full(options), len(index)
+        words = np.asarray(seed_words(seed), np.uint32)
+        rows = {"index": np.asarray(index, np.int32), "cond": cond, "negative": negative}
+        take = lambda a, at: jax.tree.map(lambda x: np.asarray(x)[at], a)  # noqa: E731
+        drawn = []
+        for first in range(0, count, batch_size):
+            # Whole batches alone, so that one program serves all: the last row is repeated.
+            at = np.minimum(np.arange(first, first + min(batch_size, count)), count - 1)
+            some = take(rows, at)
+            known = None
+            if image is not None:
+                parts = [None if a is None else jnp.repeat(jnp.asarray(a)[None], len(at), 0)
+                         for a in (image, mask)]  # fmt: skip
+                start = mask is None or strength < 1
+                known = make_known(model, parts[0], parts[1], start)  # type: ignore[arg-type]
+            got = draw(
+                model, recipe, self.variables, jnp.asarray(words), some["index"], some["cond"],
+                some["negative"], None, known, strength,
+            )  # fmt: skip
+            drawn.append(np.asarray(got, np.float32)[: count - first])
+        return np.concatenate(drawn)
+
+    # As evaluators take it, see `tasks.diffusion.DiffusionTask`.
+
+    def nfe(self, **options: Any) -> dict[str, Any]:
+        """The protocol of a recipe, see `describe_recipe`."""
+        return describe_recipe(self.model, **self.full(options))
+
+    def noise_levels(self, which: str = "states", **options: Any) -> np.ndarray:
+        """See `generate.predict.noise_levels`."""
+        return noise_levels(self.model, which, **self.full(options))
+
+    def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
+        """Those of the model; it is drawn from by its own recipe."""
+        fns = predict_fns(self.model)
+        drawn = {name: partial(_by_recipe, self, fns[name]) for name in ("sample", "trajectory")}
+        return {**fns, **drawn}
+
+
+def _by_recipe(
+    pipeline: Pipeline,
+    fn: Callable[..., Any],
+    variables: Variables,
+    seed: Any,
+    index: Any,
+    cond: Any = None,
+    negative: Any = None,
+    **options: Any,
+) -> Any:
+    return fn(variables, seed, index, cond, negative, **pipeline.full(options))

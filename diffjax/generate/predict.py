@@ -1,0 +1,47 @@
+"""The predict functions of a diffusion model, and what a sampling recipe amounts to on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from diffjax.denoisers.model import DiffusionModel
+from diffjax.diffusion.recipes import make_recipe
+from diffjax.generate.invert import decode, encode
+from diffjax.generate.likelihood import bits_per_dim, flow_bits_per_dim
+from diffjax.generate.sample import sample, trajectory
+
+
+def predict_fns(model: DiffusionModel, levels: int = 256) -> dict[str, Callable[..., Any]]:
+    """Pure functions `(variables, ...)` by name: sample, trajectory, encode, decode, and of images
+    themselves bits_per_dim and flow_bits_per_dim, whose pixels take `levels` values."""
+    fns = {fn.__name__: partial(fn, model) for fn in (sample, trajectory, encode, decode)}
+    if model.space.bounded:
+        # Of latents there are densities, but none of the images they stand for.
+        bounds = (bits_per_dim, flow_bits_per_dim)
+        fns |= {fn.__name__: partial(fn, model, levels=levels) for fn in bounds}
+    return fns
+
+
+def describe_recipe(model: DiffusionModel, **recipe: Any) -> dict[str, Any]:
+    """The protocol of a sampling recipe, `nfe` and every default spelled out.
+
+    Raises:
+      ValueError: a recipe that the model cannot follow.
+    """
+    choice = make_recipe(**recipe)
+    # Said before anything is trained: negatives are arguments of `sample` alone.
+    model.check_guidance(choice.guidance, False)
+    return choice.describe(model.schedule)
+
+
+def noise_levels(model: DiffusionModel, which: str = "states", **recipe: Any) -> np.ndarray:
+    """`sigma / alpha` of each frame of `trajectory`, `[T] float64`."""
+    choice = make_recipe(**recipe)
+    ratio = choice.rows(model.schedule).at.ratio
+    if which == "estimates":
+        return ratio
+    return np.append(ratio, choice.make_grid(model.schedule).s.ratio[-1])
