@@ -53,7 +53,7 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     ),
     "diffjax/train": (
         ("diffjax.train", "diffjax.task"),
-        BASE | {"flax", "optax", "orbax", "absl", "rich", "PIL", "etils"},
+        BASE | {"flax", "optax", "orbax", "absl", "rich", "PIL"},
     ),
     "diffjax/runs": (
         ("diffjax.train", "diffjax.task", "diffjax.tasks", "diffjax.denoisers", "diffjax.models",

@@ -125,6 +125,15 @@ def test_weights_of_another_network_are_named(run):
     change(run, lambda content: content["model"].update(width=32))
     said = refused(run)
     assert "it is another network's" in said and "params/" in said and str(run) in said
+    change(run, lambda content: content["model"].update(width=16, depth=2))
+    assert "block_1" in refused(run) and "not in the checkpoint" in refused(run)
+
+    def unconditional(content) -> None:
+        content["model"].update(depth=1, num_classes=0)
+        content["pieces"]["conditions"] = {}
+
+    change(run, unconditional)
+    assert "in the checkpoint and not in the network as it was built" in refused(run)
 
 
 def change(run: Path, edit) -> None:
@@ -234,7 +243,10 @@ print(json.dumps(str(state.ema["slow"]["query"]["kernel"].sharding.spec)))
 def test_a_state_of_eight_devices_opens_on_one(tmp_path):
     spec = on_eight_devices(SHARDED, str(tmp_path / "checkpoints"))
     assert "fsdp" in spec and "tensor" in spec
-    got = weights.read_weights(tmp_path / "checkpoints", None, "slow")
+    leaf = jax.ShapeDtypeStruct
+    like = {"query": {"kernel": leaf((64, 512), "float32")}, "bias": leaf((3,), "float32")}
+    shapes = weights.Weights(0, like, {})
+    got = weights.read_weights(tmp_path / "checkpoints", None, "slow", shapes)
     assert got is not None and got.step == 4
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(got.params))
     kernel = 2 * np.arange(64.0 * 512, dtype=np.float32).reshape(64, 512)
