@@ -6,7 +6,7 @@ from import_graph import ROOT, circles, graph
 
 # Lines of all that lies in experiments/, and of its mains alone, which may shrink. The goal is
 # 4,500, 1,500 of them of mains.
-LINES, LINES_OF_MAINS = 10_682, 1_346
+LINES, LINES_OF_MAINS = 10_600, 1_346
 
 
 def planted(root, files):

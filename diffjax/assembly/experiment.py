@@ -35,7 +35,7 @@ from diffjax.pretrained.init_from import make_start
 from diffjax.pretrained.perceptual import TOWER, make_perceptual
 from diffjax.pretrained.reference import followed
 from diffjax.runs.config import plain, read_config
-from diffjax.runs.resolved import Resolved, fields_of
+from diffjax.runs.record import describe_run, record_run
 from diffjax.task import Params, Variables
 from diffjax.tasks import make_task
 from diffjax.train import sharding
@@ -103,14 +103,12 @@ class Assembly:
             )
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
-        self.image_shape = shape
         space = self.frozen.space(shape, batches.info.codec)
         sections = self.config.get("conditions", {})
         conditions = make_conditions(sections, classes, space, self.frozen.read_towers)
         self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
-        pieces = self.frozen.pieces(conditions, space) | (
-            {TOWER: self.seen[0]} if self.seen else {}
-        )
+        pieces = self.frozen.pieces(conditions, space)
+        pieces |= {TOWER: self.seen[0]} if self.seen else {}
         network = build_model(**self.model)
         self.task = make_task(self.config["task"], network, shape, classes, pieces)
         check_whole_batch(self.task, self.choices, self.mesh)
@@ -151,27 +149,13 @@ class Assembly:
         )
 
     def record(self, frozen: Params) -> None:
-        """Has the run say in its workdir how it was built, see `record_run`.
-
-        Args:
-          frozen: the variables of its frozen networks.
-        """
-        info = self.source.info
-        resolved = Resolved(
-            data=info.name,
-            image_shape=self.image_shape,
-            num_classes=info.num_classes,
-            class_names=tuple(info.class_names),
-            batch=fields_of(self.loader.batch_spec()),
-            model=self.model,
-            task=self.config["task"],
-            pieces=self.frozen.describe(self.task, self.config.get("conditions", {})),
-            emas=tuple(sorted(self.emas)),
-            tokenizer=None if self.tokenizer is None else self.tokenizer.fingerprint,
-        )
-        # The perceptual network is read by training's loss alone.
-        kept = {name: tree for name, tree in frozen.items() if name != TOWER}
-        record_run(self.workdir, resolved, kept, self.reference, self.tokenizer)
+        """Has the run say in its workdir how it was built, see `record_run`; `frozen` are the
+        variables of its frozen networks."""
+        info, spec = self.source.info, self.loader.batch_spec()
+        data, emas = (info.name, info.num_classes, info.class_names), tuple(sorted(self.emas))
+        pieces = self.frozen.describe(self.task, self.config.get("conditions", {}))
+        resolved = describe_run(self.config, self.model, pieces, data, spec, emas)
+        record_run(self.workdir, resolved, frozen, self.reference, self.tokenizer)
 
     @property
     def fields(self) -> list[str]:

@@ -55,7 +55,6 @@ class Stage:
       named: whether the config, and those that it names, are the user's.
       finished: whether its last step is on disk.
       recorded: whether it has a `resolved.json`.
-      ema: which average is read.
     """
 
     section: str
@@ -65,7 +64,6 @@ class Stage:
     named: bool
     finished: bool
     recorded: bool
-    ema: str | None = None
 
     def describe(self) -> str:
         """One line of the plan."""
@@ -153,7 +151,6 @@ def _stage(name: str, section: Mapping[str, Any], home: Path) -> Stage:
         named=source is not None and not is_pinned(source),
         finished=finished,
         recorded=distributed.by_first(lambda: (home / FILE).exists()),
-        ema=section.get("ema"),
     )
 
 
@@ -177,9 +174,9 @@ def complete(
             _train(stage)
         elif not stage.recorded:
             record(stage.workdir)
-        if stage.section == "codec":
-            run = open_run(stage.workdir, ema=stage.ema)
-            keep_scale(run, lambda count, home=stage.workdir: _images(home, count))
+    for _, section in _referred(config, workdir, named, [s for s in sections if s == "codec"]):
+        run = open_run(section["run"], ema=section.get("ema"))
+        keep_scale(run, lambda count, home=run.workdir: _images(home, count))
 
 
 def _train(stage: Stage) -> None:

@@ -22,6 +22,8 @@ from diffjax.task import Task
 from diffjax.tasks import make_task
 
 NETWORK = "network"
+# Frozen networks that training's loss alone reads.
+UNREAD = ("perceptual",)
 # Of a guiding run, which has the same data.
 GUIDE = ("image_shape", "model", "task", "pieces")
 

@@ -125,6 +125,15 @@ def test_weights_of_another_network_are_named(run):
     change(run, lambda content: content["model"].update(width=32))
     said = refused(run)
     assert "it is another network's" in said and "params/" in said and str(run) in said
+    change(run, lambda content: content["model"].update(width=16, depth=2))
+    assert "block_1" in refused(run) and "not in the checkpoint" in refused(run)
+
+    def unconditional(content) -> None:
+        content["model"].update(depth=1, num_classes=0)
+        content["pieces"]["conditions"] = {}
+
+    change(run, unconditional)
+    assert "in the checkpoint and not in the network as it was built" in refused(run)
 
 
 def change(run: Path, edit) -> None:
@@ -205,10 +214,8 @@ def test_a_run_that_goes_on_keeps_its_record_and_one_without_gets_it(tiny, run):
     record.unlink()
     train_run(str(tiny), SHORT, run)
     assert record.read_bytes() == before
-    change(run, lambda content: content["task"].update(vlb_weight=0.2))
-    with pytest.raises(
-        ValueError, match=r"task.vlb_weight was 0.2, is 'absent'\. Put back"
-    ) as error:
+    change(run, lambda content: content["model"].update(dropout=0.2))
+    with pytest.raises(ValueError, match=r"model.dropout was 0.2, is 0.1\. Put back") as error:
         train_run(str(tiny), SHORT, run)
     assert "\n" not in str(error.value)
 
@@ -236,7 +243,10 @@ print(json.dumps(str(state.ema["slow"]["query"]["kernel"].sharding.spec)))
 def test_a_state_of_eight_devices_opens_on_one(tmp_path):
     spec = on_eight_devices(SHARDED, str(tmp_path / "checkpoints"))
     assert "fsdp" in spec and "tensor" in spec
-    got = weights.read_weights(tmp_path / "checkpoints", None, "slow")
+    leaf = jax.ShapeDtypeStruct
+    like = {"query": {"kernel": leaf((64, 512), "float32")}, "bias": leaf((3,), "float32")}
+    shapes = weights.Weights(0, like, {})
+    got = weights.read_weights(tmp_path / "checkpoints", None, "slow", shapes)
     assert got is not None and got.step == 4
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(got.params))
     kernel = 2 * np.arange(64.0 * 512, dtype=np.float32).reshape(64, 512)
