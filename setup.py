@@ -79,9 +79,9 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["diffjax*", "configs*", "experiments*"]),
     package_data={
-        "diffjax": ["py.typed"],
+        "diffjax": ["py.typed", "reports/templates/*"],
         "configs": ["py.typed"],
-        "experiments": ["py.typed", "templates/*"],
+        "experiments": ["py.typed"],
     },
     entry_points={"console_scripts": ["diffjax = diffjax.__main__:main"]},
     install_requires=RUN,

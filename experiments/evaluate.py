@@ -30,9 +30,9 @@ from diffjax.launch.lock import writing
 from diffjax.launch.settings import apply_override, assignments, load_config
 from diffjax.pretrained.judge import make_judges
 from diffjax.pretrained.released import open_released
+from diffjax.reports.run import write_report
 from diffjax.runs.config import plain, read_config
 from diffjax.train.writer import Writer
-from experiments.report import write_report
 
 FLAGS = flags.FLAGS
 

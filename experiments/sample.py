@@ -22,14 +22,16 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from diffjax.assembly.stages import opened
 from diffjax.data.given_images import read_image, read_mask
 from diffjax.evals.samples import drawn_note, sample_grid, sample_numbers
 from diffjax.generate.pipeline import Pipeline
 from diffjax.launch.cli import run_main
 from diffjax.launch.flag_types import define_path, define_seed
 from diffjax.launch.settings import assignments
-from diffjax.pretrained.pipelines import Prior, drawn_of_run
+from diffjax.pretrained.pipelines import Prior, drawn_by
 from diffjax.pretrained.released import stable_diffusion_pipeline
+from diffjax.runs.config import read_config
 from diffjax.train.writer import encode_png
 
 FLAGS = flags.FLAGS
@@ -179,7 +181,9 @@ def _pipeline() -> Pipeline | Prior:
         return stable_diffusion_pipeline(FLAGS.model, FLAGS.tokenizer, FLAGS.clip_skip)
     if FLAGS.clip_skip != 1 or FLAGS.tokenizer is not None:
         raise ValueError("--clip_skip and --tokenizer are for --model; a run has its own")
-    return drawn_of_run(Path(FLAGS.run), FLAGS.step, FLAGS.ema)
+    run = Path(FLAGS.run)
+    ema = FLAGS.ema or read_config(run).get("sampling", {}).get("ema")
+    return drawn_by(opened(run, FLAGS.step, None if ema == "none" else ema))
 
 
 def _image(

@@ -19,7 +19,7 @@ from diffjax.launch.cli import overrides, run_main
 from diffjax.launch.flag_types import define_path
 from diffjax.launch.lock import writing
 from diffjax.launch.settings import load_config
-from experiments.report import write_report
+from diffjax.reports.run import write_report
 
 FLAGS = flags.FLAGS
 

@@ -20,6 +20,11 @@ LONGEST_FILE, LONGEST_FUNCTION = 300, 70
 
 # Room -> (what else of ours it may import, what of others it may import; None: anything).
 _GROUND = tuple(f"diffjax.{room}" for room in GROUND)
+# The rooms that hold no run together, which those that do may all import.
+_LIBRARY = (*_GROUND, *(f"diffjax.{room}" for room in (
+    "task", "nn", "models", "data", "train", "interop", "denoisers", "generate", "evals", "tasks",
+    "runs")))  # fmt: skip
+_MANY = {"flax", "absl", "ml_collections", "rich", "PIL"}
 RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     "diffjax/diffusion": (("diffjax.diffusion", "diffjax.objectives"), BASE),
     "diffjax/objectives": (("diffjax.objectives",), BASE),
@@ -60,6 +65,23 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
          "diffjax.interop", "diffjax.data.tokenizer", "diffjax.data.tokenizer_files",
          "diffjax.runs"),
         BASE | {"flax", "absl"},
+    ),
+    "diffjax/launch": (
+        ("diffjax.train", "diffjax.task", "diffjax.launch"),
+        BASE | {"absl", "filelock", "ml_collections"},
+    ),
+    "diffjax/pretrained": ((*_LIBRARY, "diffjax.launch", "diffjax.pretrained"), BASE | _MANY),
+    "diffjax/assembly": (
+        (*_LIBRARY, "diffjax.launch", "diffjax.pretrained", "diffjax.assembly"), BASE | _MANY,
+    ),
+    "diffjax/sweeps": (
+        (*_LIBRARY, "diffjax.launch", "diffjax.pretrained", "diffjax.assembly", "diffjax.sweeps"),
+        BASE | _MANY,
+    ),
+    "diffjax/reports": (
+        (*_LIBRARY, "diffjax.launch", "diffjax.pretrained", "diffjax.assembly", "diffjax.sweeps",
+         "diffjax.reports"),
+        BASE | _MANY | {"jinja2", "matplotlib", "markupsafe"},
     ),
     "configs": (("configs",), {"ml_collections"}),
     "experiments": (("diffjax", "configs", "experiments"), None),

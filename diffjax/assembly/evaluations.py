@@ -10,6 +10,7 @@ from typing import Any
 from diffjax.choices import construct, unknown
 from diffjax.diffusion.recipes import recipe_over
 from diffjax.evals import EVALUATORS
+from diffjax.generate.pipeline import KEPT
 from diffjax.launch.one_line import one_line
 from diffjax.ranges import Whole
 from diffjax.task import Params, Variables
@@ -17,8 +18,6 @@ from diffjax.train.state import TrainState
 
 # Predict functions that draw by a recipe.
 DRAWING = ("sample", "trajectory")
-# What another sampler keeps of the recipe of the config's `sampling`.
-KEPT = ("steps", "spacing", "offset", "final", "guidance")
 
 
 @dataclass(frozen=True)

@@ -241,6 +241,18 @@ def train_run(config: ConfigDict, workdir: Path, named: bool) -> Assembly:
     return assembly
 
 
+def train_config(config: str, workdir: str | Path, overrides: Sequence[str] = ()) -> Assembly:
+    """The whole run of a config file, as `python -m experiments.train` trains it, see `train_run`.
+
+    Args:
+      config: `file.py` or `file.py:argument`, whose code is run.
+      workdir: its folder; a run that is there goes on.
+      overrides: `train.steps=100`, ...
+    """
+    with writing(Path(workdir)):
+        return train_run(load_config(config, overrides), Path(workdir), named=True)
+
+
 def outline_features(assembly: Assembly) -> FeatureExtractor | None:
     """The extractor of a run's `features` section by shape, where it is a classifier of ours, which
     may be trained only later; None for others. See `FeatureExtractor.shapes`."""

@@ -20,6 +20,9 @@ from diffjax.generate.sample import draw
 from diffjax.keys import seed_words
 from diffjax.task import Variables
 
+# What another sampler than the model's own takes over of its recipe, unless files say it.
+KEPT = ("steps", "spacing", "offset", "final", "guidance")
+
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
@@ -40,7 +43,7 @@ class Pipeline:
     facts: Mapping[str, Any]
     tokenize: Callable[[Sequence[str]], np.ndarray] | None = None
     class_names: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ("steps", "spacing", "offset", "final", "guidance", "clip")
+    kept: tuple[str, ...] = KEPT
     recipe_of: Callable[[str | None], Mapping[str, Any]] | None = None
     sections: Mapping[str, Any] = field(default_factory=dict)
 

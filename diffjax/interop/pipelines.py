@@ -17,7 +17,7 @@ from diffjax.interop.dit import CLASS as DIT
 from diffjax.interop.dit import OLD_CLASS, load_dit, save_dit
 from diffjax.interop.fields import sub_map
 from diffjax.interop.files import read_json, write_json
-from diffjax.interop.hub import fetch, fetch_parts, locate
+from diffjax.interop.hub import fetch, fetch_parts, holds, locate
 from diffjax.interop.parts import Part, check_index
 from diffjax.interop.scheduler import CLASSES as SCHEDULERS
 from diffjax.interop.scheduler import Sampling, read_scheduler, sampling_of, write_scheduler
@@ -61,6 +61,22 @@ class Pipeline:
     steps: int
     codec: Part | None = None
     class_names: tuple[str, ...] = ()
+
+
+def is_pipeline(name: str | Path) -> bool:
+    """Whether a folder, or `owner/name` on the hub, is one that `load_pipeline` reads, as far as
+    its index says; a file is none."""
+    folder = Path(name)
+    if folder.is_file():
+        return False
+    if not folder.is_dir():
+        there = [file for file in (INDEX, SCHEDULER) if holds(str(name), file)]
+        if not there:
+            return False
+        folder = fetch(str(name), (there[0],))
+    if (folder / INDEX).is_file():
+        return read_json(folder / INDEX).get("_class_name") in PIPELINES
+    return (folder / SCHEDULER).is_file()
 
 
 def load_pipeline(name: str | Path) -> Pipeline:

@@ -11,11 +11,18 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-import configs
 from diffjax.choices import said, unknown
 from diffjax.launch.flag_types import expand_paths
 
-ROOT = Path(configs.__file__).resolve().parent.parent
+
+def _installed() -> Path:
+    """The folder that the installed package `configs` lies in."""
+    spec = importlib.util.find_spec("configs")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).resolve().parent.parent
+
+
+ROOT = _installed()
 PREFIX = "--config."
 
 

@@ -11,15 +11,39 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffjax.assembly.evaluations import KEPT
-from diffjax.assembly.stages import opened
 from diffjax.denoisers.spaces import LatentSpace
 from diffjax.evals.drawing import draw
 from diffjax.generate.pipeline import Pipeline
-from diffjax.runs import TrainedRun
+from diffjax.interop.pipelines import is_pipeline
+from diffjax.pretrained.released import open_released, stable_diffusion_pipeline
+from diffjax.runs import TrainedRun, open_run
 from diffjax.runs.config import read_config
 from diffjax.task import Variables
 from diffjax.tasks.diffusion import DiffusionTask
+
+
+def open_pipeline(
+    name: str | Path, *, step: int | None = None, ema: str | None = "sampling", **released: Any
+) -> Pipeline:
+    """What draws: of a run's workdir, or of a released model.
+
+    Args:
+      name: a workdir; a Stable Diffusion (folder, name on the hub, or `.safetensors` or `.ckpt`
+        file); or a `DDPMPipeline` or `DiTPipeline`, see `open_released`.
+      step, ema: of a run: its checkpoint, the latest by default, and which average of its weights,
+        by default that of its config's `sampling`; None for the weights themselves.
+      released: of released files: `tokenizer` and `clip_skip`, or `release` and `codec`.
+
+    Raises:
+      ValueError: nothing there, or whatever is wrong with it, in one line.
+    """
+    if (Path(name) / "config.json").is_file() and (Path(name) / "checkpoints").is_dir():
+        if ema == "sampling":
+            ema = read_config(Path(name)).get("sampling", {}).get("ema")
+        return pipeline_of_run(open_run(name, step, ema))
+    if "release" in released or "codec" in released or is_pipeline(name):
+        return open_released(name, **released)
+    return stable_diffusion_pipeline(str(name), **released)
 
 
 def pipeline_of_run(run: TrainedRun) -> Pipeline:
@@ -42,7 +66,6 @@ def pipeline_of_run(run: TrainedRun) -> Pipeline:
         {"run": str(run.workdir), "step": run.step, "ema": run.ema},
         None if words is None else dataclasses.replace(words, empty="allow").encode,
         tuple(run.class_names) if "label" in model.fields else (),
-        kept=KEPT,
     )
 
 
@@ -89,19 +112,12 @@ class Prior:
         return draw(sample, self.variables, seed, np.zeros(len(index)), rows, index=index)
 
 
-def drawn_of_run(workdir: Path, step: int | None, ema: str | None) -> Pipeline | Prior:
+def drawn_by(run: TrainedRun) -> Pipeline | Prior:
     """What a run draws by.
 
-    Args:
-      step: its checkpoint; the latest by default.
-      ema: which average of the weights; by default what `sampling.ema` says, "none" for the weights
-        themselves.
-
     Raises:
-      ValueError: a run that draws nothing, or not trained yet.
+      ValueError: a run that draws nothing.
     """
-    own = read_config(workdir).get("sampling", {}).get("ema")
-    run = opened(workdir, step, None if ema == "none" else ema or own)
     task: Any = run.task
     if isinstance(task, DiffusionTask):
         return pipeline_of_run(run)

@@ -13,8 +13,8 @@ from diffjax.launch.settings import ROOT, load_config, run_name
 from diffjax.pretrained.features import features_of_run
 from diffjax.pretrained.judge import make_judges
 from diffjax.pretrained.reference import installed
+from diffjax.reports.run import write_report
 from diffjax.runs.config import plain, read_config
-from experiments.report import write_report
 from experiments.train import train_run
 
 CLASSIFIER = """

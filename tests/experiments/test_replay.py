@@ -12,10 +12,10 @@ import pytest
 from diffjax import choices
 from diffjax.launch import cli
 from diffjax.launch.settings import load_config
+from diffjax.reports.run import write_report
 from diffjax.runs.config import check_workdir, plain
 from diffjax.train.guard import NonFiniteError
 from experiments import replay
-from experiments.report import write_report
 from experiments.train import train_run
 
 CONFIG = """

@@ -13,6 +13,7 @@ import pytest
 from diffjax.evals.base import Picture
 from diffjax.launch.settings import ROOT, load_config
 from diffjax.reports import figures
+from diffjax.reports.run import write_report
 from diffjax.reports.sweep import write_sweep_report
 from diffjax.results import Result, protocol
 from diffjax.runs import records
@@ -20,7 +21,6 @@ from diffjax.runs.config import plain
 from diffjax.runs.records import read_json
 from diffjax.sweeps.grid import Sweep, make_cells, run_grid, save_sweep
 from diffjax.train.writer import Writer
-from experiments.report import write_report
 
 CONFIG = plain(load_config("configs/ddpm/digits.py", ["seed=3", "train.steps=40"]))
 CONFIG["features"]["config"] = "<script>alert('config')</script>"
