@@ -2,7 +2,7 @@
 
     import diffjax
 
-    run = diffjax.open_run("runs/digits", ema="slow")          # a trained run, from its folder alone
+    run = diffjax.open_run("runs/digits", ema="slow")
     images = diffjax.sample(run.task.model, run.variables, 0, index, label, steps=25)
     pipeline = diffjax.open_pipeline("stable-diffusion-v1-5/stable-diffusion-v1-5")
     experiment = diffjax.train_config("configs/ddpm/digits.py", "runs/digits")
@@ -36,7 +36,7 @@ PUBLIC = {
 ROOMS = ("data", "diffusion", "evals", "generate", "interop", "metrics", "models", "pretrained",
          "runs", "tasks", "train")  # fmt: skip
 
-__all__ = ["__version__", *PUBLIC]
+__all__ = ["__version__", *PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

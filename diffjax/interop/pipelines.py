@@ -70,10 +70,9 @@ def is_pipeline(name: str | Path) -> bool:
     if folder.is_file():
         return False
     if not folder.is_dir():
-        there = [file for file in (INDEX, SCHEDULER) if holds(str(name), file)]
-        if not there:
-            return False
-        folder = fetch(str(name), (there[0],))
+        if not holds(str(name), INDEX):
+            return holds(str(name), SCHEDULER)
+        folder = fetch_parts(str(name), INDEX, {})
     if (folder / INDEX).is_file():
         return read_json(folder / INDEX).get("_class_name") in PIPELINES
     return (folder / SCHEDULER).is_file()
