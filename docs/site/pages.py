@@ -24,11 +24,11 @@ _LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 def sources(root: Path = ROOT) -> dict[str, str]:
     """Files of the checkout -> the page that each becomes."""
     studies = sorted((root / "experiments" / "studies").glob("*/README.md"))
+    steps = sorted((root / "docs" / "how_to").glob("*.md"))
     return {
         "README.md": "index.md",
         **{f"docs/{p.name}": p.name for p in sorted((root / "docs").glob("*.md"))},
-        **{f"docs/how_to/{p.name}": f"how_to/{p.name}"
-           for p in sorted((root / "docs" / "how_to").glob("*.md"))},  # fmt: skip
+        **{f"docs/how_to/{p.name}": f"how_to/{p.name}" for p in steps},
         **{p.relative_to(root).as_posix(): f"studies/{p.parent.name}.md" for p in studies},
         "CONTRIBUTING.md": "contributing.md",
         "CHANGELOG.md": "changelog.md",
