@@ -15,7 +15,6 @@ from diffjax.assembly.data import DataChoices, Prefetching, epoch_of, trained_on
 from diffjax.assembly.evaluations import RunEvaluations, evals_of, split_evals, told_of
 from diffjax.assembly.frozen import load_frozen
 from diffjax.assembly.model_section import model_section
-from diffjax.assembly.record import record_run
 from diffjax.assembly.sections import check_sections
 from diffjax.assembly.tokenizer import make_tokenizer
 from diffjax.assembly.whole_batch import check_whole_batch
