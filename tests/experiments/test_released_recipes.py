@@ -3,13 +3,13 @@
 import dataclasses
 
 import pytest
-from tests.diffjax.pretrained.pipelines import pipeline
 
 from diffjax.diffusion.recipes import recipe_over
 from diffjax.diffusion.weightings import VMSE, Simple
 from diffjax.interop.scheduler import Sampling
 from diffjax.pretrained import released
 from diffjax.pretrained.released import from_pipeline, open_released
+from tests.experiments.pipelines import pipeline
 
 
 def test_a_file_of_dits_authors_is_guided_on_three_channels(tmp_path, monkeypatch):
