@@ -122,14 +122,23 @@ def load_dit_original(file: str | Path, heads: int | None = None) -> Part:
     """A `.pt` of the authors' (its averaged weights, of a training checkpoint), or a safetensors of
     the same tensors; the first is a pickle, read without running what is in it.
 
+    Raises:
+      ValueError: the file cannot be read, and as `dit_of_original`.
+    """
+    return dit_of_original(read_tensors(Path(file)), Path(file), heads)
+
+
+def dit_of_original(
+    weights: Mapping[str, np.ndarray], file: Path, heads: int | None = None
+) -> Part:
+    """The network of tensors in the authors' layout, which `file` held.
+
     Sizes are read off the shapes; heads are the paper's for the width, unless given.
 
     Raises:
-      ValueError: one line: the file cannot be read, is of another architecture, or holds tensors
-        too many or too few.
+      ValueError: one line: tensors of another architecture, too many or too few.
     """
-    file = Path(file)
-    weights = read_tensors(file)
+    weights = dict(weights)
     with blamed_on(file):
         section, facts, channels = _infer(weights, heads)
         held = np.asarray(weights.pop("pos_embed"), np.float32)

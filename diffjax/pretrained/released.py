@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -34,9 +35,45 @@ from diffjax.task import Variables
 
 # What another sampler keeps of the recipe of a model that came without a scheduler.
 _KEPT = ("steps", "clip", "guidance_channels")
-# Releases that a file does not tell from others by itself, beside `openai_unet.PUBLISHED`.
 FILES = (".safetensors", ".ckpt")  # of a Stable Diffusion in the original layout
-DIT, EDM = "dit", "edm"
+
+
+class Family(NamedTuple):
+    """Released files of one layout, which do not say how they are drawn from.
+
+    Attributes:
+      read: a file as a pipeline without a codec.
+      latent: whether it draws latents, and needs the codec that they are of.
+    """
+
+    read: Callable[[str | Path], ReleasedPipeline]
+    latent: bool = False
+
+
+def _edm(file: str | Path) -> ReleasedPipeline:
+    part = load_edm(file)
+    return ReleasedPipeline(part, *edm_sampling(part))
+
+
+def _dit(file: str | Path) -> ReleasedPipeline:
+    """The authors' `forward_with_cfg` guides three channels of the four."""
+    recipe = {"sampler": "ddpm", "variance": "learned", "spacing": "linspace", "offset": 0,
+              "final": "clean", "guidance_channels": 3}  # fmt: skip
+    sampling = Sampling({"type": "linear", "steps": 1000}, {"type": "eps"}, recipe)
+    return ReleasedPipeline(load_dit_original(file), sampling, 250)
+
+
+def _openai(release: str, file: str | Path) -> ReleasedPipeline:
+    part = load_openai_unet(file, release)
+    learned = part.section["out_channels"] == 2 * _channels(part)
+    return ReleasedPipeline(part, *openai_sampling(release, learned))
+
+
+# By release; other names are OpenAI's, see `openai_unet.PUBLISHED`.
+FAMILIES: dict[str, Family] = {
+    "dit": Family(_dit, latent=True),
+    "edm": Family(_edm),
+}
 
 
 def stable_diffusion(
@@ -124,8 +161,8 @@ def open_released(
     Args:
       name: a folder (or `owner/name`) of diffusers' `DDPMPipeline` or `DiTPipeline`; a `.pt` of
         OpenAI's or of DiT's authors, or a safetensors of an `EDMPrecond`.
-      release: which release a file is of: "dit", "edm", or a name in `openai_unet.PUBLISHED`.
-      codec: folder of the `AutoencoderKL` whose latents a DiT file was trained on.
+      release: which release a file is of: a name in `FAMILIES` or in `openai_unet.PUBLISHED`.
+      codec: folder of the `AutoencoderKL` whose latents a file was trained on.
 
     Raises:
       ValueError: one line: nothing there, or whatever its loader says.
@@ -139,23 +176,14 @@ def open_released(
             f"{name} is a file, which does not say how it is drawn from: say which release it is "
             "of (dit, edm, adm_256, iddpm_cifar10, ...)"
         )
-    if (codec is None) == (release == DIT):
+    family = FAMILIES.get(release, Family(partial(_openai, release)))
+    if (codec is None) == family.latent:
         raise ValueError(
-            f"a codec is a DiT's, and a DiT needs one; this is {release} with codec={codec}"
+            "a codec is of what draws latents, a DiT, and these need one; this is "
+            f"{release} with codec={codec}"
         )
-    if release == DIT:
-        # The authors' `forward_with_cfg` guides three channels of the four.
-        recipe = {"sampler": "ddpm", "variance": "learned", "spacing": "linspace", "offset": 0,
-                  "final": "clean", "guidance_channels": 3}  # fmt: skip
-        sampling = Sampling({"type": "linear", "steps": 1000}, {"type": "eps"}, recipe)
-        part = load_dit_original(name)
-        return from_pipeline(ReleasedPipeline(part, sampling, 250, load_autoencoder(str(codec))))
-    if release == EDM:
-        part = load_edm(name)
-        return from_pipeline(ReleasedPipeline(part, *edm_sampling(part)))
-    part = load_openai_unet(name, release)
-    learned = part.section["out_channels"] == 2 * _channels(part)
-    return from_pipeline(ReleasedPipeline(part, *openai_sampling(release, learned)))
+    held = family.read(name)
+    return from_pipeline(replace(held, codec=load_autoencoder(str(codec))) if codec else held)
 
 
 def from_pipeline(held: ReleasedPipeline) -> Pipeline:

@@ -24,9 +24,11 @@ _LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 def sources(root: Path = ROOT) -> dict[str, str]:
     """Files of the checkout -> the page that each becomes."""
     studies = sorted((root / "experiments" / "studies").glob("*/README.md"))
+    steps = sorted((root / "docs" / "how_to").glob("*.md"))
     return {
         "README.md": "index.md",
         **{f"docs/{p.name}": p.name for p in sorted((root / "docs").glob("*.md"))},
+        **{f"docs/how_to/{p.name}": f"how_to/{p.name}" for p in steps},
         **{p.relative_to(root).as_posix(): f"studies/{p.parent.name}.md" for p in studies},
         "CONTRIBUTING.md": "contributing.md",
         "CHANGELOG.md": "changelog.md",
@@ -107,9 +109,11 @@ def nav(root: Path = ROOT) -> list[Any]:
     first = ["index.md", "architecture.md"]
     about = [page for page in own if page not in (*first, *project)]
     studies = [page for page in titled if page.startswith("studies/")]
+    steps = [page for page in titled if page.startswith("how_to/") and page != "how_to/README.md"]
     return [
         {"Home": "index.md"},
         *({titled[page]: page} for page in ("architecture.md",)),
+        {"How to add": ["how_to/README.md", *({titled[page]: page} for page in steps)]},
         {"Guides and results": [{titled[page]: page} for page in about]},
         {"Studies": [{titled[page]: page} for page in studies]},
         {"Reference": _tree(reference(root))},

@@ -122,9 +122,9 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path):
     file.write_bytes(b"PK")
     with pytest.raises(ValueError, match="say which release"):
         open_released(file)
-    with pytest.raises(ValueError, match="a DiT needs one"):
+    with pytest.raises(ValueError, match="a DiT, and these need one"):
         open_released(file, "dit")
-    with pytest.raises(ValueError, match="a codec is a DiT's"):
+    with pytest.raises(ValueError, match="a codec is of what draws latents"):
         open_released(file, "edm", codec=tmp_path)
     with pytest.raises(ValueError, match="did you mean 'adm_64'"):
         open_released(file, "adm64")
