@@ -105,7 +105,7 @@ def _released() -> None:
     complete(plain(config), workdir, named=True)
     assembly = ReleasedRun(config, workdir, model, origin, recipe)
     assembly.check_evaluations()
-    assembly.record()
+    assembly.write_config()
     evaluations = assembly.evaluations(**make_judges(assembly.reference, assembly.mesh))
     evaluations.trial(assembly.outline)
     evaluators = evaluations.evaluators

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 
 from diffjax.assembly.stages import opened
@@ -43,7 +42,8 @@ from diffjax.launch.cli import arguments, run_main
 from diffjax.launch.flag_types import define_path, expand
 from diffjax.pretrained.clip import Encoders, released_encoders
 from diffjax.pretrained.features import InceptionFeatures, features_of_run, over_local_devices
-from diffjax.pretrained.fid_sets import Given, captions, open_set, side_of
+from diffjax.pretrained.fid_sets import Given, captions, images_of, open_set, side_of
+from diffjax.reports.comparison import comparison_lines
 from diffjax.results import Result
 from diffjax.train.progress import Progress
 from diffjax.train.writer import replace_file
@@ -134,15 +134,6 @@ def _with_texts(side: Side, given: Given, towers: Encoders | None) -> Side:
     return replace(side, texts=towers.texts(captions(given.source, given.name)))
 
 
-def _images(given: Given | None) -> np.ndarray | None:
-    """All images of one size, where they are to be saved."""
-    if not FLAGS.save_images:
-        return None
-    if given is None or given.source is None or None in given.source.info.image_shape:
-        raise ValueError("--save_images needs a reference of images of one size")
-    return np.stack([given.source[i]["image"] for i in range(len(given.source))])
-
-
 def _compared(
     kind: str, names: list[str], samples: list[str], reference: str | None, settings: Settings
 ) -> list[list[Result]]:
@@ -166,32 +157,14 @@ def _compared(
     if b is not None and FLAGS.save and jax.process_index() == 0:
         if b.moments is None:
             raise ValueError(f"--save: {b.name} holds no mean and covariance")
-        write_reference(FLAGS.save, b.moments, b.spatial, _images(against), how)
+        write_reference(
+            FLAGS.save, b.moments, b.spatial, images_of(against) if FLAGS.save_images else None, how
+        )
     found = []
     for given in drawn:
         a = _with_texts(_measured(given, extract, how, kept["a"]), given, towers)
         found.append(list(compare(names, settings, a, b or a, said)))
     return found
-
-
-def _lines(numbers: list[list[Result]], samples: list[str]) -> Iterable[str]:
-    """A line for each number of each of the samples; then, of several, their mean and least."""
-    for name, scalars in zip(samples, numbers, strict=True):
-        for s in scalars:
-            bar = "" if s.std is None else f" ± {s.std:.4g}"
-            label = f"{name}  " if len(samples) > 1 else ""
-            yield f"{label}{s.name:16} {s.value:.6g}{bar}  [{s.protocol['hash']}]"
-    if len(samples) > 1:
-        for i, s in enumerate(numbers[0]):
-            each = np.asarray([scalars[i].value for scalars in numbers])
-            yield (
-                f"{len(samples)} draws  {s.name:16} mean {each.mean():.6g} ± "
-                f"{each.std(ddof=1):.4g}, least {each.min():.6g}"
-            )
-    said = {s.protocol["hash"]: s.protocol for s in numbers[0]}
-    for key, how in said.items():
-        facts = ", ".join(f"{k} {v}" for k, v in how.items() if k != "hash")
-        yield f"[{key}] {facts}"
 
 
 def main() -> None:
@@ -212,7 +185,7 @@ def main() -> None:
             more = _compared(kind, own, samples, reference, settings)
             numbers = [a + b for a, b in zip(numbers, more, strict=True)]
     if jax.process_index() == 0:
-        print("\n".join(_lines(numbers, samples)), flush=True)
+        print("\n".join(comparison_lines(numbers, samples)), flush=True)
         if FLAGS.out:
             found = {n: [asdict(s) for s in each] for n, each in zip(samples, numbers, strict=True)}
             replace_file(Path(FLAGS.out), (json.dumps(found, indent=2) + "\n").encode())

@@ -1,7 +1,4 @@
-"""One self-contained `report.html`: `python -m experiments.report --workdir=runs/digits`.
-
-Of a run, or of a sweep; training and evaluating write it by themselves.
-"""
+"""One self-contained `report.html`: `python -m experiments.report --workdir=runs/digits`."""
 
 from __future__ import annotations
 

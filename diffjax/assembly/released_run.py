@@ -62,7 +62,7 @@ class ReleasedRun(Assembly):
         # From here on it is what evaluators are built from.
         self.task: Any = model
 
-    def record(self) -> None:
+    def write_config(self) -> None:
         """Writes `config.json`, or refuses a workdir that another model has been evaluated in."""
         check_workdir({**self.config, "released": plain(self.origin)}, self.workdir)
 

@@ -170,3 +170,14 @@ def captions(source: Source, name: str) -> list[str]:
     if not found:
         raise ValueError(f"clip_score compares images with captions; {name} has none")
     return found
+
+
+def images_of(given: Given | None) -> np.ndarray:
+    """All images of a set, `[N, H, W, C] uint8`, to be saved with its statistics.
+
+    Raises:
+      ValueError: no set of images, or images of several sizes.
+    """
+    if given is None or given.source is None or None in given.source.info.image_shape:
+        raise ValueError("--save_images needs a reference of images of one size")
+    return np.stack([given.source[i]["image"] for i in range(len(given.source))])

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffjax.runs.migrate import migrated
 from diffjax.train.writer import replace_file
 
 # Keys whose change does not change what a run computes up to a given step (what is done about
 # losses that are not finite changes no step whose loss is).
-FREE = ("evals", "expected", "features", "judge", "mesh", "train.log_every",
+FREE = ("sampling", "evals", "expected", "features", "judge", "mesh", "train.log_every",
         "train.checkpoint_every", "train.on_nonfinite",
         "train.keep", "train.keep_every", "train.steps_per_dispatch")  # fmt: skip
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
-    """The `config.json` of a run.
+    """The `config.json` of a run, in today's sections (see `migrate`).
 
     Raises:
       ValueError: there is none, or it is no JSON.
@@ -33,7 +34,7 @@ def read_config(workdir: Path) -> dict[str, Any]:
         )
     if not isinstance(config, dict):
         raise ValueError(f"{file} holds no JSON object: put the config back, or remove it")
-    return config
+    return migrated(config)
 
 
 def plain(config: Any) -> Any:

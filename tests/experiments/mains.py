@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 from absl import flags
 
+import experiments
 from diffjax.launch import flag_types
 
-FOLDER = Path(flag_types.__file__).resolve().parent
+FOLDER = Path(experiments.__file__).resolve().parent
 
 
 def flags_of(module, monkeypatch) -> flags.FlagValues:

@@ -19,7 +19,7 @@ def diffjax(*arguments, cwd=FOLDER.parent):
 def test_every_main_is_a_command_and_says_what_it_does():
     found = commands(FOLDER)
     own = {name.removeprefix("experiments.") for name in mains() if name.count(".") == 1}
-    assert set(found) == own - {"distributed"}  # whose flags are of train and fid
+    assert set(found) == own
     assert {"train", "sample", "evaluate", "sweep", "search", "fid", "prepare_data", "replay"} <= (
         set(found)
     )

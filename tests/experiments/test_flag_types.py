@@ -73,7 +73,7 @@ def test_every_flag_of_text_is_known_to_be_no_path():
     assert {n for _, n in found} >= {"sampler", "prompt", "metrics"}
 
 
-@pytest.mark.parametrize("name", [m for m in mains() if m != "diffjax.launch.distributed"])
+@pytest.mark.parametrize("name", mains())
 def test_every_path_of_every_main_is_replaced(name, monkeypatch, tmp_path):
     values = flags_of(module_of(name), monkeypatch)
     paths = [n for n in values if isinstance(values[n].parser, PathParser)]

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.diffjax.pretrained.pipelines import pipeline
 
 from diffjax.data.sources import make_source
 from diffjax.evals import EVALUATORS
@@ -24,6 +23,7 @@ from diffjax.sweeps.published import Published, table_of
 from diffjax.sweeps.study import Study, load_study, with_run, with_weights
 from diffjax.sweeps.table import read_table, to_csv, to_markdown
 from experiments.sweep import changed, run_sweep
+from tests.experiments.pipelines import pipeline
 
 FORMS = {
     "sampler_steps": ("digits", "cifar10", "celeba64"),

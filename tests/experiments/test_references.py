@@ -42,7 +42,7 @@ AUTOENCODER = dict(
 )
 SECTIONS = {
     "codec": dict(run="@RUN@", config="@PLANT@"),
-    "text": dict(run="@RUN@", config="@PLANT@"),
+    "conditions.caption.tower": dict(run="@RUN@", config="@PLANT@"),
     "judge": dict(run="@RUN@", config="@PLANT@"),
     "features": dict(config="@PLANT@"),
     "perceptual": dict(config="@PLANT@"),
@@ -76,7 +76,13 @@ def planted(tmp_path):
         if name == "perceptual":
             config |= AUTOENCODER
         told = {"@PLANT@": named, "@RUN@": str(tmp_path / "nowhere")}
-        config[name] = {k: told[v] for k, v in SECTIONS[name].items()}
+        section = {k: told[v] for k, v in SECTIONS[name].items()}
+        tower = name.startswith("conditions")
+        config |= (
+            {"conditions": {"caption": dict(type="text", tower=section)}}
+            if tower
+            else {name: section}
+        )
         workdir = tmp_path / "run"
         workdir.mkdir(exist_ok=True)
         (workdir / "config.json").write_text(json.dumps(config))

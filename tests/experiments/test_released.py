@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 from PIL import Image
-from tests.diffjax.pretrained.pipelines import pipeline
 
 from diffjax.assembly.released_run import ReleasedRun
 from diffjax.interop.inception import inception_shapes, save_inception
 from diffjax.interop.pipelines import Pipeline, save_pipeline
 from diffjax.launch.settings import load_config
 from diffjax.pretrained.released import from_pipeline, open_released
+from tests.experiments.pipelines import pipeline
 
 CONFIG = """
 from configs.ddpm import digits

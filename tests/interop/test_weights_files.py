@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
-from tests.diffjax.pretrained.pipelines import pipeline
 
 from diffjax.interop.files import read_tensors, weights_file
 from diffjax.interop.pipelines import load_pipeline, save_pipeline
 from diffjax.interop.tables import Row, to_ours
 from diffjax.interop.unet_2d import load_unet_2d, save_unet_2d
+from tests.experiments.pipelines import pipeline
 from tests.interop.test_torch_archive import archive, call, name, tensor
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

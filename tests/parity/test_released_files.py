@@ -58,7 +58,7 @@ def test_openai_s_are_drawn_as_their_readmes_say(tmp_path):
     how = model.nfe()
     assert (how["nfe"], how["variance"], how["spacing"]) == (250, "learned", "linspace")
     assert model.model.learned_variance and how["clip"]
-    with pytest.raises(ValueError, match="guidance needs a null class"):
+    with pytest.raises(ValueError, match="guidance needs a null condition"):
         model.nfe(guidance=2.0)
 
 

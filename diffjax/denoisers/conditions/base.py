@@ -144,10 +144,13 @@ def drop_conditions(conditions: Sequence[Condition], cond: Cond, rng: Rng) -> di
 def negative_cond(conditions: Sequence[Condition], cond: Cond, negative: Cond) -> dict[str, Array]:
     """The other side of guidance, by name: `negative` where it says something, else the null where
     the network knows one, else what is given."""
-    return {
-        c.name: negative.get(c.field, c.null(cond[c.field]) if c.has_null else cond[c.field])
-        for c in conditions
-    }
+    out = {}
+    for c in conditions:
+        given = cond[c.field]
+        out[c.name] = negative.get(c.field, given)
+        if c.field not in negative and c.has_null:
+            out[c.name] = c.null(given)
+    return out
 
 
 def encode(
