@@ -85,7 +85,9 @@ def tree(tmp_path_factory) -> Path:
 @contextmanager
 def applied(page: str, diff: str, tree: Path) -> Iterator[None]:
     """The tree with a diff; afterwards without."""
-    command = ["git", "apply", "-"] if shutil.which("git") else ["patch", "-p1", "--fuzz=0"]
+    # Neither leaves files of its own behind where a diff does not apply.
+    bare = ["patch", "-p1", "--fuzz=0", "--batch", "--no-backup-if-mismatch", "--reject-file=-"]
+    command = ["git", "apply", "-"] if shutil.which("git") else bare
     # Inside of a checkout git would look for the files from its root.
     env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
     before = {n: (tree / n).read_bytes() for n in touched(diff) if (tree / n).exists()}
