@@ -1,8 +1,9 @@
 """Samplers, each a table of float64 coefficients with one row per network evaluation.
 
 Every sampler here is linear in the current state z, the estimate x_hat, what earlier evaluations
-left behind, and fresh noise. So a sampler is a function from a grid to a `StepTable`, `sampling.sample`
-runs any of them in one `lax.scan`, and the number of rows is the number of function evaluations.
+left behind, and fresh noise. So a sampler is a function from a grid to a `StepTable`,
+`sampling.sample` runs any of them in one `lax.scan`, and the number of rows is the number of
+function evaluations.
 """
 
 from __future__ import annotations
