@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from diffjax.assembly.experiment import Assembly, config_of
+from diffjax.assembly.experiment import Experiment, config_of
 from diffjax.assembly.released_run import ReleasedRun
 from diffjax.assembly.stages import complete
 from diffjax.choices import unknown
@@ -28,7 +28,7 @@ from diffjax.launch.cli import overrides, run_main
 from diffjax.launch.flag_types import define_path
 from diffjax.launch.lock import writing
 from diffjax.launch.settings import apply_override, assignments, load_config
-from diffjax.pretrained.judge import make_judges
+from diffjax.pretrained.judge import make_scorers
 from diffjax.pretrained.released import open_released
 from diffjax.reports.run import write_report
 from diffjax.runs.config import plain, read_config
@@ -81,8 +81,8 @@ def _run() -> None:
             raise ValueError(f"--config.{override}: only evals.* can change after training")
         apply_override(config, override)
     complete(plain(config), workdir, named=False)
-    assembly = Assembly(config, workdir)
-    evaluations = assembly.evaluations(**make_judges(assembly.reference, assembly.mesh))
+    assembly = Experiment(config, workdir)
+    evaluations = assembly.evaluations(**make_scorers(assembly.reference, assembly.mesh))
     evaluations.trial(assembly.outline, FLAGS.only)
     step, state, frozen = assembly.trained(FLAGS.step)
     assembly.record(frozen)
@@ -106,7 +106,7 @@ def _released() -> None:
     assembly = ReleasedRun(config, workdir, model, origin, recipe)
     assembly.check_evaluations()
     assembly.write_config()
-    evaluations = assembly.evaluations(**make_judges(assembly.reference, assembly.mesh))
+    evaluations = assembly.evaluations(**make_scorers(assembly.reference, assembly.mesh))
     evaluations.trial(assembly.outline)
     evaluators = evaluations.evaluators
     _write(workdir, 0, evaluators, lambda name: (None, evaluators[name].run(model.variables)))

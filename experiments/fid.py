@@ -36,7 +36,7 @@ from diffjax.evals.features import DEQUANTISE, FeatureExtractor
 from diffjax.evals.reference import write_reference
 from diffjax.evals.released_features import PROTOCOLS, SCALES, clip_features
 from diffjax.evals.resample import METHODS
-from diffjax.evals.sides import Side
+from diffjax.evals.sides import FeatureSet
 from diffjax.launch import distributed
 from diffjax.launch.cli import arguments, run_main
 from diffjax.launch.flag_types import define_path, expand
@@ -108,7 +108,7 @@ def _cache() -> Path | None:
 
 def _measured(
     given: Given, extract: FeatureExtractor | None, how: Mapping[str, Any], keep_rows: bool
-) -> Side:
+) -> FeatureSet:
     """One side, with progress on stderr."""
     images = 0 if given.source is None else len(given.source)
     if not images:
@@ -128,7 +128,7 @@ def _measured(
         return side_of(given, extract, how, keep_rows, _cache(), say)
 
 
-def _with_texts(side: Side, given: Given, towers: Encoders | None) -> Side:
+def _with_texts(side: FeatureSet, given: Given, towers: Encoders | None) -> FeatureSet:
     if towers is None or given.source is None or "clip_score" not in FLAGS.metrics:
         return side
     return replace(side, texts=towers.texts(captions(given.source, given.name)))

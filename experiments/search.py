@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from PIL import UnidentifiedImageError
 
-from diffjax.assembly.data import DataChoices
+from diffjax.assembly.data import DataConfig
 from diffjax.assembly.stages import opened
 from diffjax.choices import construct, unknown
 from diffjax.data.folder_files import read_file
@@ -70,7 +70,7 @@ def _check_flags() -> None:
 
 def split_of(config: Mapping[str, Any], name: str) -> Examples:
     """The images of a split of a run's data: `train`, `test`, or one of its others."""
-    data = construct(DataChoices, "data", config["data"])
+    data = construct(DataConfig, "data", config["data"])
     tests = {} if data.test is None else {"test": data.test}
     sections = {"train": data.train, **tests, **data.others}
     if name not in sections:

@@ -13,7 +13,7 @@ import jax
 from absl import flags
 
 from diffjax.assembly import stages
-from diffjax.assembly.experiment import Assembly
+from diffjax.assembly.experiment import Experiment
 from diffjax.launch import distributed
 from diffjax.launch.cli import overrides, run_main
 from diffjax.launch.flag_types import define_path
@@ -31,7 +31,7 @@ def define_flags() -> None:
     distributed.define_flags()
 
 
-def train_run(config_path: str, changes: list[str], workdir: Path) -> Assembly:
+def train_run(config_path: str, changes: list[str], workdir: Path) -> Experiment:
     """The whole run of a config file that the user names, see `stages.train_run`."""
     return stages.train_run(load_config(config_path, changes), workdir, named=True)
 

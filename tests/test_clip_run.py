@@ -11,7 +11,7 @@ import pytest
 from jax.tree_util import tree_leaves_with_path
 from scenes import scenes
 
-from diffjax.assembly.experiment import Assembly, open_run
+from diffjax.assembly.experiment import Experiment, open_run
 from diffjax.assembly.tokenizer import make_tokenizer
 from diffjax.data.builders import shapes
 from diffjax.data.sources import make_source
@@ -188,7 +188,7 @@ REFUSED = {
 
 def check(config, workdir):
     """All that a run does before its first step, but for compiling."""
-    run = (assembly := Assembly(config, workdir)).run
+    run = (assembly := Experiment(config, workdir)).run
     optimizer, spec = make_optimizer(run.optimizer, run.choices.steps), run.loader.batch_spec()
     jax.eval_shape(
         lambda k: init_state(run.task, optimizer, run.emas, k, spec)[0], jax.random.key(0)

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from scenes import scenes
 
 from diffjax.assembly import experiment as assemble
-from diffjax.assembly.experiment import Assembly
+from diffjax.assembly.experiment import Experiment
 from diffjax.assembly.frozen import Frozen
 from diffjax.choices import build, construct, unknown
 from diffjax.data import tokenizer_files
@@ -36,10 +36,10 @@ from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
 from diffjax.launch.settings import load_config
 from diffjax.models import build_model
-from diffjax.pretrained.codec import Codec, CodecChoices
+from diffjax.pretrained.codec import Codec, CodecConfig
 from diffjax.pretrained.features import FEATURES
-from diffjax.pretrained.guide import Guide, GuideChoices
-from diffjax.pretrained.text import TextChoices, TextTower
+from diffjax.pretrained.guide import Guide, GuideConfig
+from diffjax.pretrained.text import TextTower, TextTowerConfig
 from diffjax.runs.config import flat
 from diffjax.train.optim import make_optimizer
 from diffjax.train.step import init_state
@@ -100,7 +100,7 @@ class StandIn:
 
 @pytest.fixture
 def without_data(monkeypatch):
-    """Assembly reads no data: sources are stand-ins whose options are checked all the same."""
+    """Experiment reads no data: sources are stand-ins whose options are checked all the same."""
     seen: dict = {}
 
     def vocabulary(path):
@@ -130,13 +130,13 @@ def without_data(monkeypatch):
         """Networks of the released sizes, without their weights."""
         codec, towers, section = None, {}, reference("codec")
         if section:
-            construct(CodecChoices, "codec", section)
+            construct(CodecConfig, "codec", section)
             mult = (1, 2, 2) if "run" in section else (1, 2, 4, 4)
             codec = Codec(
                 build_model("autoencoder", channels=32, channel_mult=mult), {}, "stand-in"
             )
         for name in [n for n, c in conditions.items() if "tower" in c]:
-            choices = construct(TextChoices, name, conditions[name]["tower"])
+            choices = construct(TextTowerConfig, name, conditions[name]["tower"])
             words = train_tokenizer(["a red circle"], 520, context=20)
             tokenizer = dataclasses.replace(words, overlong="truncate")
             tower = build_model("text", embed=8, width=8, depth=2, heads=2, context=20, vocab=520)
@@ -145,7 +145,7 @@ def without_data(monkeypatch):
             towers[name] = TextTower(read, {}, tokenizer, "stand-in")
         guide = reference("guide")
         if guide:
-            construct(GuideChoices, "guide", guide)
+            construct(GuideConfig, "guide", guide)
             shape = seen["config"]["data"].get("image_shape") or DEFAULT_SHAPE
             network = build_model("dit", width=8, depth=1, heads=2, patch=2, out_channels=shape[-1])
             model = DiffusionModel(network, DataSpace(tuple(shape)), Cosine(), V())
@@ -182,11 +182,11 @@ def without_data(monkeypatch):
     monkeypatch.setattr(tokenizer_files, "_read", vocabulary)
     monkeypatch.setattr(assemble, "as_arrays", arrays)
 
-    def assembled(config: ConfigDict, workdir: Path) -> Assembly:
+    def assembled(config: ConfigDict, workdir: Path) -> Experiment:
         seen["config"] = config.to_dict()
         if isinstance(config.get("data"), ConfigDict):
             seen["config"]["data"]["cache"] = config.data.cache = False
-        return Assembly(config, workdir)
+        return Experiment(config, workdir)
 
     return assembled
 

@@ -36,7 +36,7 @@ EACH_BY_DEFAULT, EACH = 25, 24
 SIGNED = {"bias", "log_variance", "log_scale", "mean", "shift", "start", "end", "power", "gamma",
           "logsnr_min", "logsnr_max", "resample_taps", "frequencies", "where", "num_objects",
           "bounds", "guidance", "data", "fsdp", "tensor"}  # fmt: skip
-FREE = {"expected"}  # of the report, read by nobody else
+RESUMABLE_KEYS = {"expected"}  # of the report, read by nobody else
 INFINITE = {"guidance_high", "churn_max"}
 LARGE_NUMBERS = {"seed", "half_life"}
 SHARES = {"b1", "b2", "dropout", "drop", "prob",
@@ -111,7 +111,7 @@ def outside(tree: dict) -> list[str]:
         bad |= not infinite and abs(value) >= 2**31 and not words & LARGE_NUMBERS
         bad |= bool(words & SHARES) and not 0 <= value <= 1
         bad |= "seed" in words and not (isinstance(value, int) and 0 <= value < 2**63)
-        if bad and not words & FREE:
+        if bad and not words & RESUMABLE_KEYS:
             wrong.append(f"{'.'.join(map(str, keys))}={value}")
     return wrong
 

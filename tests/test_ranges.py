@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import numpy as np
 import pytest
 
-from diffjax.assembly.data import DataChoices
-from diffjax.assembly.evaluations import EvalChoices
+from diffjax.assembly.data import DataConfig
+from diffjax.assembly.evaluations import EvalConfig
 from diffjax.assembly.sections import CONTEXT, GIVEN, TABLE_OF_TRANSFORMS
 from diffjax.assembly.tokenizer import TOKENIZERS
 from diffjax.choices import LINEN, build, check_values, construct, hints_of
@@ -26,18 +26,18 @@ from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
-from diffjax.pretrained.codec import CodecChoices
+from diffjax.pretrained.codec import CodecConfig
 from diffjax.pretrained.features import FEATURES
-from diffjax.pretrained.init_from import StartChoices
-from diffjax.pretrained.judge import JudgeChoices
-from diffjax.pretrained.perceptual import PerceptualChoices
-from diffjax.pretrained.text import TextChoices
+from diffjax.pretrained.init_from import InitFromConfig
+from diffjax.pretrained.judge import ClipScorerConfig
+from diffjax.pretrained.perceptual import PerceptualConfig
+from diffjax.pretrained.text import TextTowerConfig
 from diffjax.ranges import Count, Decay, Dtype, Positive, Real, Rising, Seed
 from diffjax.tasks import PARTS, TASKS
 from diffjax.tasks.vae import VaeTask
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
-from diffjax.train.run import TrainChoices
+from diffjax.train.run import TrainConfig
 from diffjax.train.sharding import make_mesh
 
 
@@ -136,7 +136,7 @@ def test_an_optimizer_refuses_what_it_cannot_mean(key, value):
 )
 def test_a_run_refuses_what_it_cannot_count(key, value):
     with pytest.raises(ValueError, match=f"^train.{key}={value} must be at"):
-        construct(TrainChoices, "train", {"steps": 4, "batch_size": 2, key: value})
+        construct(TrainConfig, "train", {"steps": 4, "batch_size": 2, key: value})
 
 
 def builders() -> dict[str, tuple[Any, tuple[str, ...]]]:
@@ -155,9 +155,9 @@ def builders() -> dict[str, tuple[Any, tuple[str, ...]]]:
         "sampler": (SAMPLERS, ("grid",)),
         **{f"task.{name}": (table, LINEN) for name, table in PARTS.items()},
     }
-    single = [DataChoices, Oversample, TrainChoices, Optimizer, EMA, make_mesh, EvalChoices,
-              Question, Guidance, make_grid, CodecChoices, TextChoices, JudgeChoices,
-              PerceptualChoices, StartChoices, Settings, TextTransformer, bits_per_dim,
+    single = [DataConfig, Oversample, TrainConfig, Optimizer, EMA, make_mesh, EvalConfig,
+              Question, Guidance, make_grid, CodecConfig, TextTowerConfig, ClipScorerConfig,
+              PerceptualConfig, InitFromConfig, Settings, TextTransformer, bits_per_dim,
               flow_bits_per_dim, VaeTask.elbo, VaeTask.iwae]  # fmt: skip
     found = {f"{what} {kind!r}": (maker, hidden) for what, (table, hidden) in tables.items()
              for kind, maker in table.items()}  # fmt: skip

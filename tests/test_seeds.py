@@ -125,7 +125,7 @@ def test_samples_likelihoods_and_validation_noise_differ(task, variables):
 
 def test_the_noise_of_training_differs(task):
     from diffjax.train.optim import Optimizer, make_optimizer
-    from diffjax.train.step import StepChoices, init_state, make_train_step
+    from diffjax.train.step import StepConfig, init_state, make_train_step
 
     optimizer = make_optimizer(Optimizer(type="sgd", lr=0.1), 1)
     batch = {"image": jnp.ones((4, 2)), "label": jnp.arange(4) % 3}
@@ -134,7 +134,7 @@ def test_the_noise_of_training_differs(task):
     @jax.jit
     def loss(key):
         state, frozen = init_state(task, optimizer, {}, root(0), spec)
-        step = make_train_step(task, optimizer, {}, StepChoices(4), key)
+        step = make_train_step(task, optimizer, {}, StepConfig(4), key)
         return step(state, frozen, batch)[1]["loss"]
 
     apart(loss(root(seed)) for seed in SEEDS)

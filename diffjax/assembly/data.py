@@ -24,7 +24,7 @@ _OF_MOMENTS = ("random_flip", "tokenize")
 
 
 @dataclass(frozen=True)
-class DataChoices:
+class DataConfig:
     """Config section `data`.
 
     Attributes:
@@ -57,7 +57,7 @@ class DataChoices:
 
 
 def trained_on(
-    data: DataChoices, source: Source, codec: Codec | None, pictures: Sequence[Transform]
+    data: DataConfig, source: Source, codec: Codec | None, pictures: Sequence[Transform]
 ) -> Source:
     """What training reads of `source`: it, or the codec's moments of its `pictures`.
 
@@ -89,7 +89,7 @@ def trained_on(
     return cached_latents(source, pictures, codec, root, flips)
 
 
-def epoch_of(data: DataChoices, source: Source) -> np.ndarray | None:
+def epoch_of(data: DataConfig, source: Source) -> np.ndarray | None:
     """What an epoch goes through, by `data.oversample`; None for every record once."""
     if not data.oversample:
         return None
@@ -102,7 +102,7 @@ class Prefetching:
     """The loader with the config's reading-ahead."""
 
     loader: Loader
-    data: DataChoices
+    data: DataConfig
 
     def iterate(self, start_step: int) -> Iterator[Mapping[str, np.ndarray]]:
         d = self.data

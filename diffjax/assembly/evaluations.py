@@ -21,7 +21,7 @@ DRAWING = ("sample", "trajectory")
 
 
 @dataclass(frozen=True)
-class EvalChoices:
+class EvalConfig:
     """What an entry of `evals` says beside its evaluator's own options.
 
     Attributes:
@@ -37,17 +37,17 @@ class EvalChoices:
 
 def split_evals(
     evals: Mapping[str, Mapping[str, Any]], emas: Collection[str], steps_per_dispatch: int
-) -> tuple[dict[str, EvalChoices], dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, EvalConfig], dict[str, dict[str, Any]]]:
     """By name, when each entry of a config's `evals` is due, and the section of its evaluator.
 
     Raises:
       ValueError: an average that the run does not keep, or a step at which it cannot stop.
     """
     own, rest = {}, {}
-    fields = EvalChoices.__dataclass_fields__
+    fields = EvalConfig.__dataclass_fields__
     for name, section in evals.items():
         own[name] = construct(
-            EvalChoices, f"evals.{name}", {k: v for k, v in section.items() if k in fields}
+            EvalConfig, f"evals.{name}", {k: v for k, v in section.items() if k in fields}
         )
         rest[name] = {k: v for k, v in section.items() if k not in fields}
         if own[name].every % steps_per_dispatch:
@@ -98,7 +98,7 @@ class RunEvaluations:
     """The evaluators of a run and when each is due; see `train.loop.Evaluations`."""
 
     evaluators: Mapping[str, Any]
-    choices: Mapping[str, EvalChoices]
+    choices: Mapping[str, EvalConfig]
 
     def trial(self, variables: Variables, only: Iterable[str] = ()) -> None:
         """Tries the evaluators (`only` some) by the shapes of a task's `variables`.

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from diffjax.assembly.data import DataChoices, Prefetching, epoch_of, trained_on
+from diffjax.assembly.data import DataConfig, Prefetching, epoch_of, trained_on
 from diffjax.assembly.evaluations import RunEvaluations, evals_of, split_evals, told_of
 from diffjax.assembly.frozen import load_frozen
 from diffjax.assembly.model_section import model_section
@@ -27,7 +27,7 @@ from diffjax.data.sources import factor_words, make_source
 from diffjax.data.transforms import make_transforms
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.evals import EvalContext, make_evaluator
-from diffjax.evals.context import Judge
+from diffjax.evals.context import ClipScorer
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
 from diffjax.pretrained.init_from import make_start
@@ -40,13 +40,13 @@ from diffjax.tasks import make_task
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
-from diffjax.train.loop import Run, TrainChoices, build_state
+from diffjax.train.loop import Run, TrainConfig, build_state
 from diffjax.train.optim import Optimizer
-from diffjax.train.start import in_turn
+from diffjax.train.start import chain
 from diffjax.train.state import TrainState
 
 
-class Assembly:
+class Experiment:
     """A run and what surrounds it, built from a config; nothing is trained or sampled yet.
 
     Args:
@@ -63,8 +63,8 @@ class Assembly:
         self.config = plain(config)
         check_sections(self.config)
         self.workdir, self.named = workdir, named
-        self.data: DataChoices = construct(DataChoices, "data", self.config["data"])
-        self.choices: TrainChoices = construct(TrainChoices, "train", self.config["train"])
+        self.data: DataConfig = construct(DataConfig, "data", self.config["data"])
+        self.choices: TrainConfig = construct(TrainConfig, "train", self.config["train"])
         self.optimizer: Optimizer = construct(Optimizer, "optim", self.config["optim"])
         self.emas = {
             k: construct(EMA, f"ema.{k}", v) for k, v in self.config.get("ema", {}).items()
@@ -143,7 +143,7 @@ class Assembly:
             seed=self.config.get("seed", 0),
             workdir=self.workdir,
             config=self.config,
-            start=in_turn(self.start, self.frozen.start(self.workdir), self.seen and self.seen[1]),
+            start=chain(self.start, self.frozen.start(self.workdir), self.seen and self.seen[1]),
             begin=self.record,
         )
 
@@ -187,7 +187,9 @@ class Assembly:
             for name, source in sources.items()
         }
 
-    def context(self, features: FeatureExtractor | None, judge: Judge | None = None) -> EvalContext:
+    def context(
+        self, features: FeatureExtractor | None, judge: ClipScorer | None = None
+    ) -> EvalContext:
         """What the evaluators of this run are built from."""
         return EvalContext(
             predict_fns=self.task.predict_fns(),
@@ -222,7 +224,7 @@ class Assembly:
         return jax.eval_shape(lambda key: self.task.init(key, spec), jax.random.key(0))
 
     def evaluations(
-        self, features: FeatureExtractor | None, judge: Judge | None = None
+        self, features: FeatureExtractor | None, judge: ClipScorer | None = None
     ) -> RunEvaluations:
         """The evaluators of the config, built now so that a mistake shows before training."""
         context, built = self.context(features, judge), {}
@@ -275,11 +277,11 @@ def config_of(workdir: Path) -> ConfigDict:
     return config
 
 
-def open_run(workdir: Path) -> Assembly:
+def open_run(workdir: Path) -> Experiment:
     """The assembly of a run that is on disk, from its own `config.json`; to draw from it
     `diffjax.runs.open_run` needs less.
 
     Raises:
       ValueError: no run there.
     """
-    return Assembly(config_of(workdir), workdir)
+    return Experiment(config_of(workdir), workdir)

@@ -9,12 +9,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from diffjax.assembly.evaluations import draws
-from diffjax.assembly.experiment import Assembly
+from diffjax.assembly.experiment import Experiment
 from diffjax.generate.pipeline import Pipeline
 from diffjax.runs.config import check_workdir, plain
 
 
-class ReleasedRun(Assembly):
+class ReleasedRun(Experiment):
     """The assembly of `config` with a released model for its network and its task.
 
     Evaluators that draw do so by the model's own recipe, changed by `recipe`, whatever `pred_kw`
@@ -29,7 +29,7 @@ class ReleasedRun(Assembly):
       recipe: options of `make_recipe`.
 
     Raises:
-      ValueError: from `Assembly`, or data of another size or other classes than the model draws.
+      ValueError: from `Experiment`, or data of another size or other classes than the model draws.
     """
 
     def __init__(

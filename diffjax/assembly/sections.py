@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
-from diffjax.assembly.data import DataChoices
-from diffjax.assembly.evaluations import EvalChoices
+from diffjax.assembly.data import DataConfig
+from diffjax.assembly.evaluations import EvalConfig
 from diffjax.assembly.tokenizer import TOKENIZERS
 from diffjax.choices import (
     LINEN,
@@ -34,19 +34,19 @@ from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
-from diffjax.pretrained.codec import CodecChoices
+from diffjax.pretrained.codec import CodecConfig
 from diffjax.pretrained.features import FEATURES
-from diffjax.pretrained.guide import GuideChoices
-from diffjax.pretrained.init_from import StartChoices
-from diffjax.pretrained.judge import JudgeChoices
-from diffjax.pretrained.perceptual import PerceptualChoices
-from diffjax.pretrained.text import TextChoices
+from diffjax.pretrained.guide import GuideConfig
+from diffjax.pretrained.init_from import InitFromConfig
+from diffjax.pretrained.judge import ClipScorerConfig
+from diffjax.pretrained.perceptual import PerceptualConfig
+from diffjax.pretrained.text import TextTowerConfig
 from diffjax.ranges import Seed
 from diffjax.tasks import PARTS, TASKS
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
-from diffjax.train.run import TrainChoices
+from diffjax.train.run import TrainConfig
 
 SECTIONS = ("seed", "data", "tokenizer", "codec", "conditions", "guide", "model", "start", "task",
             "optim", "ema", "mesh", "train", "sampling", "evals", "features", "perceptual", "judge",
@@ -95,7 +95,7 @@ def _task(section: Any) -> None:
 
 
 def _data(section: Any) -> None:
-    data: DataChoices = construct(DataChoices, "data", section)
+    data: DataConfig = construct(DataConfig, "data", section)
     splits = {"train": data.train, **{f"others.{k}": v for k, v in data.others.items()}}
     splits |= {} if data.test is None else {"test": data.test}
     for name, split in splits.items():
@@ -108,9 +108,9 @@ def _data(section: Any) -> None:
 
 
 def _eval(what: str, section: Any) -> None:
-    own = EvalChoices.__dataclass_fields__
+    own = EvalConfig.__dataclass_fields__
     section = as_section(what, section)
-    construct(EvalChoices, what, {k: v for k, v in section.items() if k in own})
+    construct(EvalConfig, what, {k: v for k, v in section.items() if k in own})
     rest = {k: v for k, v in section.items() if k not in own}
     _typed(EVALUATORS, what, rest, CONTEXT)
 
@@ -120,7 +120,7 @@ def _conditions(sections: Any) -> None:
         what = f"conditions.{name}"
         _typed(CONDITIONS, what, section, HIDDEN)
         if "tower" in section:
-            construct(TextChoices, f"{what}.tower", section["tower"])
+            construct(TextTowerConfig, f"{what}.tower", section["tower"])
 
 
 def _sampling(what: str, section: Any) -> None:
@@ -135,11 +135,11 @@ def _features(what: str, section: Any) -> None:
 
 OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "tokenizer": partial(_typed, TOKENIZERS, hidden=("captions",)),
-    "start": partial(construct, StartChoices),
-    "perceptual": partial(construct, PerceptualChoices),
-    "codec": partial(construct, CodecChoices),
-    "guide": partial(construct, GuideChoices),
-    "judge": partial(construct, JudgeChoices),
+    "start": partial(construct, InitFromConfig),
+    "perceptual": partial(construct, PerceptualConfig),
+    "codec": partial(construct, CodecConfig),
+    "guide": partial(construct, GuideConfig),
+    "judge": partial(construct, ClipScorerConfig),
     "features": _features,
 }
 
@@ -159,7 +159,7 @@ def check_sections(config: Mapping[str, Any]) -> None:
     if missing:
         raise ValueError(f"the config has no section {', '.join(missing)}")
     check_values("config", {"seed": config.get("seed", 0)}, {"seed": Seed})
-    construct(TrainChoices, "train", config["train"])
+    construct(TrainConfig, "train", config["train"])
     construct(Optimizer, "optim", config["optim"])
     check(sharding.make_mesh, "mesh", config.get("mesh", {}))
     for name, section in as_section("ema", config.get("ema", {})).items():

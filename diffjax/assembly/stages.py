@@ -18,7 +18,7 @@ import jax
 from ml_collections import ConfigDict
 
 from diffjax.assembly import experiment as assemble
-from diffjax.assembly.experiment import Assembly
+from diffjax.assembly.experiment import Experiment
 from diffjax.assembly.outline import check_state
 from diffjax.assembly.sections import check_sections
 from diffjax.choices import as_section
@@ -29,7 +29,7 @@ from diffjax.launch import distributed
 from diffjax.launch.lock import writing
 from diffjax.launch.settings import load_config
 from diffjax.pretrained.codec import keep_scale
-from diffjax.pretrained.judge import make_judges
+from diffjax.pretrained.judge import make_scorers
 from diffjax.pretrained.reference import check_there, followed, is_finished, is_pinned
 from diffjax.runs import TrainedRun, environment, open_run
 from diffjax.runs.config import check_config, check_workdir, plain, read_config
@@ -214,7 +214,7 @@ def _images(workdir: Path, count: int) -> Any:
     return as_arrays(assembly.source, transforms, count)["image"]
 
 
-def train_run(config: ConfigDict, workdir: Path, named: bool) -> Assembly:
+def train_run(config: ConfigDict, workdir: Path, named: bool) -> Experiment:
     """A whole run: what it rests on, then itself, assembled, checked, trained to its end and
     evaluated.
 
@@ -227,7 +227,7 @@ def train_run(config: ConfigDict, workdir: Path, named: bool) -> Assembly:
     check_sections(plain(config))
     check_config(plain(config), workdir)
     complete(plain(config), workdir, named, TASK)
-    assembly = Assembly(config, workdir, named)
+    assembly = Experiment(config, workdir, named)
     check_workdir(assembly.config, workdir)
     environment.write(workdir, environment.command_line("experiments.train"))
     if assembly.tokenizer is not None and jax.process_index() == 0:
@@ -235,13 +235,13 @@ def train_run(config: ConfigDict, workdir: Path, named: bool) -> Assembly:
     check_state(assembly.run)
     assembly.check_evaluations(outline_features(assembly))
     complete(assembly.config, workdir, named, EVALUATION)
-    evaluations = assembly.evaluations(**make_judges(assembly.reference, assembly.mesh))
+    evaluations = assembly.evaluations(**make_scorers(assembly.reference, assembly.mesh))
     assembly.try_evaluations(evaluations)
     train(assembly.run, evaluations)
     return assembly
 
 
-def train_config(config: str, workdir: str | Path, overrides: Sequence[str] = ()) -> Assembly:
+def train_config(config: str, workdir: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """The whole run of a config file, as `python -m experiments.train` trains it, see `train_run`.
 
     Args:
@@ -253,7 +253,7 @@ def train_config(config: str, workdir: str | Path, overrides: Sequence[str] = ()
         return train_run(load_config(config, overrides), Path(workdir), named=True)
 
 
-def outline_features(assembly: Assembly) -> FeatureExtractor | None:
+def outline_features(assembly: Experiment) -> FeatureExtractor | None:
     """The extractor of a run's `features` section by shape, where it is a classifier of ours, which
     may be trained only later; None for others. See `FeatureExtractor.shapes`."""
     section = assembly.reference("features")
@@ -265,7 +265,7 @@ def outline_features(assembly: Assembly) -> FeatureExtractor | None:
         classifier = assemble.open_run(home)
     else:
         chosen = load_config(source, section.get("overrides") or ())
-        classifier = Assembly(chosen, home, named=not is_pinned(source))
+        classifier = Experiment(chosen, home, named=not is_pinned(source))
     quantise = section.get("quantise", "round")
     return from_classifier(
         classifier.task.predict_fns(), classifier.outline, home.name, quantise=quantise

@@ -7,10 +7,10 @@ from jax.sharding import Mesh
 from diffjax.task import Task
 from diffjax.tasks.clip import ClipTask
 from diffjax.tasks.vae import VaeTask
-from diffjax.train.loop import TrainChoices
+from diffjax.train.loop import TrainConfig
 
 
-def check_whole_batch(task: Task, choices: TrainChoices, mesh: Mesh) -> None:
+def check_whole_batch(task: Task, choices: TrainConfig, mesh: Mesh) -> None:
     """Raises ValueError where a batch would be split so that its loss becomes another."""
     accum = choices.grad_accum
     if isinstance(task, VaeTask) and task.whole_batch and accum > 1:

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffjax.choices import unknown
 from diffjax.data.factors import TEMPLATES, Scene, caption, scene_at
-from diffjax.data.verdict import said
+from diffjax.data.scene_score import said
 
 EVERY = "every"  # template, instead of one alone
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffjax.diffusion.clocks import VP
+from diffjax.diffusion.edm_time import VP
 from diffjax.diffusion.levels import CLEAN, Level, take
 from diffjax.diffusion.schedules import Schedule
 from diffjax.ranges import Positive, Steps, Whole

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from diffjax.diffusion.levels import Level, over
+from diffjax.diffusion.levels import Level, broadcast_to
 from diffjax.diffusion.sampling import Denoiser, Estimate
 from diffjax.ranges import Guided, NonNegative, Percentile, Probability, Reach, Width
 
@@ -264,7 +264,7 @@ def _rescaled(x: Array, x_cond: Array, z: Array, level: Level, phi: float) -> Ar
     if phi == 0:
         return x
     axes = tuple(range(1, x.ndim))
-    alpha, sigma = over(level.alpha, x), over(level.sigma, x)
+    alpha, sigma = broadcast_to(level.alpha, x), broadcast_to(level.sigma, x)
     norm2 = alpha**2 + sigma**2
     v, v_cond = (alpha * z - norm2 * x) / sigma, (alpha * z - norm2 * x_cond) / sigma
     ratio = jnp.std(v_cond, axes, keepdims=True) / jnp.std(v, axes, keepdims=True)
@@ -281,7 +281,7 @@ def bounded(denoise: Denoiser, guidance: Guidance) -> Denoiser:
         if guidance.threshold is not None:
             flat = jnp.abs(x).reshape(len(x), -1)
             bound = jnp.maximum(jnp.percentile(flat, guidance.threshold, axis=1), 1.0)
-            bound = over(bound, x)
+            bound = broadcast_to(bound, x)
             x = jnp.clip(x, -bound, bound) / bound
         return Estimate(jnp.clip(x, -1.0, 1.0) if guidance.clip else x, v)
 

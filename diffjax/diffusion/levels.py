@@ -46,7 +46,7 @@ def namespace(value: Any) -> Any:
     return jnp if isinstance(value, Array) else np
 
 
-def over(coefficient: Any, like: Array) -> Any:
+def broadcast_to(coefficient: Any, like: Array) -> Any:
     """Coefficient [] or [B], shaped to multiply `like [B, ...]`."""
     c = jnp.asarray(coefficient, jnp.float32)
     return c.reshape(c.shape + (1,) * (like.ndim - c.ndim)) if c.ndim else c

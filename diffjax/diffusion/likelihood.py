@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from diffjax.diffusion.grids import Grid
-from diffjax.diffusion.levels import Level, over, take
+from diffjax.diffusion.levels import Level, broadcast_to, take
 from diffjax.diffusion.process import diffuse, mean_flat, posterior
 from diffjax.diffusion.sampling import Denoiser, Estimate
 from diffjax.keys import normal, stream
@@ -96,8 +96,8 @@ def bound_term(
         the lower end of the range.
     """
     mean, log_small, log_large = posterior(z, x, t, s)
-    clean = over(s.sigma, x) == 0
-    log_small, log_large = over(log_small, x), over(log_large, x)
+    clean = broadcast_to(s.sigma, x) == 0
+    log_small, log_large = broadcast_to(log_small, x), broadcast_to(log_large, x)
     first = log_large if decoder_log_std is None else 2 * decoder_log_std
     log_small = jnp.where(clean, first, log_small)
     if variance == "large":
@@ -144,7 +144,7 @@ def variational_bound(
         eps = normal(step_keys, shape)
         z = diffuse(x, eps, t)
         estimate = denoise(z, t, s)
-        eps_hat = (z - over(t.alpha, z) * estimate.x) / over(t.sigma, z)
+        eps_hat = (z - broadcast_to(t.alpha, z) * estimate.x) / broadcast_to(t.sigma, z)
         term = bound_term(estimate, x, z, t, s, variance, levels, first)
         return None, (term / LOG2, mean_flat((eps - eps_hat) ** 2))
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import numpy as np
 
 from diffjax.choices import pick
-from diffjax.diffusion.clocks import CLOCKS, Linear
+from diffjax.diffusion.edm_time import CLOCKS, Linear
 from diffjax.diffusion.grids import Grid
 from diffjax.diffusion.levels import Level, take
-from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows, stack
+from diffjax.diffusion.step_table import FULL_NOISE, StepTable, make_step_table, stack
 from diffjax.ranges import Factor
 
 
-def ode(grid: Grid, clock: str = "linear", order: Factor = 2) -> Rows:
+def ode(grid: Grid, clock: str = "linear", order: Factor = 2) -> StepTable:
     """`dy/dt = s ((d log s + d log r) z / alpha - (d log r) x_hat)` of `y = s z / alpha` (eq. 4 in
     terms of x_hat), solved over the grid's levels.
 
@@ -37,7 +37,7 @@ def ode(grid: Grid, clock: str = "linear", order: Factor = 2) -> Rows:
         rows += _step(follow, t, s, order) if t.ratio < FULL_NOISE else [_ddim(t, s)]
     at, to = (stack([row[k] for row in rows]) for k in range(2))
     z, x, past, keep_z, keep_x = np.array([row[2:] for row in rows], np.float64).T
-    return make_rows(at, to, z, x, past_coef=past[:, None], keep_z=keep_z, keep_x=keep_x)
+    return make_step_table(at, to, z, x, past_coef=past[:, None], keep_z=keep_z, keep_x=keep_x)
 
 
 def _ddim(t: Level, s: Level) -> list:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from jax import Array
 
-from diffjax.diffusion.levels import Level, namespace, over
+from diffjax.diffusion.levels import Level, broadcast_to, namespace
 from diffjax.diffusion.schedules import Schedule
 from diffjax.ranges import Positive
 
@@ -47,19 +47,19 @@ class Prediction:
     def target(self, x: Array, eps: Array, level: Level) -> Array:
         """What the network should say, `[B, ...] float32`."""
         a, b = self.mix(level)
-        return over(a, x) * x + over(b, x) * eps
+        return broadcast_to(a, x) * x + broadcast_to(b, x) * eps
 
     def to_x(self, output: Array, z: Array, level: Level) -> Array:
         """`x_hat` from the network's output at `z`."""
         _, b = self.mix(level)
         d = self.determinant(level)
-        return over(b / d, z) * z - over(level.sigma / d, z) * output
+        return broadcast_to(b / d, z) * z - broadcast_to(level.sigma / d, z) * output
 
     def from_x(self, x_hat: Array, z: Array, level: Level) -> Array:
         """The output that a network with estimate `x_hat` would have given (inverse of `to_x`)."""
         _, b = self.mix(level)
         d = self.determinant(level)
-        return over(b / level.sigma, z) * z - over(d / level.sigma, z) * x_hat
+        return broadcast_to(b / level.sigma, z) * z - broadcast_to(d / level.sigma, z) * x_hat
 
     def eps_loss_scale(self, level: Level) -> Any:
         """`(alpha / D)^2`: multiplies the network's MSE to give the MSE of eps."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from diffjax.diffusion.levels import Level, namespace, over
+from diffjax.diffusion.levels import Level, broadcast_to, namespace
 from diffjax.diffusion.predictions import Prediction
 from diffjax.diffusion.schedules import Schedule
 from diffjax.diffusion.weightings import Weighting
@@ -18,7 +18,7 @@ from diffjax.diffusion.weightings import Weighting
 
 def diffuse(x: Array, eps: Array, level: Level) -> Array:
     """`z = alpha x + sigma eps` (Ho et al. 2020, eq. 4); x, eps `[B, ...]`, level [B]."""
-    return over(level.alpha, x) * x + over(level.sigma, x) * eps
+    return broadcast_to(level.alpha, x) * x + broadcast_to(level.sigma, x) * eps
 
 
 def posterior(z: Array, x: Array, t: Level, s: Level) -> tuple[Array, Any, Any]:
@@ -30,7 +30,10 @@ def posterior(z: Array, x: Array, t: Level, s: Level) -> tuple[Array, Any, Any]:
     """
     xp = namespace(t.alpha)
     gap = -xp.expm1(t.logsnr - s.logsnr)
-    mean = over(t.alpha / s.alpha * (s.sigma / t.sigma) ** 2, z) * z + over(s.alpha * gap, z) * x
+    mean = (
+        broadcast_to(t.alpha / s.alpha * (s.sigma / t.sigma) ** 2, z) * z
+        + broadcast_to(s.alpha * gap, z) * x
+    )
     tiny = 1e-37
     log_small = xp.log(xp.maximum(gap * s.sigma**2, tiny))
     log_large = xp.log(xp.maximum(gap * t.sigma**2, tiny))
@@ -52,7 +55,7 @@ def network_output(
     """The output of a network `(x, c_noise [B]) -> [B, ...]` for `z [B, ...]` at a level ([] or
     [B]), float32."""
     c_noise = jnp.asarray(prediction.c_noise(schedule, level), jnp.float32)
-    x = over(prediction.input_scale(level), z) * z
+    x = broadcast_to(prediction.input_scale(level), z) * z
     return network(x, jnp.broadcast_to(c_noise, (len(z),))).astype(jnp.float32)
 
 

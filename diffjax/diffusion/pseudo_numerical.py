@@ -8,7 +8,7 @@ import numpy as np
 
 from diffjax.diffusion.grids import Grid
 from diffjax.diffusion.levels import Level, take
-from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows, stack
+from diffjax.diffusion.step_table import FULL_NOISE, StepTable, make_step_table, stack
 
 # Adams-Bashforth weights, latest first (Liu et al. 2022, eq. 12).
 _ADAMS = (
@@ -60,7 +60,7 @@ class _Extrapolation:
         a = s.alpha / t.alpha
         return a, s.sigma - a * t.sigma
 
-    def rows(self) -> Rows:
+    def rows(self) -> StepTable:
         n = len(self.at)
         at = stack(self.at)
         memory = max((i - j for i in range(n) for j in self.f[i]), default=0)
@@ -75,7 +75,7 @@ class _Extrapolation:
         keep_z, keep_x = 1 / at.sigma, -at.alpha / at.sigma
         if self.of_v:
             keep_z, keep_x = at.alpha / at.sigma, -(at.alpha**2 + at.sigma**2) / at.sigma
-        return make_rows(
+        return make_step_table(
             at, stack(self.to), np.array(self.z) + now * keep_z, np.array(self.x) + now * keep_x,
             past_coef=past, keep_z=keep_z, keep_x=keep_x,
         )  # fmt: skip
@@ -91,7 +91,7 @@ class _Extrapolation:
             self.add(t, s, a, {j: b * w for j, w in zip(latest, weights, strict=True)})
 
 
-def plms(grid: Grid, extrapolate: str = "eps") -> Rows:
+def plms(grid: Grid, extrapolate: str = "eps") -> StepTable:
     """Pseudo linear multistep, started by one pseudo Heun step (Liu et al. 2022, section 3.3): the
     PNDM of Stable Diffusion, N + 1 evaluations for N steps.
 
@@ -130,7 +130,7 @@ def _halves(grid: Grid, i: int) -> tuple[Level, Level, Level, Level]:
     return t, s, grid.schedule.level(t.t - half), grid.schedule.level(s.t + half)
 
 
-def pndm(grid: Grid, extrapolate: str = "eps") -> Rows:
+def pndm(grid: Grid, extrapolate: str = "eps") -> StepTable:
     """Pseudo numerical methods: three pseudo Runge-Kutta steps of four evaluations, then linear
     multistep (Liu et al. 2022, algorithm 2): N + 9 evaluations for N steps. Arguments as `plms`.
 

@@ -14,11 +14,11 @@ from diffjax.choices import check_values, hints_of, pick, unknown
 from diffjax.diffusion.grids import Grid, last_steps, make_grid
 from diffjax.diffusion.guidance import Guidance, Scales
 from diffjax.diffusion.levels import Level, take
-from diffjax.diffusion.rows import Rows
 from diffjax.diffusion.samplers import SAMPLERS
 from diffjax.diffusion.sampling import start_std
 from diffjax.diffusion.scheduler_grids import RULES, scheduler_grid
 from diffjax.diffusion.schedules import Schedule
+from diffjax.diffusion.step_table import StepTable
 from diffjax.ranges import Guided
 
 _GRID = ("steps", "spacing", "offset", "final")
@@ -40,12 +40,12 @@ _GUIDANCE = {
 }
 
 
-class Plan(NamedTuple):
+class CompiledRecipe(NamedTuple):
     """What of a recipe is numbers, float32: recipes that differ in nothing else share one
     compiled sampler. The table `rows`, the first state's `std` [] and level, the guidance's
     `scales`."""
 
-    rows: Rows
+    rows: StepTable
     std: Any
     scales: Scales
     first: Level
@@ -72,7 +72,7 @@ class Recipe:
         maker = scheduler_grid if "scheduler" in self.grid else make_grid
         return last_steps(maker(schedule, **self.grid), strength)
 
-    def rows(self, schedule: Schedule, strength: float = 1.0) -> Rows:
+    def rows(self, schedule: Schedule, strength: float = 1.0) -> StepTable:
         return SAMPLERS[self.sampler](self.make_grid(schedule, strength), **self.options)
 
     def passes(self, schedule: Schedule, strength: float = 1.0) -> int:
@@ -81,14 +81,14 @@ class Recipe:
         inside = int(((ratio > g.low) & (ratio <= g.high)).sum())
         return len(ratio) + (len(g.branches) - 1) * inside
 
-    def plan(self, schedule: Schedule, strength: float = 1.0) -> Plan:
+    def plan(self, schedule: Schedule, strength: float = 1.0) -> CompiledRecipe:
         """The numbers of the recipe, as arguments of a jitted function; of the last `strength` of
         its steps."""
         grid = self.make_grid(schedule, strength)
         rows = SAMPLERS[self.sampler](grid, **self.options)
         rows = jax.tree.map(lambda a: np.asarray(a, np.float32), rows)
         first = Level(*(np.float32(x) for x in take(grid.t, 0)))
-        return Plan(rows, np.float32(start_std(grid)), self.guidance.scales, first)
+        return CompiledRecipe(rows, np.float32(start_std(grid)), self.guidance.scales, first)
 
     def describe(self, schedule: Schedule, strength: float = 1.0) -> dict[str, Any]:
         """The recipe as a flat protocol, the evaluations that are run counted."""

@@ -1,8 +1,9 @@
 """Samplers, each a table of float64 coefficients with one row per network evaluation.
 
 Every sampler here is linear in the current state z, the estimate x_hat, what earlier evaluations
-left behind, and fresh noise. So a sampler is a function from a grid to `Rows`, `sampling.sample`
-runs any of them in one `lax.scan`, and the number of rows is the number of function evaluations.
+left behind, and fresh noise. So a sampler is a function from a grid to a `StepTable`,
+`sampling.sample` runs any of them in one `lax.scan`, and the number of rows is the number of
+function evaluations.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from diffjax.diffusion.grids import Grid, level_at_ratio
 from diffjax.diffusion.levels import Level, take
 from diffjax.diffusion.ode import ode
 from diffjax.diffusion.pseudo_numerical import plms, pndm
-from diffjax.diffusion.rows import FULL_NOISE, Rows, make_rows, stack
+from diffjax.diffusion.step_table import FULL_NOISE, StepTable, make_step_table, stack
 from diffjax.ranges import NonNegative, Reach
 
 
@@ -25,7 +26,7 @@ def _log_snr_gap(t: Level, s: Level) -> np.ndarray:
         return np.where(s.sigma == 0, 1.0, -np.expm1(t.logsnr - s.logsnr))
 
 
-def ddim(grid: Grid, eta: NonNegative = 0.0) -> Rows:
+def ddim(grid: Grid, eta: NonNegative = 0.0) -> StepTable:
     """`z_s = alpha_s x_hat + sqrt(sigma_s^2 - tau^2) eps_hat + tau noise` with `tau = eta` times
     the ancestral standard deviation (Song et al. 2021a, eq. 12 and 16)."""
     t, s = grid.t, grid.s
@@ -33,16 +34,16 @@ def ddim(grid: Grid, eta: NonNegative = 0.0) -> Rows:
     if np.any(tau > s.sigma * (1 + 1e-12)):
         raise ValueError(f"eta={eta} adds more noise than the grid's levels hold: take eta <= 1")
     z = np.sqrt(np.maximum(s.sigma**2 - tau**2, 0)) / t.sigma
-    return make_rows(t, s, z, s.alpha - t.alpha * z, noise_coef=tau)
+    return make_step_table(t, s, z, s.alpha - t.alpha * z, noise_coef=tau)
 
 
-def euler(grid: Grid) -> Rows:
+def euler(grid: Grid) -> StepTable:
     """Euler in `r = sigma / alpha` (Karras et al. 2022, alg. 1 without its corrector), which is
     DDIM at eta = 0: one rule under its two names."""
     return ddim(grid, eta=0.0)
 
 
-def ancestral(grid: Grid, variance: str = "small") -> Rows:
+def ancestral(grid: Grid, variance: str = "small") -> StepTable:
     """DDPM: the posterior mean given x_hat, plus noise (Ho et al. 2020, algorithm 2, eq. 7).
 
     Args:
@@ -58,14 +59,14 @@ def ancestral(grid: Grid, variance: str = "small") -> Rows:
     small, large = gap * s.sigma**2, gap * t.sigma**2
     noisy = s.sigma > 0  # the last step returns the mean
     if variance == "small":
-        return make_rows(t, s, z, x, noise_coef=np.sqrt(small))
+        return make_step_table(t, s, z, x, noise_coef=np.sqrt(small))
     if variance == "large":
-        return make_rows(t, s, z, x, noise_coef=np.sqrt(large) * noisy)
+        return make_step_table(t, s, z, x, noise_coef=np.sqrt(large) * noisy)
     if variance == "learned":
         tiny = 1e-40
         logs = np.log(np.maximum(np.stack([small, large], -1), tiny))
         logs[~noisy] = np.log(tiny)
-        return make_rows(t, s, z, x, log_variance=logs)
+        return make_step_table(t, s, z, x, log_variance=logs)
     raise ValueError(f"variance={variance!r} is unknown; known: small, large, learned")
 
 
@@ -75,7 +76,7 @@ def heun(
     churn_min: NonNegative = 0.0,
     churn_max: Reach = float("inf"),
     churn_noise: NonNegative = 1.0,
-) -> Rows:
+) -> StepTable:
     """Heun's method in `r = sigma / alpha`, with EDM's churn (Karras et al. 2022, algorithm 2).
 
     Two evaluations a step, one where the step ends without noise, or starts where z holds no
@@ -102,13 +103,13 @@ def heun(
             rows.append([s, s, 1.0, 0.0, 1 + half / s.sigma, -half * s.alpha / s.sigma, -half, 0.0])
     at, to = (stack([row[k] for row in rows]) for k in range(2))
     scale, noise, z, x, past, keep = np.array([row[2:] for row in rows], np.float64).T
-    return make_rows(
+    return make_step_table(
         at, to, z, x, scale=scale, churn=noise, past_coef=past[:, None],
         keep_z=keep, keep_x=-keep * at.alpha,
     )  # fmt: skip
 
 
-def dpmpp_2m(grid: Grid, stochastic: bool = False) -> Rows:
+def dpmpp_2m(grid: Grid, stochastic: bool = False) -> StepTable:
     """DPM-Solver++ of order two, multistep (Lu et al. 2022b, algorithm 2), midpoint form.
 
     First order on the first step, and on the last when it lands on the clean end, or when there
@@ -130,13 +131,13 @@ def dpmpp_2m(grid: Grid, stochastic: bool = False) -> Rows:
         half_slope[-1] = 0.0
     half_slope = np.where(np.isfinite(half_slope), half_slope, 0.0)
     noise = s.sigma * np.sqrt(gap) if stochastic else np.zeros(n)
-    return make_rows(
+    return make_step_table(
         t, s, z, gain + half_slope, past_coef=-half_slope[:, None],
         noise_coef=noise, keep_x=np.ones(n),
     )  # fmt: skip
 
 
-SAMPLERS: dict[str, Callable[..., Rows]] = {
+SAMPLERS: dict[str, Callable[..., StepTable]] = {
     "ddpm": ancestral,
     "ddim": ddim,
     "euler": euler,

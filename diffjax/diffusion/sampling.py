@@ -12,8 +12,8 @@ from jax import Array
 
 from diffjax import keys as keys_lib
 from diffjax.diffusion.grids import Grid
-from diffjax.diffusion.levels import Level, over, take
-from diffjax.diffusion.samplers import Rows
+from diffjax.diffusion.levels import Level, broadcast_to, take
+from diffjax.diffusion.samplers import StepTable
 
 
 class Estimate(NamedTuple):
@@ -42,17 +42,17 @@ def start_std(grid: Grid) -> float:
     return float(np.asarray(grid.schedule.prior_std(take(grid.t, 0))))
 
 
-def prior(std: Grid | float | Array, keys: Array, shape: tuple[int, ...]) -> Array:
+def initial_noise(std: Grid | float | Array, keys: Array, shape: tuple[int, ...]) -> Array:
     """The state that sampling starts from, `[B, *shape]`, sample n from `keys[n]` alone; `std` is
     the grid, or its `start_std`."""
     std = start_std(std) if isinstance(std, Grid) else std
     return std * keys_lib.normal(jax.vmap(lambda k: keys_lib.stream(k, "prior"))(keys), shape)
 
 
-def _noise_scale(row: Rows, estimate: Estimate) -> Array:
+def _noise_scale(row: StepTable, estimate: Estimate) -> Array:
     """The standard deviation of the step's noise: a number, or the network's own (eq. 15)."""
     if row.log_variance is None:
-        return over(row.noise_coef, estimate.x)
+        return broadcast_to(row.noise_coef, estimate.x)
     if estimate.v is None:
         raise ValueError(
             "variance='learned' needs a network that was trained to predict it "
@@ -63,7 +63,7 @@ def _noise_scale(row: Rows, estimate: Estimate) -> Array:
 
 
 def _advance(
-    denoise: Denoiser, row: Rows, z: Array, memory: Array, noise: Array | None
+    denoise: Denoiser, row: StepTable, z: Array, memory: Array, noise: Array | None
 ) -> tuple[Array, Array, Array]:
     """One row of the table: `(z', memory', x_hat)`; the rule is written in `samplers.Rows`."""
     z = row.scale * z if noise is None else row.scale * z + row.churn * noise
@@ -82,7 +82,7 @@ def _advance(
 
 def sample(
     denoise: Denoiser,
-    rows: Rows,
+    rows: StepTable,
     z: Array,
     keys: Array,
     trajectory: bool = False,
@@ -109,7 +109,7 @@ def sample(
     noise_keys = jax.vmap(lambda k: keys_lib.stream(k, "sampler"))(keys)
     memory = jnp.zeros((rows.past_coef.shape[1], *z.shape), jnp.float32)
 
-    def body(carry: tuple[Array, Array], scanned: tuple[Array, Rows]):
+    def body(carry: tuple[Array, Array], scanned: tuple[Array, StepTable]):
         i, row = scanned
         noise = None
         if stochastic:

@@ -11,7 +11,7 @@ import numpy as np
 from diffjax.choices import pick
 from diffjax.evals.features import Extracted
 from diffjax.evals.fidelity import FEW, Fidelity, Measured, warn_of_few
-from diffjax.evals.sides import Side
+from diffjax.evals.sides import FeatureSet
 from diffjax.keys import check_seed
 from diffjax.metrics.alignment import clip_score
 from diffjax.metrics.classification import inception_score
@@ -59,20 +59,20 @@ class Metric(NamedTuple):
       reference: whether it looks at `b`.
     """
 
-    compute: Callable[[Settings, Side, Side], dict[str, Measured]]
+    compute: Callable[[Settings, FeatureSet, FeatureSet], dict[str, Measured]]
     extractor: str = "inception"
     rows: str = ""
     options: tuple[str, ...] = ()
     reference: bool = True
 
 
-def _moments(side: Side) -> Moments:
+def _moments(side: FeatureSet) -> Moments:
     if side.moments is None:
         raise ValueError(f"{side.name} holds no mean and covariance")
     return side.moments
 
 
-def _rows(side: Side, what: str) -> Extracted:
+def _rows(side: FeatureSet, what: str) -> Extracted:
     if side.rows is None:
         raise ValueError(
             f"{what} compares images one by one, but {side.name} holds statistics alone: give its "
@@ -86,7 +86,7 @@ def _gaussians(a: Moments, b: Moments, std: float | None = None) -> Measured:
     return Measured(frechet_distance(a, b), std, said={FEW: few} if few else {})
 
 
-def _frechet(s: Settings, a: Side, b: Side) -> Measured:
+def _frechet(s: Settings, a: FeatureSet, b: FeatureSet) -> Measured:
     std = None
     if s.groups and a.rows is not None:
         how = Fidelity(groups=s.groups)
@@ -94,7 +94,7 @@ def _frechet(s: Settings, a: Side, b: Side) -> Measured:
     return _gaussians(_moments(a), _moments(b), std)
 
 
-def _sfid(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+def _sfid(s: Settings, a: FeatureSet, b: FeatureSet) -> dict[str, Measured]:
     for side in (a, b):
         if side.spatial is None:
             raise ValueError(f"sfid needs spatial features, which {side.name} does not hold")
@@ -102,33 +102,33 @@ def _sfid(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
     return {"sfid": _gaussians(a.spatial, b.spatial)}
 
 
-def _kid(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+def _kid(s: Settings, a: FeatureSet, b: FeatureSet) -> dict[str, Measured]:
     x, y = _rows(a, "kid").features, _rows(b, "kid").features
     options: dict[str, Any] = {name: getattr(s, name) for name in _K}
     found = kernel_distance(x, y, label=a.label, **options)
     return {"kid": Measured(found.mean, subsets_error(x, y, found, label=a.label, **options))}
 
 
-def _score(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+def _score(s: Settings, a: FeatureSet, b: FeatureSet) -> dict[str, Measured]:
     logits = _rows(a, "inception_score").logits
     if logits is None:
         raise ValueError("inception_score needs an extractor with logits")
     return {"inception_score": Measured(*inception_score(logits, splits=s.splits, seed=s.seed))}
 
 
-def _precision(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+def _precision(s: Settings, a: FeatureSet, b: FeatureSet) -> dict[str, Measured]:
     what = "precision_recall"
     found = precision_recall(_rows(b, what).features, _rows(a, what).features, s.precision_k)
     return {name: Measured(value, None) for name, value in found._asdict().items()}
 
 
-def _density(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+def _density(s: Settings, a: FeatureSet, b: FeatureSet) -> dict[str, Measured]:
     what = "density_coverage"
     found = density_coverage(_rows(b, what).features, _rows(a, what).features, s.density_k)
     return {name: Measured(value, None) for name, value in found._asdict().items()}
 
 
-def _infinity(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+def _infinity(s: Settings, a: FeatureSet, b: FeatureSet) -> dict[str, Measured]:
     x = _rows(a, "fid_infinity").features
     b_moments, smallest = _moments(b), max(len(x) // 10, 2)
     found = frechet_infinity(x, b_moments, points=s.points, smallest=smallest, seed=s.seed)
@@ -137,12 +137,12 @@ def _infinity(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
     return {"fid_infinity": Measured(found.value, found.std, said={FEW: few} if few else {})}
 
 
-def _cmmd(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+def _cmmd(s: Settings, a: FeatureSet, b: FeatureSet) -> dict[str, Measured]:
     x, y = _rows(a, "cmmd").features, _rows(b, "cmmd").features
     return {"cmmd": Measured(rbf_distance(unit_rows(x), unit_rows(y)), None)}
 
 
-def _clip_score(s: Settings, a: Side, b: Side) -> dict[str, Measured]:
+def _clip_score(s: Settings, a: FeatureSet, b: FeatureSet) -> dict[str, Measured]:
     if a.texts is None:
         raise ValueError(f"clip_score compares images with their captions; {a.name} has none")
     # Images of one caption are no independent examples of how well images fit captions.
@@ -167,7 +167,7 @@ METRICS: dict[str, Metric] = {
 
 
 def compare(
-    names: Collection[str], settings: Settings, a: Side, b: Side, how: Mapping[str, Any]
+    names: Collection[str], settings: Settings, a: FeatureSet, b: FeatureSet, how: Mapping[str, Any]
 ) -> Iterator[Result]:
     """The metrics `names` (keys of `METRICS`) of the samples `a` against the reference `b`.
 

@@ -18,7 +18,7 @@ from diffjax.evals.drawing import balanced_labels
 from diffjax.evals.features import FeatureExtractor
 
 
-class Judge(Protocol):
+class ClipScorer(Protocol):
     """Image and text towers of a trained CLIP, ready to use; `name` says which."""
 
     @property
@@ -73,7 +73,7 @@ class EvalContext:
     tokenize: Callable[[Sequence[str]], np.ndarray] | None = None
     detokenize: Callable[[np.ndarray], Sequence[str]] | None = None
     drawn_by: Sequence[str] = ()
-    judge: Judge | None = None
+    judge: ClipScorer | None = None
     tried: dict[Any, Any] = field(default_factory=dict)
 
     @functools.cached_property

@@ -22,7 +22,7 @@ from diffjax.evals.drawing import balanced_labels, draw
 from diffjax.evals.features import STAND_IN, Extracted
 from diffjax.evals.reference import Reference, check_protocol, read_reference
 from diffjax.evals.samples import caption, sample_grid
-from diffjax.evals.sides import Running, Side, measure
+from diffjax.evals.sides import FeatureSet, Running, measure
 from diffjax.fingerprints import fingerprint
 from diffjax.keys import check_seed
 from diffjax.ranges import Amount, Seed
@@ -111,20 +111,20 @@ class FID:
         return fn, self.context.recipe(self.pred_kw, options)
 
     @cached_property
-    def _real(self) -> Side:
+    def _real(self) -> FeatureSet:
         held, file = self._held, Path(self.reference)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:10]
         if held.moments is not None and not self._keeps("b"):
-            return Side(file.name, digest, held.moments, held.spatial)
+            return FeatureSet(file.name, digest, held.moments, held.spatial)
         assert held.images is not None  # statistics or images: the file holds one of them
         source = ArraySource(held.images, name=file.name, fingerprint=digest)
         seen = measure(file.name, source, self.context.extractor(), self._keeps("b"))
         if held.moments is None:
             return seen
         # guided-diffusion's files: moments of all images, and some of them to draw rows from.
-        return Side(file.name, digest, held.moments, held.spatial, seen.rows)
+        return FeatureSet(file.name, digest, held.moments, held.spatial, seen.rows)
 
-    def _drawn(self, variables: Variables) -> tuple[Side, np.ndarray]:
+    def _drawn(self, variables: Variables) -> tuple[FeatureSet, np.ndarray]:
         """The samples' side, and the first of them."""
         extract, sampler = self.context.extractor(), self._bound[0]
         pooled, spatial = Running(), Running()
@@ -147,7 +147,7 @@ class FID:
             logits = [x.logits for x in kept if x.logits is not None]
             joined = np.concatenate(logits) if logits else None
             rows = Extracted(np.concatenate([x.features for x in kept]), joined)
-        side = Side("samples", "", pooled.result(), spatial.result(), rows, **self._strata())
+        side = FeatureSet("samples", "", pooled.result(), spatial.result(), rows, **self._strata())
         return side, np.concatenate(first)[:_SHOWN]
 
     def _strata(self) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffjax.data import oracle
 from diffjax.data.prompts import Prompt, prompts
-from diffjax.data.verdict import KINDS, verdict
+from diffjax.data.scene_score import KINDS, score_scene
 from diffjax.evals import trial
 from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
@@ -130,7 +130,7 @@ class Prompts:
         )
         drawn = oracle.read_batch(to_uint8(images))
         prompts = self._prompts * len(self.seeds)
-        found = [verdict(p.scene, d) for p, d in zip(prompts, drawn, strict=True)]
+        found = [score_scene(p.scene, d) for p, d in zip(prompts, drawn, strict=True)]
         for kind in KINDS:
             rows = [i for i, f in enumerate(found) if kind in f]
             if not rows:
@@ -174,7 +174,7 @@ class Prompts:
         read = oracle.read_batch(to_uint8(tiles.reshape(-1, *tiles.shape[2:])))
         right = [
             sum(
-                verdict(different[row].scene, d)["all"]
+                score_scene(different[row].scene, d)["all"]
                 for d in read[i * self.columns : (i + 1) * self.columns]
             )
             for i, row in enumerate(rows)

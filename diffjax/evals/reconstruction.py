@@ -14,9 +14,9 @@ from diffjax.choices import pick
 from diffjax.evals import trial
 from diffjax.evals.base import Picture
 from diffjax.evals.batches import map_batches
-from diffjax.evals.closeness import MEASURES, Pairs, check_measure, try_measure
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
+from diffjax.evals.reconstruction_metrics import MEASURES, Pairs, check_measure, try_measure
 from diffjax.fingerprints import fingerprint
 from diffjax.ranges import Amount, Tiles
 from diffjax.results import Result, extend

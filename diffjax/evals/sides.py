@@ -13,12 +13,12 @@ from diffjax.evals.features import Extracted, FeatureExtractor
 from diffjax.evals.processes import gather, gather_moments, own_share
 from diffjax.metrics.frechet import Moments, accumulate, moments
 
-# Rows whose covariance is taken at once: fewer spend their time merging.
+# StepTable whose covariance is taken at once: fewer spend their time merging.
 CHUNK = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class FeatureSet:
     """What a set of images is compared by.
 
     Attributes:
@@ -80,7 +80,7 @@ def measure(
     extract: FeatureExtractor,
     keep_rows: bool,
     say: Callable[[int], None] = lambda done: None,
-) -> Side:
+) -> FeatureSet:
     """The features of every image of `source`; several processes each see a share of them.
 
     Args:
@@ -107,7 +107,7 @@ def measure(
     first, grid = pooled.result(), spatial.result()
     widths = [0 if m is None else len(m.mean) for m in (first, grid)]
     widths = np.max(gather(np.asarray([widths])), axis=0)[0]
-    return Side(
+    return FeatureSet(
         name,
         source.info.fingerprint,
         gather_moments(first, int(widths[0])),

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.denoisers.model import DiffusionModel
-from diffjax.diffusion.levels import Level, over
+from diffjax.diffusion.levels import Level, broadcast_to
 from diffjax.diffusion.sampling import Denoiser, Estimate
 
 
@@ -57,7 +57,7 @@ def hold_known(denoise: Denoiser, clean: Array, mask: Array, noise: Array) -> De
     """
 
     def inside(z: Array, at: Level, to: Level) -> Estimate:
-        held = over(at.alpha, z) * clean + over(at.sigma, z) * noise
+        held = broadcast_to(at.alpha, z) * clean + broadcast_to(at.sigma, z) * noise
         return denoise(mask * z + (1 - mask) * held, at, to)
 
     return inside

@@ -15,9 +15,9 @@ from diffjax.compiler import compiler_options
 from diffjax.denoisers.conditions.image import MaskedImageCondition, masked_image
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.guidance import Guidance
-from diffjax.diffusion.levels import over
-from diffjax.diffusion.recipes import Plan, make_recipe
-from diffjax.diffusion.sampling import prior
+from diffjax.diffusion.levels import broadcast_to
+from diffjax.diffusion.recipes import CompiledRecipe, make_recipe
+from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.sampling import sample as run_sampler
 from diffjax.generate.known import Known, hold_known
 from diffjax.keys import per_row, root, stream
@@ -111,7 +111,7 @@ def _draw(
     guidance: Guidance,
     stochastic: bool,
     trajectory: bool,
-    plan: Plan,
+    plan: CompiledRecipe,
     variables: Variables,
     seed: Array,
     index: Array,
@@ -123,7 +123,7 @@ def _draw(
     guidance = guidance.scaled(plan.scales)
     keys = per_row(stream(root(seed), "sample"), index)
     if noise is None:
-        noise = prior(1.0, keys, model.shape)
+        noise = initial_noise(1.0, keys, model.shape)
     elif noise.shape != (len(index), *model.shape):
         raise ValueError(f"noise {noise.shape} of samples {(len(index), *model.shape)}")
     z = plan.std * noise
@@ -136,7 +136,10 @@ def _draw(
     if known is not None:
         clean = model.space.encode(variables.frozen, known.image)
         if known.start:
-            z = over(plan.first.alpha, z) * clean + over(plan.first.sigma, z) * noise
+            z = (
+                broadcast_to(plan.first.alpha, z) * clean
+                + broadcast_to(plan.first.sigma, z) * noise
+            )
         if known.mask is not None and not masks:
             mask = model.space.shrink_mask(known.mask)
             denoise = hold_known(denoise, clean, mask, noise)

@@ -13,7 +13,7 @@ from jax import Array
 LARGEST, DELTA = 1e4, 1e-4
 
 
-class Game(NamedTuple):
+class GANLoss(NamedTuple):
     """Two losses of logits `[B, ...]`, each one value per example, `[B] float32`.
 
     Attributes:
@@ -29,14 +29,14 @@ def _mean(x: Array) -> Array:
     return x.astype(jnp.float32).reshape(len(x), -1).mean(-1)
 
 
-GAMES: dict[str, Game] = {
+GAMES: dict[str, GANLoss] = {
     # Lim & Ye 2017; half the sum, as Esser et al. 2021 have it.
-    "hinge": Game(
+    "hinge": GANLoss(
         lambda real, fake: _mean(0.5 * (jax.nn.relu(1.0 - real) + jax.nn.relu(1.0 + fake))),
         lambda fake: -_mean(fake),
     ),
     # Goodfellow et al. 2014, section 3: cross-entropy, the generator's not saturating.
-    "logistic": Game(
+    "logistic": GANLoss(
         lambda real, fake: _mean(0.5 * (jax.nn.softplus(-real) + jax.nn.softplus(fake))),
         lambda fake: _mean(jax.nn.softplus(-fake)),
     ),

@@ -45,7 +45,7 @@ class Codec:
 
 
 @dataclass(frozen=True)
-class CodecChoices(Reference):
+class CodecConfig(Reference):
     """Config section `codec`: the run of an autoencoder (see `Reference`), or a released model.
 
     Attributes:
@@ -59,7 +59,7 @@ class CodecChoices(Reference):
 
 
 def load_codec(reference: Mapping[str, Any]) -> Codec:
-    """The codec of a config section, see `CodecChoices`.
+    """The codec of a config section, see `CodecConfig`.
 
     The scale and the shift of a run's latents are those in its workdir, see `keep_scale`; those of
     a released model are its own.
@@ -68,7 +68,7 @@ def load_codec(reference: Mapping[str, Any]) -> Codec:
       ValueError: no such run, a run of another task, one whose latents nobody has measured, or
         whatever is wrong with released weights.
     """
-    choices: CodecChoices = construct(CodecChoices, "codec", reference)
+    choices: CodecConfig = construct(CodecConfig, "codec", reference)
     if choices.model is not None:
         part = load_autoencoder(locate_autoencoder(choices.model))
         return _codec(build_model(**part.section), part.variables)

@@ -20,7 +20,7 @@ from diffjax.data.sources import make_source
 from diffjax.evals.features import Extracted, FeatureExtractor
 from diffjax.evals.processes import gather
 from diffjax.evals.reference import Reference, check_protocol, read_reference, write_reference
-from diffjax.evals.sides import Side, measure
+from diffjax.evals.sides import FeatureSet, measure
 from diffjax.fingerprints import short_hash
 
 EMBEDDED = ("digits", "shapes")
@@ -79,7 +79,7 @@ def side_of(
     keep_rows: bool,
     cache: Path | None,
     say: Callable[[int], None],
-) -> Side:
+) -> FeatureSet:
     """The features of what is given, out of the cache, from its images, or its statistics alone.
 
     Args:
@@ -119,18 +119,18 @@ def side_of(
     return side
 
 
-def _stated(given: Given, how: Mapping[str, Any]) -> Side:
+def _stated(given: Given, how: Mapping[str, Any]) -> FeatureSet:
     reference = given.reference
     assert reference is not None
     check_protocol(given.name, reference, how)
-    return Side(given.name, given.content, reference.moments, reference.spatial)
+    return FeatureSet(given.name, given.content, reference.moments, reference.spatial)
 
 
 def _rows_file(file: Path) -> Path:
     return file.with_suffix(".rows.npz")
 
 
-def _cached(file: Path | None, given: Given, keep_rows: bool) -> Side | None:
+def _cached(file: Path | None, given: Given, keep_rows: bool) -> FeatureSet | None:
     """The side that an earlier call has kept; None where it is not there for every process."""
     there = file is not None and file.exists() and (not keep_rows or _rows_file(file).exists())
     if not all(int(x[0]) for x in gather(np.asarray([int(there)]))):
@@ -141,10 +141,10 @@ def _cached(file: Path | None, given: Given, keep_rows: bool) -> Side | None:
         with np.load(_rows_file(file), allow_pickle=False) as opened:
             rows = Extracted(opened["features"], opened.get("logits"))
     content = given.source.info.fingerprint
-    return Side(given.name, content, held.moments, held.spatial, rows)
+    return FeatureSet(given.name, content, held.moments, held.spatial, rows)
 
 
-def _store(file: Path, side: Side, how: Mapping[str, Any]) -> None:
+def _store(file: Path, side: FeatureSet, how: Mapping[str, Any]) -> None:
     """Keeps a side; a file appears whole or not at all."""
     assert side.moments is not None
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from diffjax.tasks.diffusion import DiffusionTask
 
 
 @dataclass(frozen=True)
-class GuideChoices(Reference):
+class GuideConfig(Reference):
     """A smaller or less trained run of the same data (Karras et al. 2024a), see `Reference`."""
 
     section: ClassVar[str] = "guide"
@@ -38,12 +38,12 @@ class Guide:
 
 
 def load_guide(reference: Mapping[str, Any]) -> Guide:
-    """The guide of a config section, see `GuideChoices`.
+    """The guide of a config section, see `GuideConfig`.
 
     Raises:
       ValueError: no such run, or one of another task.
     """
-    choices: GuideChoices = construct(GuideChoices, "guide", reference)
+    choices: GuideConfig = construct(GuideConfig, "guide", reference)
     run = choices.open()
     if not isinstance(run.task, DiffusionTask):
         raise ValueError(f"guide.run={choices.run} is a run of task {run.kind!r}, not of diffusion")

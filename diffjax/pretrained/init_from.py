@@ -28,11 +28,11 @@ from diffjax.train.writer import replace_file
 
 RECORD = "start.json"
 # What no shape shows: with these different, the same weights are another function.
-SILENT = ("activation", "eps", "pool", "stem_pool", "mean", "std")
+SEMANTIC_ATTRIBUTES = ("activation", "eps", "pool", "stem_pool", "mean", "std")
 
 
 @dataclass(frozen=True)
-class StartChoices(Reference):
+class InitFromConfig(Reference):
     """Config section `start`: a released CLIP, or another run (see `Reference`), which must stay
     where it is for as long as this one is trained with a locked tower of it.
 
@@ -76,11 +76,11 @@ def make_start(
     """
     if not section:
         return None
-    choices: StartChoices = construct(StartChoices, "start", section)
+    choices: InitFromConfig = construct(InitFromConfig, "start", section)
     return Start(partial(_load, choices, workdir, network, tokenizer), choices.origin, choices.only)
 
 
-def _load(choices: StartChoices, workdir: Path, ours: Any, tokenizer: Tokenizer | None) -> Given:
+def _load(choices: InitFromConfig, workdir: Path, ours: Any, tokenizer: Tokenizer | None) -> Given:
     record, origin = workdir / RECORD, choices.origin
     known = read_json(record, missing={})
     words, step = None, None
@@ -144,7 +144,9 @@ def _settings(network: Any, names: Iterable[str]) -> dict[str, Any]:
         parts[""] = network  # whose mean and std are the image tower's
     found: dict[str, Any] = {}
     for prefix, part in parts.items():
-        found |= {prefix + key: getattr(part, key) for key in SILENT if hasattr(part, key)}
+        found |= {
+            prefix + key: getattr(part, key) for key in SEMANTIC_ATTRIBUTES if hasattr(part, key)
+        }
         if prefix and hasattr(part, "heads"):
             # A residual network's attention is over its last level: bottlenecks are four times as
             # wide as they say, and every level doubles.

@@ -17,7 +17,7 @@ from diffjax.pretrained.reference import Reference
 
 
 @dataclass(frozen=True)
-class JudgeChoices(Reference):
+class ClipScorerConfig(Reference):
     """Config section `judge`: a CLIP, of a run (see `Reference`) or released; evaluators that
     compare features take its image tower where the config has no `features`.
 
@@ -31,8 +31,8 @@ class JudgeChoices(Reference):
 
 
 @dataclass(frozen=True, eq=False)
-class ClipJudge:
-    """The towers of `encoders` as evaluators take them; see `evals.context.Judge`."""
+class TowersClipScorer:
+    """The towers of `encoders` as evaluators take them; see `evals.context.ClipScorer`."""
 
     encoders: Encoders
 
@@ -56,7 +56,7 @@ class ClipJudge:
         return FeatureExtractor(apply, self.encoders.variables, f"image tower of {self.name}")
 
 
-def make_judge(section: Mapping[str, Any] | None, mesh: Mesh) -> ClipJudge | None:
+def make_clip_scorer(section: Mapping[str, Any] | None, mesh: Mesh) -> TowersClipScorer | None:
     """The CLIP of a config's `judge` section, None where it has none.
 
     Args:
@@ -67,20 +67,22 @@ def make_judge(section: Mapping[str, Any] | None, mesh: Mesh) -> ClipJudge | Non
     """
     if not section:
         return None
-    choices: JudgeChoices = construct(JudgeChoices, "judge", section)
+    choices: ClipScorerConfig = construct(ClipScorerConfig, "judge", section)
     if choices.clip is not None:
-        return ClipJudge(released_encoders(choices.clip, None, None))
-    return ClipJudge(encoders_of_run(choices.open(), mesh))
+        return TowersClipScorer(released_encoders(choices.clip, None, None))
+    return TowersClipScorer(encoders_of_run(choices.open(), mesh))
 
 
-def make_judges(reference: Callable[[str], Mapping[str, Any] | None], mesh: Mesh) -> dict[str, Any]:
-    """`features` and `judge` of `Assembly.context`, as the config says.
+def make_scorers(
+    reference: Callable[[str], Mapping[str, Any] | None], mesh: Mesh
+) -> dict[str, Any]:
+    """`features` and `judge` of `Experiment.context`, as the config says.
 
     Args:
-      reference: gives a section by its name, see `Assembly.reference`.
+      reference: gives a section by its name, see `Experiment.reference`.
       mesh: of the run that is measured.
     """
-    judge = make_judge(reference("judge"), mesh)
+    judge = make_clip_scorer(reference("judge"), mesh)
     features = make_features(reference("features"), mesh)
     if features is None and judge is not None:
         features = judge.features()

@@ -21,7 +21,7 @@ TOWER = "perceptual"
 
 
 @dataclass(frozen=True)
-class PerceptualChoices(Reference):
+class PerceptualConfig(Reference):
     """Config section `perceptual`: the run of a classifier (see `Reference`), or LPIPS.
 
     Attributes:
@@ -56,7 +56,7 @@ def make_perceptual(
     """
     if not section:
         return None
-    choices: PerceptualChoices = construct(PerceptualChoices, "perceptual", section)
+    choices: PerceptualConfig = construct(PerceptualConfig, "perceptual", section)
     if choices.vgg is not None:
         network = Perceptual(VGG16(choices.dtype))
         origin = f"{choices.vgg} and {choices.heads}"

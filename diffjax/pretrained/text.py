@@ -41,7 +41,7 @@ class TextTower:
 
 
 @dataclass(frozen=True)
-class TextChoices(Reference):
+class TextTowerConfig(Reference):
     """The `tower` of a text condition: that of a run (see `Reference`) or a released one.
 
     Attributes:
@@ -60,7 +60,7 @@ class TextChoices(Reference):
 def load_text_tower(
     reference: Mapping[str, Any], what: str = "tower", pooled: bool = False
 ) -> TextTower:
-    """The tower of a config section, see `TextChoices`.
+    """The tower of a config section, see `TextTowerConfig`.
 
     Args:
       what: where the section stands, for errors.
@@ -70,7 +70,7 @@ def load_text_tower(
       ValueError: no such run and no `config` to train it from, a run without a text tower, or
         whatever is wrong with released weights.
     """
-    choices: TextChoices = construct(TextChoices, what, reference)
+    choices: TextTowerConfig = construct(TextTowerConfig, what, reference)
     if choices.run is not None:
         network, params, tokenizer = _of_run(choices)
     elif choices.clip is not None:
@@ -110,7 +110,7 @@ def text_tower(
     return TextTower(tower, kept, tokenizer, fingerprint(kept))
 
 
-def _of_run(choices: TextChoices) -> tuple[nn.Module, Mapping[str, Any], Tokenizer]:
+def _of_run(choices: TextTowerConfig) -> tuple[nn.Module, Mapping[str, Any], Tokenizer]:
     run = choices.open()
     tower = getattr(run.network, "text", None)
     if tower is None or run.tokenizer is None:

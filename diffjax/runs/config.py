@@ -12,7 +12,7 @@ from diffjax.train.writer import replace_file
 
 # Keys whose change does not change what a run computes up to a given step (what is done about
 # losses that are not finite changes no step whose loss is).
-FREE = ("sampling", "evals", "expected", "features", "judge", "mesh", "train.log_every",
+RESUMABLE_KEYS = ("sampling", "evals", "expected", "features", "judge", "mesh", "train.log_every",
         "train.checkpoint_every", "train.on_nonfinite",
         "train.keep", "train.keep_every", "train.steps_per_dispatch")  # fmt: skip
 
@@ -70,7 +70,7 @@ def check_config(config: Mapping[str, Any], workdir: Path) -> None:
         f"{k} was {there.get(k, 'absent')!r}, is {here.get(k, 'absent')!r}"
         for k in sorted({*here, *there})
         if here.get(k) != there.get(k)
-        and not any(k == free or k.startswith(free + ".") for free in FREE)
+        and not any(k == free or k.startswith(free + ".") for free in RESUMABLE_KEYS)
     ]
     if differ:
         raise ValueError(

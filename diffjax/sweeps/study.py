@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from diffjax.assembly.experiment import Assembly, open_run
+from diffjax.assembly.experiment import Experiment, open_run
 from diffjax.assembly.stages import EVALUATION, TASK, complete, outline_features
 from diffjax.choices import build, unknown
 from diffjax.evals import EVALUATORS, make_evaluator
@@ -20,7 +20,7 @@ from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.fingerprints import fingerprint, short_hash
 from diffjax.launch.settings import ROOT, load_config
 from diffjax.pretrained.features import FEATURES
-from diffjax.pretrained.judge import make_judges
+from diffjax.pretrained.judge import make_scorers
 from diffjax.pretrained.released import open_released
 from diffjax.runs.config import check_workdir, plain, read_config
 from diffjax.sweeps.claims import Claim
@@ -178,7 +178,7 @@ class Cells:
         assembly = self._assembly(changes, seed)
         _, state, frozen = assembly.trained()
         judges: dict[str, Any] = {"features": self._fid}
-        judges = make_judges(assembly.reference, assembly.mesh) if self._fid is None else judges
+        judges = make_scorers(assembly.reference, assembly.mesh) if self._fid is None else judges
         return assembly.context(**judges), state.variables(frozen, self.study.ema)
 
     @cached_property
@@ -207,15 +207,15 @@ class Cells:
         )
         return context, model.variables
 
-    def _cell_assembly(self, changes: Mapping[str, Any], seed: int) -> Assembly:
+    def _cell_assembly(self, changes: Mapping[str, Any], seed: int) -> Experiment:
         """Of a cell that is trained."""
         overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
         chosen = load_config(self.study.sweep.run, [*overrides, f"seed={seed}"])
         workdir = self.workdir / "runs" / self._key(changes, seed)
         complete(plain(chosen), workdir, True, TASK)
-        return Assembly(chosen, workdir, named=True)
+        return Experiment(chosen, workdir, named=True)
 
-    def _assembly(self, changes: Mapping[str, Any], seed: int) -> Assembly:
+    def _assembly(self, changes: Mapping[str, Any], seed: int) -> Experiment:
         run, config = self.study.sweep.run, self.study.config
         if not self._trains:
             if config is not None:

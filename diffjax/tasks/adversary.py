@@ -17,7 +17,7 @@ DISCRIMINATOR = "discriminator"
 
 
 @dataclass(frozen=True, eq=False)
-class Rival:
+class Discriminator:
     """A discriminator in training, with its variables of one step.
 
     Attributes:

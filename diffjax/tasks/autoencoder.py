@@ -19,7 +19,7 @@ from diffjax.objectives.adversarial import GAMES, adaptive_weight, gradient_of, 
 from diffjax.objectives.elbo import kl_to_prior
 from diffjax.ranges import Exponent, NonNegative, Pixels, Whole
 from diffjax.task import Batch, LossOutput, Params, Variables
-from diffjax.tasks.adversary import DISCRIMINATOR, Rival
+from diffjax.tasks.adversary import DISCRIMINATOR, Discriminator
 
 PERCEPTUAL = "perceptual"
 _LAST = ("decoder", "conv_out", "kernel")
@@ -155,7 +155,7 @@ class AutoencoderTask:
         if self.discriminator is None or not train:
             distance, parts = near(passed.image)
             return LossOutput(distance + passed.bottleneck, {**parts, **passed.metrics}, state)
-        rival = Rival(self.discriminator, params, state)
+        rival = Discriminator(self.discriminator, params, state)
         real, fake, state = rival.judge(image, jax.lax.stop_gradient(passed.image))
         begun = jnp.asarray(rng.step >= self.disc_start, jnp.float32)
         trained = begun * GAMES[self.game].discriminator(real, fake)

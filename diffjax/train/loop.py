@@ -17,10 +17,10 @@ from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.guard import NonFiniteError, Skips, diagnose, write_bundle
 from diffjax.train.record import Recorder
-from diffjax.train.run import Evaluations, Run, TrainChoices, build_state, compile_step
+from diffjax.train.run import Evaluations, Run, TrainConfig, build_state, compile_step
 from diffjax.train.state import RUNNING, TrainState
 
-__all__ = ["Evaluations", "Preempted", "Run", "TrainChoices", "build_state", "train"]
+__all__ = ["Evaluations", "Preempted", "Run", "TrainConfig", "build_state", "train"]
 
 
 class Preempted(RuntimeError):

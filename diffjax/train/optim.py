@@ -116,7 +116,7 @@ def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
     return optax.join_schedules([ramp, after], [warmup])
 
 
-def decayed(params: Any, tables: bool = False) -> Any:
+def weight_decay_mask(params: Any, tables: bool = False) -> Any:
     """Which leaves are weight-decayed: those called `kernel`, with `tables` also `table` and
     `positions`, not biases or scales. The name says it where the rank cannot: a bias of scanned
     layers is a matrix."""
@@ -136,7 +136,7 @@ def orthogonalised(params: Any) -> Any:
         window = (0, 1, 2) if leaf.ndim == 4 else (leaf.ndim - 2,)
         return MuonDimensionNumbers(window, (leaf.ndim - 1,))
 
-    return jax.tree.map(axes, decayed(params), params)
+    return jax.tree.map(axes, weight_decay_mask(params), params)
 
 
 def make_optimizer(choice: Optimizer, steps: int) -> optax.GradientTransformation:
@@ -166,7 +166,7 @@ def make_optimizer(choice: Optimizer, steps: int) -> optax.GradientTransformatio
 def _single(choice: Optimizer, steps: int) -> optax.GradientTransformation:
     """One transformation of all that it is given."""
     rate = learning_rate(choice, steps)
-    mask = partial(decayed, tables=choice.decay_tables)
+    mask = partial(weight_decay_mask, tables=choice.decay_tables)
     if choice.type == "adam":
         inner = optax.adam(rate, b1=choice.b1, b2=choice.b2, eps=choice.eps)
     elif choice.type == "adamw":

@@ -18,7 +18,7 @@ from diffjax.train import sharding
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer, make_optimizer
 from diffjax.train.state import TrainState
-from diffjax.train.step import StepChoices, init_state, make_train_step, several
+from diffjax.train.step import StepConfig, init_state, make_train_step, scan_steps
 
 
 class Loader(Protocol):
@@ -57,7 +57,7 @@ class Evaluations(Protocol):
 
 
 @dataclass(frozen=True)
-class TrainChoices:
+class TrainConfig:
     """Config section `train`.
 
     Attributes:
@@ -95,9 +95,9 @@ class TrainChoices:
                 )
         self.step_choices()
 
-    def step_choices(self) -> StepChoices:
+    def step_choices(self) -> StepConfig:
         """What of it the step itself needs to know."""
-        return StepChoices(self.batch_size, self.grad_accum, self.on_nonfinite)
+        return StepConfig(self.batch_size, self.grad_accum, self.on_nonfinite)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Run:
 
     task: Task
     loader: Loader
-    choices: TrainChoices
+    choices: TrainConfig
     optimizer: Optimizer
     emas: Mapping[str, EMA]
     mesh: jax.sharding.Mesh
@@ -158,7 +158,7 @@ def compile_step(run: Run, places: Any) -> Callable:
     stacked = run.choices.steps_per_dispatch > 1
     state_places, _ = places
     return jax.jit(
-        several(step) if stacked else step,
+        scan_steps(step) if stacked else step,
         donate_argnums=0,
         out_shardings=(state_places, sharding.replicated(run.mesh)),
         compiler_options=compiler_options(),

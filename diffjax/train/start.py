@@ -83,7 +83,7 @@ class Start:
         return jax.tree_util.tree_map_with_path(place, fresh)
 
 
-def in_turn(*starts: Start | None) -> Callable[[Variables], Variables] | None:
+def chain(*starts: Start | None) -> Callable[[Variables], Variables] | None:
     """Each of `starts` after the other, those that are None left out; None if all are."""
     given = [start for start in starts if start is not None]
 

@@ -23,7 +23,7 @@ POLICIES = ("stop", "skip")
 
 
 @dataclass(frozen=True)
-class StepChoices:
+class StepConfig:
     """Attributes:
     batch_size: images per update, over all devices.
     grad_accum: microbatches that one update is split into.
@@ -70,7 +70,7 @@ def make_train_step(
     task: Task,
     optimizer: optax.GradientTransformation,
     emas: Mapping[str, EMA],
-    choices: StepChoices,
+    choices: StepConfig,
     key: Array,
 ) -> Step:
     """`train_step(state, frozen, batch) -> (state, metrics)`, pure.
@@ -118,7 +118,7 @@ def _guarded(before: TrainState, after: TrainState, finite: Array, policy: str) 
 
 
 def gradients(
-    task: Task, state: TrainState, frozen: Params, batch: Batch, key: Array, choices: StepChoices
+    task: Task, state: TrainState, frozen: Params, batch: Batch, key: Array, choices: StepConfig
 ) -> tuple[Params, dict[str, Array], Params]:
     """Mean gradient, mean metrics and new model state of one global batch, in microbatches."""
 
@@ -151,7 +151,7 @@ def gradients(
     return mean, {k: v.mean() for k, v in metrics.items()}, model_state
 
 
-def several(step: Step) -> Step:
+def scan_steps(step: Step) -> Step:
     """The step over a stack of batches `[k, B, ...]`, in one dispatch; metrics are `[k]` each."""
 
     def steps(state: TrainState, frozen: Params, batches: Batch) -> tuple[TrainState, Metrics]:

@@ -25,10 +25,12 @@ def sources(root: Path = ROOT) -> dict[str, str]:
     """Files of the checkout -> the page that each becomes."""
     studies = sorted((root / "experiments" / "studies").glob("*/README.md"))
     steps = sorted((root / "docs" / "how_to").glob("*.md"))
+    images = sorted((root / "docs" / "images").glob("*.png"))
     return {
         "README.md": "index.md",
         **{f"docs/{p.name}": p.name for p in sorted((root / "docs").glob("*.md"))},
         **{f"docs/how_to/{p.name}": f"how_to/{p.name}" for p in steps},
+        **{f"docs/images/{p.name}": f"images/{p.name}" for p in images},
         **{p.relative_to(root).as_posix(): f"studies/{p.parent.name}.md" for p in studies},
         "CONTRIBUTING.md": "contributing.md",
         "CHANGELOG.md": "changelog.md",
@@ -44,6 +46,8 @@ def pages(root: Path = ROOT) -> dict[str, str]:
     """
     made, there = {}, sources(root)
     for source, page in there.items():
+        if source.endswith(".png"):
+            continue  # As it is: MkDocs finds it in its own folder.
         text = (root / source).read_text()
         if source == "LICENSE":
             made[page] = f"# License\n\n```text\n{text}```\n"

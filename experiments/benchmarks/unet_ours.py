@@ -13,7 +13,7 @@ from diffjax.compiler import Options, compiler_options
 from diffjax.diffusion.grids import make_grid
 from diffjax.diffusion.predictions import Eps
 from diffjax.diffusion.samplers import ddim
-from diffjax.diffusion.sampling import Estimate, prior, sample
+from diffjax.diffusion.sampling import Estimate, initial_noise, sample
 from diffjax.diffusion.schedules import Linear
 from diffjax.models import build_model
 from experiments.benchmarks.interleave import serve
@@ -62,7 +62,7 @@ def build(shape_name: str, dtype: str, names: list[str], options: Options | None
         return Estimate(prediction.to_x(network(params, z, c_noise), z, level))
 
     def draw(params, keys):
-        z = prior(grid, keys, x.shape[1:])
+        z = initial_noise(grid, keys, x.shape[1:])
         return sample(lambda z, at, _: denoise(params, z, at), rows, z, keys)
 
     draw_jit: Any = jax.jit(draw, compiler_options=options)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs.common import make
-from diffjax.assembly.experiment import Assembly
+from diffjax.assembly.experiment import Experiment
 from diffjax.data import captions as module
 from diffjax.data.arrays import ArraySource
 from diffjax.data.builders.base import prepare
@@ -136,7 +136,7 @@ def config(folder, **data):
 
 def test_a_run_is_refused_when_it_starts(folder, tmp_path):
     with pytest.raises(ValueError, match=r"set/metadata.jsonl, line 31: the caption has"):
-        Assembly(config(folder), tmp_path / "run")
+        Experiment(config(folder), tmp_path / "run")
 
 
 @pytest.mark.parametrize("text", CLEANED)

@@ -11,7 +11,7 @@ import pytest
 from scipy.special import logsumexp as np_logsumexp
 
 from diffjax.diffusion.levels import CLEAN, namespace
-from diffjax.diffusion.samplers import Rows
+from diffjax.diffusion.samplers import StepTable
 from diffjax.diffusion.sampling import Estimate
 from diffjax.diffusion.schedules import SCHEDULES
 
@@ -64,7 +64,7 @@ class Mixture:
         return np.array(self.means)[which] + np.array(self.stds)[which, None] * noise
 
 
-def run64(rows: Rows, denoise, z, noise=None):
+def run64(rows: StepTable, denoise, z, noise=None):
     """The rule written in `Rows`, read in float64 numpy: an implementation of its own."""
     z = np.asarray(z, np.float64)
     memory = np.zeros((rows.past_coef.shape[1], *z.shape))

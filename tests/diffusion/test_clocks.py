@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffjax.diffusion.clocks import VP
+from diffjax.diffusion.edm_time import VP
 from diffjax.diffusion.grids import make_grid, visited
 from diffjax.diffusion.ode import ode
 from diffjax.diffusion.schedules import EDM

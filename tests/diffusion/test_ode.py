@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffjax.diffusion.clocks import CLOCKS
+from diffjax.diffusion.edm_time import CLOCKS
 from diffjax.diffusion.grids import Grid, make_grid
 from diffjax.diffusion.levels import Level
 from diffjax.diffusion.ode import ode

@@ -12,7 +12,7 @@ import pytest
 from diffjax.diffusion.grids import make_grid
 from diffjax.diffusion.levels import take
 from diffjax.diffusion.samplers import ancestral, ddim, dpmpp_2m, heun, plms, pndm
-from diffjax.diffusion.sampling import Estimate, prior, sample
+from diffjax.diffusion.sampling import Estimate, initial_noise, sample
 from diffjax.diffusion.schedules import EDM, VPSDE, Cosine, Linear, RectifiedFlow
 from diffjax.keys import normal, per_row, stream
 
@@ -46,7 +46,7 @@ def test_scan_equals_the_float64_reading(name, plane, reading):
     rounding has most to multiply."""
     grid = make_grid(Cosine(), 12)
     rows, keys = VARIANTS[name](grid), keys_of(range(6))
-    z = prior(grid, keys, (2,))
+    z = initial_noise(grid, keys, (2,))
     noise = draws(keys, rows, (2,)) if rows.stochastic else None
     exact = reading(rows, plane.denoise, z, noise)
     quick = jax.jit(lambda z, k: sample(plane.estimate, rows, z, k))(z, keys)
@@ -61,7 +61,7 @@ def test_a_sample_does_not_know_its_batch(name, plane):
     @jax.jit
     def run(index):
         keys = keys_of(index)
-        return sample(plane.estimate, rows, prior(grid, keys, (2,)), keys)
+        return sample(plane.estimate, rows, initial_noise(grid, keys, (2,)), keys)
 
     whole = run(jnp.arange(64))
     parts = jnp.concatenate([run(jnp.arange(i, i + 16)) for i in range(0, 64, 16)])
@@ -79,7 +79,7 @@ def test_noise_differs_by_row_sample_and_seed(plane):
 @pytest.mark.parametrize("schedule", [Linear(), EDM(), RectifiedFlow(), VPSDE()])
 def test_prior_has_the_spread_of_the_first_level(schedule):
     grid = make_grid(schedule, 5, "trailing")
-    z = np.asarray(prior(grid, keys_of(range(4000)), (4,)), np.float64)
+    z = np.asarray(initial_noise(grid, keys_of(range(4000)), (4,)), np.float64)
     expected = float(schedule.prior_std(take(grid.t, 0)))
     assert z.std() == pytest.approx(expected, rel=0.02)
     assert abs(z.mean()) < 0.03 * expected
@@ -88,7 +88,7 @@ def test_prior_has_the_spread_of_the_first_level(schedule):
 def test_trajectory_is_the_way_to_the_sample(plane):
     grid = make_grid(Cosine(), 7)
     rows, keys = heun(grid), keys_of(range(3))
-    z = prior(grid, keys, (2,))
+    z = initial_noise(grid, keys, (2,))
     plain = sample(plane.estimate, rows, z, keys)
     last, states, estimates = sample(plane.estimate, rows, z, keys, trajectory=True)
     np.testing.assert_array_equal(last, plain)
@@ -102,7 +102,7 @@ def test_trajectory_is_the_way_to_the_sample(plane):
 def test_learned_variance_at_its_ends_is_fixed(v, variance, plane):
     """Nichol & Dhariwal 2021, eq. 15: v = 1 is beta, v = -1 is beta-tilde."""
     grid, keys = make_grid(Cosine(), 10), keys_of(range(5))
-    z = prior(grid, keys, (2,))
+    z = initial_noise(grid, keys, (2,))
 
     def with_v(z, level, to):
         x = plane.denoise(z, level)
@@ -124,12 +124,12 @@ def test_learned_variance_interpolates_its_logarithm(plane):
 def test_learned_variance_needs_a_network_that_has_it(plane):
     grid, keys = make_grid(Linear(), 5), keys_of(range(2))
     with pytest.raises(ValueError, match=r"learned_variance=True.*predicts the image alone"):
-        sample(plane.estimate, ancestral(grid, "learned"), prior(grid, keys, (2,)), keys)
+        sample(plane.estimate, ancestral(grid, "learned"), initial_noise(grid, keys, (2,)), keys)
 
 
 def test_half_precision_networks_are_sampled_in_float32(plane):
     grid, keys = make_grid(Cosine(), 20), keys_of(range(4))
-    z = prior(grid, keys, (2,))
+    z = initial_noise(grid, keys, (2,))
 
     def rounded(z, level, to):
         return Estimate(plane.denoise(z, level).astype(jnp.bfloat16))

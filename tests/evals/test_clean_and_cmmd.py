@@ -11,7 +11,7 @@ from diffjax.evals.compare import Settings, compare
 from diffjax.evals.features import Extracted, to_uint8
 from diffjax.evals.released_features import clip_features
 from diffjax.evals.resample import Resample
-from diffjax.evals.sides import Side
+from diffjax.evals.sides import FeatureSet
 
 SIZES = [(40, 40), (64, 37), (9, 14), (23, 50)]
 
@@ -111,6 +111,6 @@ def test_the_distance_is_that_of_cmmds_code():
         return np.exp(-square / (2 * 10**2)).mean()
 
     expected = 1000 * (mean_kernel(a, a) + mean_kernel(b, b) - 2 * mean_kernel(a, b))
-    sides = [Side("s", "s", None, rows=Extracted(z)) for z in (x, y)]
+    sides = [FeatureSet("s", "s", None, rows=Extracted(z)) for z in (x, y)]
     (got,) = compare(["cmmd"], Settings(), *sides, {})
     assert got.value == pytest.approx(expected, rel=1e-9)

@@ -12,7 +12,7 @@ from diffjax.evals.features import Extracted, FeatureExtractor, dequantised
 from diffjax.evals.reference import read_reference, write_reference
 from diffjax.evals.released_features import clip_features, inception_features
 from diffjax.evals.resample import Resample
-from diffjax.evals.sides import CHUNK, Running, Side, measure
+from diffjax.evals.sides import CHUNK, FeatureSet, Running, measure
 from diffjax.metrics.frechet import moments
 
 HOW = {"extractor": "none"}
@@ -22,7 +22,7 @@ BOTH = ("fid", "sfid", "kid", "precision_recall", "density_coverage", "fid_infin
 
 def side(name, x, logits=None, texts=None):
     x = np.asarray(x, np.float32)
-    return Side(name, name, moments(x), moments(x[:, :2]), Extracted(x, logits), texts)
+    return FeatureSet(name, name, moments(x), moments(x[:, :2]), Extracted(x, logits), texts)
 
 
 def numbers(names, a, b, **settings):
@@ -88,7 +88,7 @@ def test_degenerate_sets_give_a_value_or_an_error():
 
 def test_what_a_side_lacks_is_said():
     x, y = sets()
-    stated = Side("ref.npz", "f", moments(y))
+    stated = FeatureSet("ref.npz", "f", moments(y))
     assert numbers(["fid", "fid_infinity"], side("a", x), stated).keys() == {"fid", "fid_infinity"}
     for name in ("kid", "precision_recall", "density_coverage", "cmmd"):
         with pytest.raises(ValueError, match=rf"{name} compares images one by one, but ref\.npz"):

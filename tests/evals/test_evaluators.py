@@ -32,7 +32,7 @@ def test_samples_show_each_class_in_its_row(context, copies):
     tile = np.rint(127.5 * np.asarray(copies["images"])[4, 2, :, :, 0] + 127.5)
     large = np.kron(tile, np.ones((7, 7))).astype(np.uint8)
     views = np.lib.stride_tricks.sliding_window_view(image[..., 0], large.shape)
-    # Rows of the grid lie 59 pixels apart: search, the margins are the drawing's own affair.
+    # StepTable of the grid lie 59 pixels apart: search, the margins are the drawing's own affair.
     found = [
         (y, x)
         for y, x in np.argwhere(views[:, :, 28, 28] == large[28, 28])

@@ -11,7 +11,7 @@ from diffjax.evals.compare import Settings, compare
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import Extracted, FeatureExtractor
 from diffjax.evals.reference import write_reference
-from diffjax.evals.sides import Side
+from diffjax.evals.sides import FeatureSet
 from diffjax.metrics.frechet import few_images, moments
 from diffjax.results import Result
 
@@ -19,7 +19,7 @@ from diffjax.results import Result
 def side(n, dim, name="a", rows=True, count=True):
     x = np.random.default_rng(n).normal(size=(n, dim)).astype(np.float32)
     found = moments(x) if count else moments(x)._replace(count=0)
-    return Side(name, name, found, found, Extracted(x) if rows else None)
+    return FeatureSet(name, name, found, found, Extracted(x) if rows else None)
 
 
 def told(caplog):

@@ -40,7 +40,7 @@ def drawn(variables, seed, index, asked, *, steps=1):
     return variables["images"][asked["tokens"][:, 0]]
 
 
-class Judge:
+class ClipScorer:
     name = "a judge"
 
     def images(self, images):
@@ -59,7 +59,7 @@ def case():
     arrays["tokens"] = words.encode(texts)
     context = EvalContext(
         {"sample": drawn}, arrays, arrays, extract, conditional=False, factors=factors.WORDS,
-        tokenize=words.encode, detokenize=words.decode, drawn_by=("tokens",), judge=Judge(),
+        tokenize=words.encode, detokenize=words.decode, drawn_by=("tokens",), judge=ClipScorer(),
     )  # fmt: skip
     return context, {"images": words.images}
 

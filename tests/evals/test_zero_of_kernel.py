@@ -10,7 +10,7 @@ from diffjax.evals.compare import Settings, compare
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import Extracted, FeatureExtractor, to_uint8
 from diffjax.evals.reference import write_reference
-from diffjax.evals.sides import Side
+from diffjax.evals.sides import FeatureSet
 from diffjax.metrics.frechet import moments
 from diffjax.results import Result
 
@@ -75,8 +75,8 @@ def test_kid_of_the_papers_protocol_knows_its_classes(tmp_path):
     assert abs(kid.value) < 3 * kid.std
     features = even.features
     drawn = perfect({"shift": 0.0}, 0, jnp.arange(80), jnp.arange(80) % CLASSES)
-    a = Side("a", "a", None, rows=Extracted(features(drawn).features))
-    b = Side("b", "b", None, rows=Extracted(features.pixels(real).features))
+    a = FeatureSet("a", "a", None, rows=Extracted(features(drawn).features))
+    b = FeatureSet("b", "b", None, rows=Extracted(features.pixels(real).features))
     plain = next(iter(compare(["kid"], Settings(subset_size=80, subsets=5), a, b, {})))
     gap = _alikeness(a.rows.features)
     assert kid.value - plain.value == pytest.approx(gap / 79, rel=1e-6)

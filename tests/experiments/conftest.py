@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffjax.assembly.experiment import Assembly, open_run
+from diffjax.assembly.experiment import Experiment, open_run
 from diffjax.data.builders import shapes
 from diffjax.interop.clip import save_clip
 from diffjax.models import build_model
@@ -68,7 +68,7 @@ def clip_run(clip_config, tmp_path_factory) -> Iterator[Path]:
     """Its run of four steps, whose checkpoint is restored once for all tests."""
     workdir = tmp_path_factory.mktemp("runs") / "clip"
     train_run(str(clip_config), [], workdir)
-    trained, held = Assembly.trained, {}
+    trained, held = Experiment.trained, {}
 
     def once(self, step=None):
         if self.workdir != workdir:
@@ -78,7 +78,7 @@ def clip_run(clip_config, tmp_path_factory) -> Iterator[Path]:
         return held[step]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Assembly, "trained", once)
+        patch.setattr(Experiment, "trained", once)
         yield workdir
 
 

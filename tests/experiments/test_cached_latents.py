@@ -11,7 +11,7 @@ import pytest
 from scenes import scenes
 
 from diffjax.assembly import frozen
-from diffjax.assembly.data import DataChoices, epoch_of
+from diffjax.assembly.data import DataConfig, epoch_of
 from diffjax.assembly.stages import opened
 from diffjax.data.loader import Loader
 from diffjax.data.prepared import PreparedSource, prepared_splits
@@ -75,13 +75,13 @@ def test_a_batch_is_read_from_them(kept):
 def test_latents_are_shown_as_often_as_their_pictures_fields_say(pictures, kept):
     """The fields are the pictures' own: what is kept has the moments, the label and the caption."""
     rule = {"where": {"num_objects": 1}, "times": 3}
-    epoch = epoch_of(DataChoices(train={}, oversample=(rule,)), pictures)
+    epoch = epoch_of(DataConfig(train={}, oversample=(rule,)), pictures)
     assert epoch is not None and 70 < len(epoch) < 210
     batch = Loader(kept[1], (), len(epoch), 0, epoch=epoch).batch(0)
     times = np.where(pictures.columns["num_objects"] == 1, 3, 1)
     want = np.repeat(pictures.columns["label"], times)
     assert sorted(batch["label"]) == sorted(want)
-    assert epoch_of(DataChoices(train={}), pictures) is None
+    assert epoch_of(DataConfig(train={}), pictures) is None
 
 
 def test_they_are_computed_once_for_each_codec_and_data(pictures, kept, monkeypatch):

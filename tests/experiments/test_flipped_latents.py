@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scenes import scenes
 
-from diffjax.assembly.data import DataChoices, trained_on
+from diffjax.assembly.data import DataConfig, trained_on
 from diffjax.data.augment import RandomFlip
 from diffjax.data.draws import Draws
 from diffjax.data.evaluation import as_arrays
@@ -45,7 +45,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def flipped(pictures, codec, root):
-    data = DataChoices(
+    data = DataConfig(
         train={"data_dir": str(root)}, cache_latents=True, transforms=({"type": "random_flip"},)
     )
     return trained_on(data, pictures, codec, TO_FLOAT)
@@ -97,17 +97,17 @@ def test_evaluation_and_devices_see_the_upright_alone(flipped, pictures, codec):
 def test_a_flip_without_them_is_refused(pictures, codec, root):
     upright = cached_latents(pictures, TO_FLOAT, codec, root)
     assert not upright.info.flipped and upright.info.name != "" and FLIPPED not in upright[0]
-    flips = DataChoices(train={}, transforms=({"type": "random_flip"},))
+    flips = DataConfig(train={}, transforms=({"type": "random_flip"},))
     with pytest.raises(ValueError, match=r"prepare the set again with --flips"):
         trained_on(flips, upright, codec, TO_FLOAT)
-    assert trained_on(DataChoices(train={}, transforms=()), upright, codec, ()) is upright
+    assert trained_on(DataConfig(train={}, transforms=()), upright, codec, ()) is upright
     assert trained_on(flips, pictures, None, TO_FLOAT) is pictures  # pixels are mirrored
 
 
 @pytest.mark.parametrize("name", ["random_crop", "edm_augment", "to_float", "random_shift"])
 def test_moments_are_not_changed_as_pictures_are(name, pictures, codec, root, flipped):
-    kept = DataChoices(train={}, transforms=({"type": "tokenize"}, {"type": name}))
-    asked = DataChoices(train={}, transforms=({"type": name},), cache_latents=True)
+    kept = DataConfig(train={}, transforms=({"type": "tokenize"}, {"type": name}))
+    asked = DataConfig(train={}, transforms=({"type": name},), cache_latents=True)
     for data, source in ((kept, flipped), (asked, pictures)):
         with pytest.raises(ValueError, match=rf"{name}.*random_flip, tokenize"):
             trained_on(data, source, codec, TO_FLOAT)

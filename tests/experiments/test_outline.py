@@ -3,13 +3,13 @@
 import pytest
 
 from diffjax.assembly import outline
-from diffjax.assembly.experiment import Assembly
+from diffjax.assembly.experiment import Experiment
 from diffjax.launch.settings import load_config
 
 
 @pytest.fixture
 def run(tiny, tmp_path):
-    return Assembly(load_config(str(tiny)), tmp_path / "run", named=True).run
+    return Experiment(load_config(str(tiny)), tmp_path / "run", named=True).run
 
 
 def test_a_state_that_fits_passes(run):

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from diffjax.assembly.experiment import Assembly, open_run
+from diffjax.assembly.experiment import Experiment, open_run
 from diffjax.assembly.stages import complete, opened
 from diffjax.launch.settings import ROOT, load_config, run_name
 from diffjax.pretrained.features import features_of_run
-from diffjax.pretrained.judge import make_judges
+from diffjax.pretrained.judge import make_scorers
 from diffjax.pretrained.reference import installed
 from diffjax.reports.run import write_report
 from diffjax.runs.config import plain, read_config
@@ -49,15 +49,15 @@ SECTIONS = {
 }
 OPENERS = {
     "open": open_run,
-    "evaluate": lambda workdir: judged(Assembly(open_config(workdir), workdir)),
+    "evaluate": lambda workdir: judged(Experiment(open_config(workdir), workdir)),
     "fid": lambda workdir: features_of_run(opened(workdir)),
     "complete": lambda workdir: complete(read_config(workdir), workdir, named=False),
     "report": write_report,
 }
 
 
-def judged(assembly: Assembly):
-    return make_judges(assembly.reference, assembly.mesh)
+def judged(assembly: Experiment):
+    return make_scorers(assembly.reference, assembly.mesh)
 
 
 def open_config(workdir: Path):

@@ -9,13 +9,13 @@ import pytest
 from diffjax.assembly import stages
 from diffjax.assembly.stages import complete, plan
 from diffjax.launch.settings import load_config
-from diffjax.pretrained.codec import CodecChoices, load_codec
+from diffjax.pretrained.codec import CodecConfig, load_codec
 from diffjax.pretrained.features import ClassifierFeatures
-from diffjax.pretrained.init_from import StartChoices
-from diffjax.pretrained.judge import JudgeChoices
-from diffjax.pretrained.perceptual import PerceptualChoices
+from diffjax.pretrained.init_from import InitFromConfig
+from diffjax.pretrained.judge import ClipScorerConfig
+from diffjax.pretrained.perceptual import PerceptualConfig
 from diffjax.pretrained.reference import Reference
-from diffjax.pretrained.text import TextChoices, load_text_tower
+from diffjax.pretrained.text import TextTowerConfig, load_text_tower
 from diffjax.runs.config import plain
 
 CLASSIFIER = """
@@ -46,8 +46,8 @@ def get_config(arg=None):
         train=dict(steps=1, batch_size=8),
     )
 """
-CLASSES = (CodecChoices, TextChoices, JudgeChoices, ClassifierFeatures, PerceptualChoices,
-           StartChoices)  # fmt: skip
+CLASSES = (CodecConfig, TextTowerConfig, ClipScorerConfig, ClassifierFeatures, PerceptualConfig,
+           InitFromConfig)  # fmt: skip
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffjax import runs
-from diffjax.assembly.experiment import Assembly, open_run
+from diffjax.assembly.experiment import Experiment, open_run
 from diffjax.interop.clip import save_clip
 from diffjax.launch.settings import load_config
 from diffjax.models import build_model
@@ -42,11 +42,11 @@ def starting(clip_config, tmp_path):
     return make
 
 
-def assembled(path: str, workdir: Path, *changes: str) -> Assembly:
-    return Assembly(load_config(path, changes), workdir)
+def assembled(path: str, workdir: Path, *changes: str) -> Experiment:
+    return Experiment(load_config(path, changes), workdir)
 
 
-def begin(assembly: Assembly):
+def begin(assembly: Experiment):
     with jax.set_mesh(assembly.mesh):
         return build_state(assembly.run)[:2]
 

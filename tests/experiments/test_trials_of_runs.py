@@ -3,7 +3,7 @@
 import pytest
 
 from diffjax.assembly import stages
-from diffjax.assembly.experiment import Assembly
+from diffjax.assembly.experiment import Experiment
 from diffjax.assembly.stages import outline_features
 from diffjax.launch.settings import load_config
 from diffjax.sweeps import study
@@ -35,11 +35,11 @@ def config(tiny, tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def features(config, tmp_path_factory):
     """The classifier of digits, by shape."""
-    return outline_features(Assembly(load_config(config), tmp_path_factory.mktemp("none")))
+    return outline_features(Experiment(load_config(config), tmp_path_factory.mktemp("none")))
 
 
 def test_a_config_without_a_mistake_passes_and_trains_nothing(config, tmp_path):
-    assembly = Assembly(load_config(config), tmp_path / "run")
+    assembly = Experiment(load_config(config), tmp_path / "run")
     assembly.check_evaluations(outline_features(assembly))
     assert not list(tmp_path.iterdir())
 
@@ -74,7 +74,7 @@ def test_a_mistake_names_its_evaluator(config, features, tmp_path, change, name,
     changed = load_config(config, [change])
     changed.evals = {name: changed.evals[name]}
     with pytest.raises(ValueError) as error:
-        Assembly(changed, tmp_path).check_evaluations(features)
+        Experiment(changed, tmp_path).check_evaluations(features)
     assert str(error.value).startswith(f"evals.{name}") and said in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -93,12 +93,12 @@ def test_an_extractor_of_other_images_is_found_before_it_is_trained(config, tmp_
     """A classifier of 32 x 32 in colour, told to compare grey digits."""
     with pytest.raises(ValueError, match=r"generation: classifier_shapes.*\(8, 8, 1\)"):
         changed = load_config(config, ["features.config=configs/classifier/shapes.py"])
-        assembly = Assembly(changed, tmp_path / "run")
+        assembly = Experiment(changed, tmp_path / "run")
         assembly.check_evaluations(outline_features(assembly))
 
 
 def test_nothing_is_trained_before_the_trial(config, tmp_path, monkeypatch):
-    for name in ("_train", "make_judges", "train"):
+    for name in ("_train", "make_scorers", "train"):
         monkeypatch.setattr(stages, name, lambda *given: pytest.fail("trained"))
     with pytest.raises(ValueError, match="batch_size=0"):
         train.train_run(config, ["evals.samples.batch_size=0"], tmp_path / "run")

@@ -6,7 +6,7 @@ import pytest
 from diffjax.assembly.whole_batch import check_whole_batch
 from diffjax.models import build_model
 from diffjax.tasks import make_task
-from diffjax.train.loop import TrainChoices
+from diffjax.train.loop import TrainConfig
 from diffjax.train.sharding import make_mesh
 
 
@@ -18,7 +18,7 @@ def vae(**section):
 
 
 def check(task, accum):
-    choices = TrainChoices(steps=1, batch_size=8 * jax.device_count(), grad_accum=accum)
+    choices = TrainConfig(steps=1, batch_size=8 * jax.device_count(), grad_accum=accum)
     check_whole_batch(task, choices, make_mesh())
 
 

@@ -14,7 +14,7 @@ from diffjax.denoisers.model import DiffusionModel
 from diffjax.denoisers.spaces import DataSpace, LatentSpace
 from diffjax.diffusion.predictions import Eps, V
 from diffjax.diffusion.recipes import make_recipe
-from diffjax.diffusion.sampling import prior
+from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.sampling import sample as run_sampler
 from diffjax.diffusion.schedules import Cosine, ScaledLinear
 from diffjax.generate.image2image import image2image
@@ -142,7 +142,7 @@ def test_what_lies_outside_the_mask_is_kept(case):
 
 def test_noise_that_is_given_stands_for_the_samples_own(case):
     keys = per_row(stream(root(0), "sample"), jnp.arange(B))
-    noise = prior(1.0, keys, case[0].shape)
+    noise = initial_noise(1.0, keys, case[0].shape)
     for function, images in ((sample, ()), (image2image, inputs(case[0])[:1])):
         own = draw(case, function, *images)
         np.testing.assert_allclose(draw(case, function, *images, noise=noise), own, atol=1e-4)
@@ -153,7 +153,7 @@ def test_holding_a_region_is_putting_it_back_after_every_step(case):
     model, held = case
     image, cond = inputs(model)
     keys = per_row(stream(root(0), "sample"), jnp.arange(B))
-    noise = prior(1.0, keys, model.shape)
+    noise = initial_noise(1.0, keys, model.shape)
     clean = model.space.encode(held.frozen, image)
     mask = np.zeros((B, *model.shape[:2], 1), np.float32)
     mask[:, :4] = 1

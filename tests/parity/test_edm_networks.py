@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -e '.[parity]'")
 
 from configs.networks import NETWORKS  # noqa: E402
-from diffjax.diffusion.levels import over  # noqa: E402
+from diffjax.diffusion.levels import broadcast_to  # noqa: E402
 from diffjax.diffusion.predictions import EDMPrecondition  # noqa: E402
 from diffjax.diffusion.schedules import EDM  # noqa: E402
 from diffjax.interop.edm import edm_sampling, load_edm  # noqa: E402
@@ -56,7 +56,7 @@ def test_forward_is_equal(case):
         told = (one_hot, None if extra is None else torch.tensor(extra))
         ref = model(first(z), torch.tensor(sigma), *told)
     precondition, level = EDMPrecondition(0.5), EDM().level(sigma)
-    scaled = np.asarray(over(precondition.input_scale(level), z)) * z
+    scaled = np.asarray(broadcast_to(precondition.input_scale(level), z)) * z
     noise = precondition.c_noise(EDM(), level)
     y = ours(part, scaled, noise, label=label, augment_labels=extra)
     agree(np.asarray(precondition.to_x(y, z, level)), ref, 3e-5)

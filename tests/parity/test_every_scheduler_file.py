@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from diffjax.diffusion.rows import FULL_NOISE
 from diffjax.diffusion.scheduler_grids import RULES
+from diffjax.diffusion.step_table import FULL_NOISE
 from diffjax.interop.scheduler import SAMPLERS, read_scheduler
 from diffjax.interop.scheduler_configs import CLASSES
 

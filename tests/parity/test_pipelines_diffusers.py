@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -e '.[parity]'")
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[parity]'")
 
-from diffjax.diffusion.sampling import prior  # noqa: E402
+from diffjax.diffusion.sampling import initial_noise  # noqa: E402
 from diffjax.interop.pipelines import load_pipeline, save_pipeline  # noqa: E402
 from diffjax.keys import per_row, stream  # noqa: E402
 from diffjax.pretrained.released import from_pipeline, open_released  # noqa: E402
@@ -77,7 +77,7 @@ def latents(tmp_path_factory):
 def start(model, seed, count):
     """The noise that samples 0, 1, ... of a seed start from."""
     keys = per_row(stream(jax.random.key(seed), "sample"), np.arange(count))
-    return np.asarray(prior(1.0, keys, model.model.shape))
+    return np.asarray(initial_noise(1.0, keys, model.model.shape))
 
 
 def images(model, label=None, **recipe):

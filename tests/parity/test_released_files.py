@@ -7,7 +7,7 @@ from flax.traverse_util import unflatten_dict
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -e '.[parity]'")
 
-from diffjax.diffusion.sampling import prior  # noqa: E402
+from diffjax.diffusion.sampling import initial_noise  # noqa: E402
 from diffjax.interop.autoencoder import autoencoder_shapes, save_autoencoder  # noqa: E402
 from diffjax.interop.files import write_tensors  # noqa: E402
 from diffjax.interop.parts import Part  # noqa: E402
@@ -42,7 +42,7 @@ def test_edm_is_drawn_as_its_paper_says(tmp_path):
     assert model.image_shape == (8, 8, 3) and model.nfe()["nfe"] == 35
     index = np.arange(2, dtype=np.int32)
     keys = per_row(stream(jax.random.key(5), "sample"), index)
-    noise = np.asarray(prior(1.0, keys, (8, 8, 3)))
+    noise = np.asarray(initial_noise(1.0, keys, (8, 8, 3)))
     with jax.default_matmul_precision("highest"):
         drawn = model.predict_fns()["sample"](model.variables, np.int32(5), index, steps=3)
     with torch.no_grad():

@@ -10,7 +10,7 @@ import pytest
 
 from diffjax.choices import build
 from diffjax.diffusion.recipes import make_recipe
-from diffjax.diffusion.sampling import prior
+from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.schedules import SCHEDULES
 from diffjax.interop import stable_diffusion
 from diffjax.interop.scheduler import SAMPLERS, own_recipe
@@ -93,7 +93,7 @@ def test_images_of_a_chosen_sampler(sampler, folder):
 
     side = 8 * LATENT
     keys = per_row(stream(jax.random.key(3), "sample"), np.arange(2))
-    noise = np.asarray(prior(1.0, keys, (LATENT, LATENT, 4)))
+    noise = np.asarray(initial_noise(1.0, keys, (LATENT, LATENT, 4)))
     pipeline = stable_diffusion_pipeline(str(folder))
     cond, negative = ({"tokens": pipeline.tokenize([s] * 2)} for s in ("a red ball", "a cube"))
     with jax.default_matmul_precision("highest"):

@@ -93,7 +93,7 @@ def test_neither_data_nor_configs_are_looked_for(run, monkeypatch):
     def no(*_, **__):
         pytest.fail("opened more than the workdir")
 
-    for name in ("make_source", "Loader", "Assembly"):
+    for name in ("make_source", "Loader", "Experiment"):
         monkeypatch.setattr(assemble, name, no)
     monkeypatch.setattr("diffjax.launch.settings.load_config", no)
     config = json.loads((run / "config.json").read_text())

@@ -10,7 +10,7 @@ from configs.clip.networks import CLIP_NETWORKS
 from configs.clip.openai import get_config
 from configs.clip.siglip import get_config as siglip
 from diffjax.models import build_model
-from diffjax.train.optim import Optimizer, decayed, make_optimizer
+from diffjax.train.optim import Optimizer, make_optimizer, weight_decay_mask
 
 PARAMS = {
     "blocks": {"kernel": jnp.ones((3, 4, 4)), "bias": jnp.ones((3, 4))},
@@ -48,12 +48,12 @@ def test_clip_decays_what_open_clip_decays(name):
     )["params"]
     optim = get_config(name).optim
     assert optim.decay_tables and optim.weight_decay == 0.2
-    mask = decayed(shapes, optim.decay_tables)
+    mask = weight_decay_mask(shapes, optim.decay_tables)
     assert mask == jax.tree.map(lambda leaf: leaf.ndim >= 2, shapes)
     tables = sum(
         leaf.size
         for leaf, now, before in zip(
-            *map(jax.tree.leaves, (shapes, mask, decayed(shapes))), strict=True
+            *map(jax.tree.leaves, (shapes, mask, weight_decay_mask(shapes))), strict=True
         )
         if now and not before
     )

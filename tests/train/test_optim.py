@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from diffjax.train.ema import EMA
-from diffjax.train.optim import Optimizer, decayed, learning_rate, make_optimizer
+from diffjax.train.optim import Optimizer, learning_rate, make_optimizer, weight_decay_mask
 
 B = 32
 
@@ -83,7 +83,7 @@ def test_weight_decay_is_for_kernels_alone():
         "norm": {"scale": jnp.ones((4,))},
         "label": {"table": jnp.ones((5, 4))},
     }
-    mask = decayed(params)
+    mask = weight_decay_mask(params)
     assert mask["blocks"] == {"kernel": True, "bias": False}
     assert not mask["norm"]["scale"] and not mask["label"]["table"]
     optimizer = make_optimizer(Optimizer(type="adamw", lr=0.1, weight_decay=0.5), 10)

@@ -17,7 +17,7 @@ from diffjax.task import LossOutput, Variables
 from diffjax.tasks import make_task
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
-from diffjax.train.run import Run, TrainChoices
+from diffjax.train.run import Run, TrainConfig
 from diffjax.train.sharding import AXES
 
 SHAPE = (2, 2, 2)
@@ -115,7 +115,7 @@ def make_run(
 ) -> Run:
     """A run of 8 steps over batches of 8, changed by `choices`."""
     defaults = {"steps": 8, "batch_size": 8, "checkpoint_every": 4, "log_every": 4}
-    chosen = TrainChoices(**{**defaults, **choices})
+    chosen = TrainConfig(**{**defaults, **choices})
     if mesh is None:
         one = jax.devices()[:1]
         auto = (jax.sharding.AxisType.Auto,) * 3

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from diffjax.denoisers.spaces import Space
-from diffjax.diffusion.levels import over
+from diffjax.diffusion.levels import broadcast_to
 from diffjax.keys import Rng, uniform
 from diffjax.models.conditioning import Conditioning, combine
 from diffjax.task import Params
@@ -137,7 +137,7 @@ def drop_conditions(conditions: Sequence[Condition], cond: Cond, rng: Rng) -> di
             drop = uniform(rng.rowwise(f"{c.name}_drop")) < c.drop
             x = out[c.name]
             # As a mask [B, 1, ...]: rows of any rank.
-            out[c.name] = jnp.where(over(drop, x) > 0, c.null(x), x)
+            out[c.name] = jnp.where(broadcast_to(drop, x) > 0, c.null(x), x)
     return out
 
 

@@ -15,10 +15,10 @@ from jax import Array
 from diffjax.diffusion.grids import level_at_ratio, make_grid
 from diffjax.diffusion.guidance import Guidance, classifier_free
 from diffjax.diffusion.levels import Level
-from diffjax.diffusion.rows import Rows
 from diffjax.diffusion.samplers import ancestral, ddim
-from diffjax.diffusion.sampling import prior, sample
+from diffjax.diffusion.sampling import initial_noise, sample
 from diffjax.diffusion.schedules import Schedule
+from diffjax.diffusion.step_table import StepTable
 from diffjax.keys import per_row, root
 from experiments.studies.spiral.points import ARMS, BOTH, PointDenoiser, Spiral
 
@@ -28,12 +28,12 @@ STEPS = 100
 SEGMENTS = 20  # of each arm, for coverage
 
 
-def without_noise(rows: Rows) -> Rows:
+def without_noise(rows: StepTable) -> StepTable:
     """Ancestral sampling that goes from posterior mean to posterior mean."""
     return rows._replace(noise_coef=np.zeros_like(rows.noise_coef))
 
 
-SAMPLERS: dict[str, Callable[..., Rows]] = {
+SAMPLERS: dict[str, Callable[..., StepTable]] = {
     "ddpm": ancestral,
     "ddim": ddim,
     "ddpm without noise": lambda grid: without_noise(ancestral(grid)),
@@ -53,10 +53,10 @@ class Walks:
     def _run(self) -> Callable:
         @partial(jax.jit, static_argnums=4)
         def run(
-            rows: Rows, std: Array, label: Array, scale: Array | None, stochastic: bool
+            rows: StepTable, std: Array, label: Array, scale: Array | None, stochastic: bool
         ) -> Array:
             keys = per_row(root(self.seed), jnp.arange(self.count))
-            z = prior(std, keys, (2,))
+            z = initial_noise(std, keys, (2,))
             null = jnp.full_like(label, BOTH)
             choice = Guidance() if scale is None else Guidance(scale=scale)
             denoise = lambda z, at, _, label: self.denoise(z, at, label)  # noqa: E731

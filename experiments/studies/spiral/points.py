@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from scipy.spatial import KDTree
 
-from diffjax.diffusion.levels import Level, over
+from diffjax.diffusion.levels import Level, broadcast_to
 from diffjax.diffusion.sampling import Estimate
 
 ARMS = 2
@@ -62,7 +62,7 @@ class Spiral:
         """The exact denoiser `E[x | z, arm]`, label BOTH for either arm; `z [B, 2]`."""
         centres = jnp.asarray(self.centres, jnp.float32).reshape(-1, 2)
         owner = jnp.repeat(jnp.arange(ARMS), self.nodes)
-        alpha, sigma = over(level.alpha, z), over(level.sigma, z)
+        alpha, sigma = broadcast_to(level.alpha, z), broadcast_to(level.sigma, z)
         var = (alpha * self.noise) ** 2 + sigma**2
         square = jnp.sum((z[:, None] - jnp.reshape(alpha, (-1, 1, 1)) * centres) ** 2, -1)
         other = (label[:, None] != BOTH) & (label[:, None] != owner)

@@ -22,7 +22,7 @@ from diffjax.tasks import make_task
 from diffjax.tasks.diffusion import DiffusionTask
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
-from diffjax.train.loop import Run, TrainChoices, train
+from diffjax.train.loop import Run, TrainConfig, train
 from diffjax.train.optim import Optimizer
 from experiments.studies.spiral.points import ARMS, PointDenoiser, PointLoader, Spiral
 
@@ -70,7 +70,7 @@ def train_spiral(
     conditions = make_conditions(config["conditions"], ARMS, DataSpace((2,)), {})
     task = make_task(config["task"], network, (2,), ARMS, {"conditions": conditions})
     assert isinstance(task, DiffusionTask)
-    choices = construct(TrainChoices, "train", config["train"])
+    choices = construct(TrainConfig, "train", config["train"])
     run = Run(
         task=task,
         loader=PointLoader(spiral, choices.batch_size, config["seed"]),

@@ -18,7 +18,7 @@ def said(scene: Scene, template: str) -> Scene:
     return Scene(things, scene.relation, scene.background if how.background else -1)
 
 
-def verdict(asked: Scene, drawn: Scene | None) -> dict[str, bool]:
+def score_scene(asked: Scene, drawn: Scene | None) -> dict[str, bool]:
     """Which of KINDS hold, those alone that `asked` (by `said`) speaks of.
 
     read: the oracle is sure of the picture. shape, colour: as many objects as asked for, and their

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from diffjax.data.factors import TEMPLATES, Scene, Thing
-from diffjax.data.verdict import said, verdict
+from diffjax.data.scene_score import said, score_scene
 
 RED_CIRCLE, BLUE_STAR = Thing(0, 0, 0), Thing(3, 2, 1)
 ONE = Scene((RED_CIRCLE,), -1, 1)
@@ -13,7 +13,7 @@ TWO = Scene((RED_CIRCLE, BLUE_STAR), 0, 2)
 
 
 def wrong(asked, drawn, template="full"):
-    found = verdict(said(asked, template), drawn)
+    found = score_scene(said(asked, template), drawn)
     return {name for name, right in found.items() if not right}
 
 
@@ -25,15 +25,21 @@ def test_a_scene_is_what_it_is_whoever_tells_it(asked, template):
 
 
 def test_only_what_is_said_is_judged():
-    assert set(verdict(said(ONE, "short"), None)) == {"read", "shape", "colour", "objects", "all"}
-    assert "relation" in verdict(said(TWO, "short"), None)
-    assert {"size", "background"} <= set(verdict(said(ONE, "full"), None))
+    assert set(score_scene(said(ONE, "short"), None)) == {
+        "read",
+        "shape",
+        "colour",
+        "objects",
+        "all",
+    }
+    assert "relation" in score_scene(said(TWO, "short"), None)
+    assert {"size", "background"} <= set(score_scene(said(ONE, "full"), None))
     other = Scene((replace(RED_CIRCLE, size=1),), -1, 0)
     assert not wrong(ONE, other, "photo") and wrong(ONE, other) == {"size", "background", "all"}
 
 
 def test_an_unreadable_picture_is_wrong_in_all():
-    found = verdict(said(TWO, "full"), None)
+    found = score_scene(said(TWO, "full"), None)
     assert not any(found.values())
 
 

@@ -15,7 +15,7 @@ from diffjax.diffusion.levels import Level
 FULL_NOISE = 1000.0
 
 
-class Rows(NamedTuple):
+class StepTable(NamedTuple):
     """One row per evaluation; all `[N]`, float64 numpy when built. A row does
 
         z     <- scale z + churn noise           before the evaluation
@@ -61,9 +61,9 @@ def stack(levels: Sequence[Level]) -> Level:
     return Level(*(np.array(field, np.float64) for field in zip(*levels, strict=True)))
 
 
-def make_rows(
+def make_step_table(
     at: Level, to: Level, z: np.ndarray, x: np.ndarray, **given: np.ndarray | None
-) -> Rows:
+) -> StepTable:
     """A table of `z' = z z + x x_hat`, plus whatever fields are given."""
     zero = np.zeros_like(z)
     fields = dict(
@@ -74,4 +74,4 @@ def make_rows(
         keep_z=zero,
         keep_x=zero,
     )
-    return Rows(at=at, to=to, z_coef=z, x_coef=x, **{**fields, **given})
+    return StepTable(at=at, to=to, z_coef=z, x_coef=x, **{**fields, **given})
