@@ -79,7 +79,7 @@ def main() -> None:
     size, image, mask = _image(pipeline)
     cond, names, rows, columns = _asked(pipeline)
     options = _options()
-    how = pipeline.describe(1.0 if image is None else strength, **options)
+    how = pipeline.describe(strength, **options)
     negative = None
     if FLAGS.negative:
         assert pipeline.tokenize is not None  # _asked refuses a negative without text
@@ -166,8 +166,8 @@ def _strength() -> float:
     for name in ("strength", "mask"):
         if FLAGS[name].value is not None and FLAGS.init_image is None:
             raise ValueError(f"--{name} needs an image to start from: give --init_image")
-    if FLAGS.strength is None:
-        return 1.0 if FLAGS.mask else 0.8
+    if FLAGS.init_image is None or FLAGS.strength is None:
+        return 1.0 if FLAGS.mask or FLAGS.init_image is None else 0.8
     if not 0 <= FLAGS.strength <= 1:
         raise ValueError(f"--strength={FLAGS.strength} lies outside [0, 1]: 1 takes all steps")
     return FLAGS.strength

@@ -111,7 +111,7 @@ class Pipeline:
           seed: any whole number below 2^63; index: `[N] int32`.
           size: (height, width); the model's own by default.
           image, mask: `[H, W, C]` in [-1, 1] and `[H, W, 1]`, see `image2image` and `inpaint`.
-          strength: with an image, the share of the steps that are taken.
+          strength: with an image, the share of the steps that are taken; below 1 an error without.
           options: of the recipe, see `full`.
 
         Raises:

@@ -91,6 +91,8 @@ def draw(
       strength: share in [0, 1] of the grid's steps that are taken, the last ones.
       trajectory: whether states `[T + 1, B, ...]` and estimates are returned in place of samples.
     """
+    if known is None and strength < 1:
+        raise ValueError(f"strength={strength} needs an image to start from")
     choice = make_recipe(**recipe)
     plan = choice.plan(model.schedule, strength)
     # Scales are numbers of the plan; what is left says which branches there are.

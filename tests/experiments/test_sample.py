@@ -13,6 +13,7 @@ from absl import flags
 from mains import flags_of
 from PIL import Image, ImageOps
 
+from diffjax.assembly.stages import train_config
 from diffjax.data.tokenizer_training import train_tokenizer
 from diffjax.generate.pipeline import Pipeline
 from diffjax.interop.parts import Part
@@ -284,3 +285,30 @@ def test_a_folder_that_is_not_whole_or_another_architectures_is_named(folder, ru
     shutil.copyfile(weights, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match=r"other\.safetensors"):
         run(model=tmp_path / "other.safetensors", prompt="a", tokenizer=folder / "tokenizer")
+
+
+def test_a_run_draws_the_picture_of_its_report(tiny, run, tmp_path):
+    """By the recipe and the average of the config's `sampling`, pixel by pixel."""
+    config = tmp_path / "evaluated.py"
+    config.write_text(
+        tiny.read_text()
+        + "\nbase = get_config\n"
+        + "def get_config(arg=None):\n"
+        + "    config = base(arg)\n"
+        + "    config.sampling = dict(sampler='heun', steps=2, guidance=1.5, ema='slow')\n"
+        + "    config.evals = dict(samples=dict(type='samples', columns=3))\n"
+        + "    return config\n"
+    )
+    workdir = tmp_path / "run"
+    short = ["train.steps=2", "train.checkpoint_every=2", "train.log_every=2"]
+    train_config(str(config), workdir, short)
+    said = run(run=workdir, columns=3)
+    assert (said["sampler"], said["steps"], said["guidance"], said["ema"]) == (
+        "heun", 2, 1.5, "slow",
+    )  # fmt: skip
+    shown = next((workdir / "figures" / "samples").glob("*.png"))
+    drawn, reported = (np.asarray(Image.open(f)) for f in (tmp_path / "drawn.png", shown))
+    np.testing.assert_array_equal(drawn, reported)
+    other = run(run=workdir, columns=3, ema="none", steps=3)
+    assert other["ema"] is None and other["steps"] == 3
+    assert (np.asarray(Image.open(tmp_path / "drawn.png")) != reported).any()
