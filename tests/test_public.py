@@ -1,13 +1,19 @@
 """The public face: `import diffjax` costs nothing, and what it names is there and works."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import diffjax
+from diffjax.interop.pipelines import save_pipeline
+from tests.experiments.pipelines import pipeline as released
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("name", sorted(diffjax.PUBLIC))
@@ -42,3 +48,21 @@ def test_a_run_is_trained_opened_and_drawn_from_in_python(tiny, tmp_path):
     changed = pipeline.draw({"label": label}, 5, label, image=drawn[0], strength=0.5, steps=2)
     assert changed.shape == drawn.shape and np.isfinite(changed).all()
     assert jax.tree.all(jax.tree.map(np.array_equal, run.variables, pipeline.variables))
+    readme = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", readme, re.S | re.M)
+    exec(block.replace("runs/digits", str(workdir)).replace("steps=25", "steps=2"), shown := {})
+    assert shown["images"].shape == shown["zeros"].shape == (4, 8, 8, 1)
+
+
+def test_a_released_folder_is_a_pipeline_by_its_index(tmp_path):
+    """Of diffusion without text; anything else is taken for a Stable Diffusion."""
+    save_pipeline(tmp_path / "ddpm", released())
+    pipeline = diffjax.open_pipeline(tmp_path / "ddpm")
+    assert pipeline.image_shape == (8, 8, 1) and pipeline.fields == []
+    drawn = pipeline.draw({}, 0, np.arange(2), steps=2)
+    assert drawn.shape == (2, 8, 8, 1) and np.isfinite(drawn).all()
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ValueError, match=r"model_index\.json"):
+        diffjax.open_pipeline(tmp_path / "other")
+    with pytest.raises(ValueError, match="no such file or folder"):
+        diffjax.open_pipeline("nowhere")

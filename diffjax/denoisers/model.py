@@ -23,9 +23,12 @@ from diffjax.denoisers.conditions.base import (
     by_name,
     check_cond,
     encode,
+    fields_of,
     init_conditions,
     negative_cond,
+    zeros_of,
 )
+from diffjax.denoisers.frozen import placeholders
 from diffjax.denoisers.spaces import Space
 from diffjax.diffusion.guidance import (
     GUIDE,
@@ -89,7 +92,7 @@ class DiffusionModel:
     @property
     def fields(self) -> list[str]:
         """Of a batch, that samples are drawn by."""
-        return list(dict.fromkeys(c.field for c in self.conditions))
+        return fields_of(self.conditions)
 
     def resized(self, height: int, width: int) -> DiffusionModel:
         """The model of images of another size.
@@ -117,10 +120,7 @@ class DiffusionModel:
         if self.guide is not None:
             frozen["guide"] = _guide_variables(self.guide, batch_spec)
         x = jnp.zeros((1, *self.shape), jnp.float32)
-        given = {
-            c.name: jnp.zeros((1, *batch_spec[c.field].shape[1:]), batch_spec[c.field].dtype)
-            for c in self.conditions
-        }
+        given = zeros_of(self.conditions, batch_spec)
         params = {PARAMS: own} if own else {}
         cond = self.encode(params, frozen, given, x)
         got = self.network.init(key, x, jnp.zeros((1,)), cond, train=False)
@@ -231,5 +231,6 @@ class DiffusionModel:
 def _guide_variables(guide: DiffusionModel, batch_spec: Mapping[str, Any]) -> Params:
     """Those of a guide before they are given, see `placeholder_variables`."""
     shapes = jax.eval_shape(lambda: guide.init(jax.random.key(0), batch_spec))
-    held = {"params": shapes.params} | ({"frozen": shapes.frozen} if shapes.frozen else {})
-    return jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), held)
+    return placeholders(
+        {"params": shapes.params} | ({"frozen": shapes.frozen} if shapes.frozen else {})
+    )

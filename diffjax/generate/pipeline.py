@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffjax.denoisers.conditions.base import fields_of
 from diffjax.denoisers.conditions.image import MaskedImageCondition
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over
@@ -50,8 +51,8 @@ class Pipeline:
     @property
     def fields(self) -> list[str]:
         """That it draws by: label, tokens, ...; but for what inpainting itself gives."""
-        own = [c.field for c in self.model.conditions if not isinstance(c, MaskedImageCondition)]
-        return list(dict.fromkeys(own))
+        conditions = self.model.conditions
+        return fields_of([c for c in conditions if not isinstance(c, MaskedImageCondition)])
 
     @property
     def num_classes(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from small_classifier import classifier_text
 
 from diffjax.assembly.experiment import open_run
 from diffjax.assembly.stages import complete
@@ -17,19 +18,6 @@ from experiments.train import train_run
 
 pytestmark = pytest.mark.heavy
 
-CLASSIFIER = """
-from configs.common import make
-
-
-def get_config(arg=None):
-    return make(
-        data=dict(train=dict(type="digits", split="train[:40]")),
-        model=dict(type="convnet", channels=(4,), feature_dim=4, norm_groups=2),
-        task=dict(type="classification"),
-        optim=dict(type="adam"),
-        train=dict(steps=1, batch_size=8),
-    )
-"""
 CODEC = """
 from configs.common import make
 
@@ -52,7 +40,7 @@ def get_config(arg=None):
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("tiny")
-    (folder / "classifier.py").write_text(CLASSIFIER)
+    (folder / "classifier.py").write_text(classifier_text())
     path = folder / "codec.py"
     path.write_text(CODEC.replace("@CLASSIFIER@", str(folder / "classifier.py")))
     return str(path)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from small_classifier import classifier_text
 
 from diffjax.assembly.experiment import Experiment, open_run
 from diffjax.assembly.stages import complete, opened
@@ -17,24 +18,11 @@ from diffjax.reports.run import write_report
 from diffjax.runs.config import plain, read_config
 from experiments.train import train_run
 
-CLASSIFIER = """
-from configs.common import make
-
-
-def get_config(arg=None):
-    return make(
-        data=dict(train=dict(type="digits", split="train[:40]")),
-        model=dict(type="convnet", channels=(4,), feature_dim=4, norm_groups=2),
-        task=dict(type="classification"),
-        optim=dict(type="adam"),
-        train=dict(steps=1, batch_size=8),
-    )
-"""
 PLANT = f"""
 from pathlib import Path
 
 Path(__file__).with_name("mark").touch()
-{CLASSIFIER}
+{classifier_text()}
 """
 AUTOENCODER = dict(
     model=dict(type="autoencoder", channels=4, channel_mult=(1,), blocks=1, norm_groups=2),
@@ -72,7 +60,7 @@ def planted(tmp_path):
     plant.write_text(PLANT)
 
     def make(name: str, named: str = str(plant)) -> tuple[Path, Path]:
-        config = load_config(str(_write(tmp_path / "plain.py", CLASSIFIER))).to_dict()
+        config = load_config(str(_write(tmp_path / "plain.py", classifier_text()))).to_dict()
         if name == "perceptual":
             config |= AUTOENCODER
         told = {"@PLANT@": named, "@RUN@": str(tmp_path / "nowhere")}
@@ -157,7 +145,7 @@ def test_the_run_of_a_config_is_opened_in_its_place(planted, tmp_path, name):
     """An own config's classifier, trained beside the run, goes on being measured with."""
     workdir, mark = planted(name)
     classifier = workdir.parent / run_name(str(mark.with_name("plant.py")))
-    train_run(str(_write(tmp_path / "own.py", CLASSIFIER)), [], classifier)
+    train_run(str(_write(tmp_path / "own.py", classifier_text())), [], classifier)
     assembly = open_run(workdir)
     assert assembly.reference(name) == {"run": str(classifier)}
     if name == "features":

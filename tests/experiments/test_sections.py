@@ -6,7 +6,7 @@ import re
 import pytest
 
 from configs.common import make
-from diffjax.assembly.sections import NEEDED, SECTIONS, check_sections
+from diffjax.assembly.sections import MOVED, NEEDED, SECTIONS, check_sections
 from diffjax.launch.settings import load_config
 from diffjax.runs.config import flat, plain
 
@@ -82,3 +82,18 @@ def test_what_configs_are_made_of_are_the_sections_that_are_checked():
     listed = re.search(r"any other key\):\s*(.*?)\.\s*$", make.__doc__ or "", re.DOTALL)
     assert listed and tuple(re.split(r",\s*", listed[1])) == SECTIONS
     assert set(make()) | set(NEEDED) <= set(SECTIONS)
+
+
+@pytest.mark.parametrize("key", sorted(MOVED))
+def test_a_key_that_conditions_took_over_names_its_new_place(key):
+    config = plain(load_config(DIGITS))
+    config["task"][key] = 0.1
+    with pytest.raises(
+        ValueError, match=rf"^task\.{key} is now in the section conditions: \w+=dict"
+    ):
+        check_sections(config)
+
+
+def test_the_text_section_names_its_new_place():
+    with pytest.raises(ValueError, match="`text` is now the tower of a condition"):
+        check_sections({**plain(load_config(DIGITS)), "text": {"run": "runs/clip"}})

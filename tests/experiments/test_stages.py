@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from small_classifier import classifier_text
 
 from diffjax.assembly import stages
 from diffjax.assembly.stages import complete, plan
@@ -18,20 +19,6 @@ from diffjax.pretrained.reference import Reference
 from diffjax.pretrained.text import TextTowerConfig, load_text_tower
 from diffjax.runs.config import plain
 
-CLASSIFIER = """
-from configs.common import make
-
-
-def get_config(arg=None):
-    return make(
-        data=dict(train=dict(type="digits", split="train[:40]")),
-        model=dict(type="convnet", channels=(4,), feature_dim=4, norm_groups=2),
-        task=dict(type="classification"),
-        optim=dict(type="adam"),
-        train=dict(steps=1, batch_size=8),
-        @MORE@
-    )
-"""
 CODEC = """
 from configs.common import make
 
@@ -55,7 +42,7 @@ def chain(tmp_path):
     """The sections of a run that rests on a codec, which rests on a classifier."""
     configs = tmp_path / "made"
     configs.mkdir()
-    (configs / "classifier.py").write_text(CLASSIFIER.replace("@MORE@", ""))
+    (configs / "classifier.py").write_text(classifier_text())
     codec = CODEC.replace("@CLASSIFIER@", str(configs / "classifier.py"))
     (configs / "codec.py").write_text(codec)
     return {
@@ -124,7 +111,7 @@ def test_a_run_of_another_config_in_its_place_is_refused(chain, tmp_path):
 def test_runs_that_rest_on_one_another_are_refused(tmp_path):
     for name, other in (("a", "b"), ("b", "a")):
         section = f"start=dict(run='{tmp_path / other}', config='{tmp_path / other}.py'),"
-        (tmp_path / f"{name}.py").write_text(CLASSIFIER.replace("@MORE@", section))
+        (tmp_path / f"{name}.py").write_text(classifier_text(section))
     config = plain(load_config(str(tmp_path / "a.py")))
     one_line(lambda: plan(config, tmp_path / "a", True, stages.TASK), "rests on this run itself")
 

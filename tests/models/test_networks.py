@@ -219,3 +219,18 @@ def test_a_network_of_several_has_no_section_of_its_own():
                 image=dict(type="vit", width=16, heads=2, patch=16, image_size=32),
             )
         )  # fmt: skip
+
+
+def test_residuals_are_added_to_the_skip_connections_and_the_middle():
+    """Zeros change nothing, each is heard, and as many are needed as there are places."""
+    model = build_model(**DDPM)
+    v = random_params(model)
+    shapes = [(3, 8, 8, 16), (3, 8, 8, 16), (3, 4, 4, 16), (3, 4, 4, 32), (3, 4, 4, 32)]
+    zeros = tuple(jnp.zeros(s) for s in shapes)
+    plain = run(model, v, X, T, Conditioning(LABEL))
+    np.testing.assert_array_equal(run(model, v, X, T, Conditioning(LABEL, residuals=zeros)), plain)
+    for i in range(len(zeros)):
+        one = tuple(r + (j == i) for j, r in enumerate(zeros))
+        assert jnp.abs(run(model, v, X, T, Conditioning(LABEL, residuals=one)) - plain).max() > 1e-3
+    with pytest.raises(ValueError, match="4 residuals for a UNet of 4 skip connections"):
+        run(model, v, X, T, Conditioning(LABEL, residuals=zeros[1:]))

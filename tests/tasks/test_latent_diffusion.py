@@ -1,6 +1,7 @@
 """Laws of the conditions of a denoising network, and of diffusion in a codec's latents."""
 
 import functools
+from dataclasses import replace
 
 import flax.linen as nn
 import jax
@@ -353,6 +354,25 @@ def test_two_conditions_of_one_kind(kind):
     )(held.params)
     for leaf in jax.tree.leaves(grads.get("conditions", {})):
         assert np.abs(leaf).max() > 0
+
+
+def test_a_text_may_be_one_vector():
+    """The tower's pooled embedding, whose width the network is told of."""
+    task = make({"vector_dim": 8}, caption={**CAPTION, "to": "vector"})
+    held, given = variables(task), asked(task)
+    turned = jax.tree.map(lambda a: a[::-1], given)
+    before, after = (estimate(task, held, cond, Guidance()) for cond in (given, turned))
+    assert np.abs(before - after).max() > 1e-3
+    spec = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch().items()}
+    assert inputs_of(task.conditions, spec, task.model.space)["vector_dim"] == 8
+
+
+def test_padding_that_is_named_is_masked():
+    condition = replace(by_text().conditions[0], pad=0)
+    _, frozen = condition.init(jax.random.key(0), {"tokens": batch()["tokens"]})
+    ids = jnp.asarray([[18, 3, 19, 0, 0], list(BLANK)], jnp.int32)
+    got = condition.encode({}, {"caption": frozen}, ids, jnp.zeros((2, *SHAPE)))
+    np.testing.assert_array_equal(got.context_mask, ids != 0)
 
 
 def test_what_a_network_must_know_of_its_conditions_is_found_by_shape():

@@ -101,13 +101,24 @@ def init_conditions(
     return params, frozen
 
 
+def fields_of(conditions: Sequence[Condition]) -> list[str]:
+    """Fields of a batch that the conditions read, each once."""
+    return list(dict.fromkeys(c.field for c in conditions))
+
+
+def zeros_of(conditions: Sequence[Condition], batch_spec: Mapping[str, Any]) -> dict[str, Array]:
+    """One row of zeros by name, shaped like what a batch holds of each condition's field."""
+    specs = {c.name: batch_spec[c.field] for c in conditions}
+    return {name: jnp.zeros((1, *s.shape[1:]), s.dtype) for name, s in specs.items()}
+
+
 def check_cond(conditions: Sequence[Condition], cond: Any, partial: bool = False) -> Cond:
     """What samples are drawn by, by field: a mapping, or the array of the only field.
 
     Raises:
       ValueError: a field too many, or (unless `partial`) too few.
     """
-    fields = list(dict.fromkeys(c.field for c in conditions))
+    fields = fields_of(conditions)
     if not fields:
         return {}
     if not isinstance(cond, Mapping):
@@ -175,10 +186,7 @@ def inputs_of(
 
     def vector() -> Array | None:
         own, frozen = init_conditions(conditions, jax.random.key(0), batch_spec)
-        given = {
-            c.name: jnp.zeros((1, *batch_spec[c.field].shape[1:]), batch_spec[c.field].dtype)
-            for c in conditions
-        }
+        given = zeros_of(conditions, batch_spec)
         x = jnp.zeros((1, *space.shape))
         return encode(conditions, {PARAMS: own}, {**space.init(), **frozen}, given, x).vector
 

@@ -116,7 +116,6 @@ def text_condition(
     field: str = "tokens",
     to: Literal["context", "vector"] = "context",
     project: Width | None = None,
-    mask_padding: bool = False,
 ) -> TextCondition:
     """The condition of a config's section `dict(type="text", tower=..., ...)`.
 
@@ -126,9 +125,6 @@ def text_condition(
       drop: share of the training rows that are given the empty caption.
       field: of a batch.
       to, project: see `TextCondition`.
-      mask_padding: whether the network does not see the ids that fill a row up.
     """
     del tower  # Opened by who assembles the run, and given as `around.tower`.
-    # The empty caption is an end of text and what fills the row up.
-    pad = around.tower.null_ids[-1] if mask_padding else None
-    return TextCondition(around.name, around.tower, drop, drop > 0, field, to, project, pad)
+    return TextCondition(around.name, around.tower, drop, drop > 0, field, to, project)
