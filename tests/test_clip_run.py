@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from in_process import train
 from jax.tree_util import tree_leaves_with_path
 from scenes import scenes
 
@@ -66,11 +67,10 @@ def start(processes, little):
 
 
 @pytest.fixture(scope="module")
-def trained(start, tmp_path_factory):
+def trained(little, tmp_path_factory):
     """The workdir of a whole run."""
     workdir = tmp_path_factory.mktemp("clip") / "run"
-    outcome = start(workdir).wait()
-    assert outcome.code == 0, outcome.stderr
+    train(CONFIG, workdir, *little)
     return workdir
 
 

@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -266,12 +264,9 @@ def test_the_report_of_the_same_record_is_the_same_file(workdir, text):
     assert write_report(workdir).read_text() == text
 
 
-def test_a_folder_that_is_no_run_is_one_clear_line_and_exit_code_2(tmp_path):
-    command = [sys.executable, "-m", "experiments.report", f"--workdir={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].endswith("it holds no config.json")
-    assert "Traceback" not in done.stderr
+def test_a_folder_that_is_no_run_is_one_clear_line_and_exit_code_2(processes, tmp_path):
+    done = processes.run(f"--workdir={tmp_path}", main="report")
+    assert done.code == 2 and done.error.endswith("it holds no config.json")
 
 
 def test_smoothing_starts_at_the_first_value_and_passes_over_gaps():

@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from devices import on_eight_devices
 
 from diffjax.assembly import experiment as assemble
 from diffjax.runs import open_run
@@ -240,8 +239,8 @@ print(json.dumps(str(state.ema["slow"]["query"]["kernel"].sharding.spec)))
 """
 
 
-def test_a_state_of_eight_devices_opens_on_one(tmp_path):
-    spec = on_eight_devices(SHARDED, str(tmp_path / "checkpoints"))
+def test_a_state_of_eight_devices_opens_on_one(processes, tmp_path):
+    spec = processes.on_eight_devices(SHARDED, str(tmp_path / "checkpoints"))
     assert "fsdp" in spec and "tensor" in spec
     leaf = jax.ShapeDtypeStruct
     like = {"query": {"kernel": leaf((64, 512), "float32")}, "bias": leaf((3,), "float32")}
