@@ -55,6 +55,9 @@ LARGE = (
     "configs/autoencoder/imagenet256.py",
     "configs/ddpm/lsun256.py",
     "configs/ddim/celeba64.py",
+    "configs/dit/imagenet256.py",
+    "configs/edm/cifar10.py",
+    "configs/iddpm/cifar10.py",
     "configs/released/cifar10.py",
 )
 DEFAULT_SHAPE = (8, 8, 1)  # of the embedded digits

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from networks import random_variables
 
 from diffjax import runs
 from diffjax.assembly.experiment import Experiment, open_run
@@ -101,7 +102,7 @@ def released(clip_run, tmp_path_factory) -> Path:
     section = assembly.model
     model = build_model(**section)
     image, tokens = np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 32), np.int32)
-    made = model.init(jax.random.key(3), image, tokens)
+    made = random_variables(model.init, image, tokens)
     folder = tmp_path_factory.mktemp("released")
     save_clip(folder, section, made, "huggingface")
     np.savez(folder / "expected.npz", kernel=made["params"]["image"]["project"]["kernel"])
