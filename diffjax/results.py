@@ -37,9 +37,9 @@ class Result:
 
 def protocol(**fields: Any) -> dict[str, Any]:
     """`fields` in plain form with their `hash`, which leaves out the keys in `REPEATS`."""
-    given = {k: plain(v) for k, v in fields.items() if k != "hash"}
-    hashed = {k: v for k, v in given.items() if k not in REPEATS}
-    return {**given, "hash": short_hash(hashed)}
+    plain_fields = {k: plain(v) for k, v in fields.items() if k != "hash"}
+    hashed = {k: v for k, v in plain_fields.items() if k not in REPEATS}
+    return {**plain_fields, "hash": short_hash(hashed)}
 
 
 def extend(base: Mapping[str, Any], **fields: Any) -> dict[str, Any]:

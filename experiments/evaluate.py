@@ -53,11 +53,11 @@ def define_flags() -> None:
 def main() -> None:
     if bool(FLAGS.run) == bool(FLAGS.model):
         raise ValueError("give one of --run (a workdir) and --model (released weights)")
-    given = {
+    flags_of = {
         "run": {"step": FLAGS.step},
         "model": {k: FLAGS[k].value for k in ("release", "codec", "config", "workdir", "set")},
     }
-    foreign = given["model" if FLAGS.run else "run"]
+    foreign = flags_of["model" if FLAGS.run else "run"]
     for name, value in foreign.items():
         if value:
             raise ValueError(f"--{name} is not read with --{'run' if FLAGS.run else 'model'}")

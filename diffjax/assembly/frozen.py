@@ -17,7 +17,7 @@ from diffjax.pretrained.init_from import recorded
 from diffjax.pretrained.text import TextTower, load_text_tower
 from diffjax.runs.pieces import describe_pieces
 from diffjax.task import Task
-from diffjax.train.start import Given, Start
+from diffjax.train.start import Collections, Start
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class Frozen:
         if not held:
             return None
 
-        def load() -> Given:
+        def load() -> Collections:
             for name, part in held.items():
                 file = workdir / f"{name}.json"
                 recorded(file, name, {"origin": self.origins[name]}, part.variables)

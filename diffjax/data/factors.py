@@ -123,8 +123,8 @@ def caption(scene: Scene, template: str = "full") -> str:
 
 def captions(scene: Scene) -> list[str]:
     """Every template's caption, of two things in either order, none twice."""
-    told = (scene,) if len(scene.things) == 1 else (scene, scene.swapped())
-    return list(dict.fromkeys(caption(s, template) for template in TEMPLATES for s in told))
+    orders = (scene,) if len(scene.things) == 1 else (scene, scene.swapped())
+    return list(dict.fromkeys(caption(s, template) for template in TEMPLATES for s in orders))
 
 
 def _phrase(thing: Thing, with_size: bool) -> str:

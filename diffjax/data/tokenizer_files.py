@@ -60,12 +60,12 @@ def load_tokenizer(
     if not isinstance(length, int | float) or not length >= 1:
         raise ValueError(f"{path}: model_max_length={shortened(length)} is no length")
     length = CONTEXT if length > _NO_LENGTH else int(length)
-    given = {"context": context, "pad": pad, "overlong": overlong, "empty": empty}
+    arguments = {"context": context, "pad": pad, "overlong": overlong, "empty": empty}
     chosen = {
         "context": length,
         "pad": style_pad(cleaning, vocab, config.get("pad_token")),
         **{k: v for k, v in own.items() if k != "style"},
-        **{k: v for k, v in given.items() if v is not None},
+        **{k: v for k, v in arguments.items() if v is not None},
     }
     return Tokenizer(vocab, merges, cleaning, **chosen)
 

@@ -197,13 +197,13 @@ class EvalContext:
             self._compiled[pred] = jax.jit(self.bind(pred)[0])
         return self._compiled[pred]
 
-    def shapes(self, pred: str, pred_kw: Mapping[str, Any], variables: Any, *given: Any) -> Any:
-        """By shape, what a predict function gives of `given`; all are ShapeDtypeStructs."""
-        leaves, tree = jax.tree.flatten((variables, *given))
+    def shapes(self, pred: str, pred_kw: Mapping[str, Any], variables: Any, *inputs: Any) -> Any:
+        """By shape, what a predict function gives of `inputs`; all are ShapeDtypeStructs."""
+        leaves, tree = jax.tree.flatten((variables, *inputs))
         said = [(x.shape, str(x.dtype)) for x in leaves]
         key = (pred, repr(sorted(dict(pred_kw).items())), str(tree), str(said))
         if key not in self.tried:
-            self.tried[key] = jax.eval_shape(self.bind(pred, pred_kw)[0], variables, *given)
+            self.tried[key] = jax.eval_shape(self.bind(pred, pred_kw)[0], variables, *inputs)
         return self.tried[key]
 
     def bind(self, pred: str, pred_kw: Any = ()) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -213,10 +213,8 @@ class EvalContext:
           ValueError: for a function or an option that does not exist, naming the nearest, or a
             value outside its range.
         """
-        fn, given = (
-            self.predict_fns[pick("predict function", pred, self.predict_fns)],
-            dict(pred_kw),
-        )
+        fn = self.predict_fns[pick("predict function", pred, self.predict_fns)]
+        chosen = dict(pred_kw)
         parameters = inspect.signature(fn).parameters.values()
         options = {
             p.name: p.default
@@ -225,11 +223,11 @@ class EvalContext:
             or (p.kind is not p.VAR_KEYWORD and p.default is not p.empty)
         }
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        for key in given:
+        for key in chosen:
             if key not in options and not open_ended:
                 raise unknown(f"option of predict function {pred!r}:", key, options)
-        check_values("pred_kw", given, hints_of(fn))
+        check_values("pred_kw", chosen, hints_of(fn))
         # A default of None stands for "not given" and says nothing in a protocol.
         silent = (None, inspect.Parameter.empty)
         defaults = {k: v for k, v in options.items() if not any(v is s for s in silent)}
-        return functools.partial(fn, **given), {**defaults, **given}
+        return functools.partial(fn, **chosen), {**defaults, **chosen}

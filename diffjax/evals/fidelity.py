@@ -45,11 +45,11 @@ FEW = "few_images"  # of a protocol
 
 def warn_of_few(numbers: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     """One line in the log for each reason to doubt a Frechet distance, of names and protocols."""
-    told: dict[str, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
     for name, said in numbers:
         if FEW in said:
-            told.setdefault(said[FEW], []).append(name)
-    for few, names in told.items():
+            by_reason.setdefault(said[FEW], []).append(name)
+    for few, names in by_reason.items():
         logging.getLogger(__name__).warning(
             "%s: no more images than features (%s): their covariance is singular and the distance "
             "says little; take more images, or narrower features",

@@ -112,9 +112,9 @@ class Prompts:
             c.features.shapes(c.outline("train")["image"])
 
     def run(self, variables: Variables) -> Iterator[Result | Picture]:
-        """For each of `verdict`'s kinds the share of the prompts that speak of it, "<kind>", with
-        the ends of its 95 % interval over texts, "<kind>_low" and "<kind>_high"; "clip_score" and
-        "frechet" where the run has a judge and a feature extractor; picture "prompts"."""
+        """For each of `scene_score.KINDS` its share of the prompts that speak of it, "<kind>",
+        with the ends of its 95 % interval over texts, "<kind>_low" and "<kind>_high"; "clip_score"
+        and "frechet" where the run has a CLIP and a feature extractor; picture "prompts"."""
         images = np.concatenate([self._drawn(variables, s, self._texts) for s in self.seeds])
         how = extend(
             self._bound[1],
@@ -182,5 +182,5 @@ class Prompts:
         names = [f"{t}  ({n} of {self.columns})" for t, n in zip(texts, right, strict=True)]
         note = f"{caption(self._bound[1])} · in brackets: drawn right, by the oracle"
         picture = tile_grid(tiles, rows=names, title="Drawn from text", note=note)
-        told = f"{len(self._prompts)} prompts, {len(different)} texts"
-        return Picture("prompts", picture, f"Some of {told} ({self.split}), a row each. {note}.")
+        counts = f"{len(self._prompts)} prompts, {len(different)} texts"
+        return Picture("prompts", picture, f"Some of {counts} ({self.split}), a row each. {note}.")

@@ -68,11 +68,11 @@ class Pipeline:
     def full(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """`options` of a recipe over the model's own, those that are None left out; what is one
         sampler's alone does not reach another."""
-        given = {k: v for k, v in options.items() if v is not None}
+        chosen = {k: v for k, v in options.items() if v is not None}
         own = self.recipe
         if self.recipe_of is not None:
-            own = self.recipe_of(given.get("sampler"))
-        return recipe_over(own, given, self.kept)
+            own = self.recipe_of(chosen.get("sampler"))
+        return recipe_over(own, chosen, self.kept)
 
     def make_recipe(self, **options: Any) -> Recipe:
         """The recipe of `full`."""

@@ -73,8 +73,8 @@ def _hush() -> None:
     """
 
     def told_elsewhere(record: stdlib_logging.LogRecord) -> bool:
-        told = f"{record.pathname} {record.getMessage()}"
-        others = "orbax" in told or "exception was never retrieved" in told
+        message = f"{record.pathname} {record.getMessage()}"
+        others = "orbax" in message or "exception was never retrieved" in message
         return not (record.levelno >= stdlib_logging.ERROR and others)
 
     def unraisable(args: Any) -> None:

@@ -66,7 +66,7 @@ def _taken(folder: Path, wait: bool) -> Callable[[], None]:
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     home = folder.resolve()
-    told = False
+    announced = False
     while not _ours.get(home):
         try:
             free = _take(home / FILE)
@@ -76,9 +76,9 @@ def _taken(folder: Path, wait: bool) -> Callable[[], None]:
                     f"{folder} is in use by another run: {error}. Wait for it, stop it, or take "
                     "another workdir"
                 ) from None
-            if not told:
+            if not announced:
                 print(f"waiting for {folder}: {error}", flush=True)
-            told = True
+            announced = True
             time.sleep(AGAIN)
         else:
             break

@@ -85,8 +85,8 @@ class Watch:
 
     def _who(self) -> str:
         """The processes that are gone, as far as the service has said."""
-        told = "".join(self._held)
-        numbers = {int(n) for found in _GONE.finditer(told) for n in re.findall(r"\d+", found[0])}
+        output = "".join(self._held)
+        numbers = {int(n) for found in _GONE.finditer(output) for n in re.findall(r"\d+", found[0])}
         if not numbers and self.me:
             numbers = {0}  # The service, which would have named another, is in process 0.
         gone = sorted(n for n in numbers if n < self.count and n != self.me)

@@ -23,7 +23,7 @@ from diffjax.nn.positions import resize_positions
 from diffjax.pretrained.reference import Reference
 from diffjax.ranges import Whole
 from diffjax.runs.records import read_json
-from diffjax.train.start import Given, Start
+from diffjax.train.start import Collections, Start
 from diffjax.train.writer import replace_file
 
 RECORD = "start.json"
@@ -80,26 +80,28 @@ def make_start(
     return Start(partial(_load, choices, workdir, network, tokenizer), choices.origin, choices.only)
 
 
-def _load(choices: InitFromConfig, workdir: Path, ours: Any, tokenizer: Tokenizer | None) -> Given:
+def _load(
+    choices: InitFromConfig, workdir: Path, ours: Any, tokenizer: Tokenizer | None
+) -> Collections:
     record, origin = workdir / RECORD, choices.origin
     known = read_json(record, missing={})
     words, step = None, None
     if choices.clip is None:
         other = choices.open(choices.step if choices.step is not None else known.get("step"))
         held, step = other.variables, other.step
-        given = {"params": {**held.params, **held.frozen}, **held.model_state}
-        given = jax.tree.map(to_host, given)
+        weights = {"params": {**held.params, **held.frozen}, **held.model_state}
+        weights = jax.tree.map(to_host, weights)
         theirs, words = other.network, other.tokenizer
     else:
-        section, given = load_clip(choices.clip, choices.activation)
+        section, weights = load_clip(choices.clip, choices.activation)
         theirs = build_model(**section)
-    names = choices.only or tuple(given["params"])
+    names = choices.only or tuple(weights["params"])
     _check_settings(origin, theirs, ours, names)
     if "text" in names and words is not None:
         _check_tokenizer(origin, words, tokenizer)
     if choices.resize and "image" in names:
-        given = {**given, "params": _resized(given["params"], ours)}
-    taken = {c: {n: t for n, t in trees.items() if n in names} for c, trees in given.items()}
+        weights = {**weights, "params": _resized(weights["params"], ours)}
+    taken = {c: {n: t for n, t in trees.items() if n in names} for c, trees in weights.items()}
     recorded(record, "start", {"origin": origin, "step": step}, taken)
     return taken
 

@@ -15,7 +15,7 @@ from diffjax.interop.perceptual import load_lpips
 from diffjax.models.perceptual import VGG16, Perceptual
 from diffjax.pretrained.init_from import recorded
 from diffjax.pretrained.reference import Reference
-from diffjax.train.start import Given, Start
+from diffjax.train.start import Collections, Start
 
 TOWER = "perceptual"
 
@@ -68,7 +68,7 @@ def make_perceptual(
         network, origin = Perceptual(run.network, heads=False), str(run.workdir)
         read = lambda: {"backbone": jax.tree.map(to_host, run.variables.params)}  # noqa: E731
 
-    def load() -> Given:
+    def load() -> Collections:
         tower = read()
         recorded(workdir / f"{TOWER}.json", TOWER, {"origin": origin}, tower)
         return {"params": {TOWER: tower}}

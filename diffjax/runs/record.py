@@ -103,6 +103,6 @@ def _origin(sections: Sections, name: str) -> Mapping[str, Any]:
     for field, reader in RELEASED.get(own, {}).items():
         if section.get(field):
             part = {"part": "text" if own == "tower" else name} if reader == "clip" else {}
-            given = {k: section[k] for k in ("activation",) if section.get(k) is not None}
-            return {reader: section[field], **part, **given}
+            activation = {k: section[k] for k in ("activation",) if section.get(k) is not None}
+            return {reader: section[field], **part, **activation}
     return {}

@@ -161,8 +161,8 @@ def _own_error(stds: Sequence[float | None]) -> float | None:
 
 def _texts(results: Sequence[Mapping[str, Any]], metric: str) -> int | None:
     """How many texts a metric is a mean over, where all seeds share them."""
-    told = [r["values"][metric]["protocol"] for r in results if metric in r["values"]]
-    same = {(p.get("num_texts"), p.get("data")) for p in told if "num_samples" in p}
+    protocols = [r["values"][metric]["protocol"] for r in results if metric in r["values"]]
+    same = {(p.get("num_texts"), p.get("data")) for p in protocols if "num_samples" in p}
     return next(iter(same))[0] if len(same) == 1 else None
 
 

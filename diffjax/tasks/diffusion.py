@@ -98,9 +98,9 @@ class DiffusionTask:
         level = model.schedule.level(t)
         eps = normal(rng.rowwise("noise"), x.shape[1:])
         z = diffuse(x, eps, level)
-        given = by_name(model.conditions, batch)
-        given = drop_conditions(model.conditions, batch, rng) if train else given
-        return Draws(x, eps, z, t, level, model.encode(params, frozen, given, z))
+        cond = by_name(model.conditions, batch)
+        cond = drop_conditions(model.conditions, batch, rng) if train else cond
+        return Draws(x, eps, z, t, level, model.encode(params, frozen, cond, z))
 
     def predict(
         self, params: Params, drawn: Draws, batch: Batch, rng: Rng, train: bool

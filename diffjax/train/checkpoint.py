@@ -145,9 +145,9 @@ class Checkpoints:
                 )  # fmt: skip
             return restored
         if broken:
-            told = "; ".join(f"{step} ({reason})" for step, reason in broken.items())
+            reasons = "; ".join(f"{step} ({reason})" for step, reason in broken.items())
             raise ValueError(
-                f"no checkpoint in {self.folder} can be read: {told}. "
+                f"no checkpoint in {self.folder} can be read: {reasons}. "
                 "Restore the folder from a copy, or start in another workdir"
             )
         return None
@@ -284,7 +284,7 @@ def _reason(error: BaseException) -> str:
         if isinstance(seen, OSError) and seen.strerror:
             return seen.strerror
         # TensorStore: "Failed writing: ...: No space left on device [os_error_code='28']".
-        if told := re.search(r"([^:]+) \[os_error_code", str(seen)):
-            return told[1].strip()
+        if match := re.search(r"([^:]+) \[os_error_code", str(seen)):
+            return match[1].strip()
         seen = seen.__cause__ or seen.__context__
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

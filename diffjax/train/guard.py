@@ -106,19 +106,19 @@ def diagnose(
         after = (metrics, grads, optax.tree.norm(grads), update)
         return dict(zip(ORDER, (*before, *after), strict=True))
 
-    def counts(*given: Any) -> tuple[Any, jax.Array]:
-        found = parts(*given)
+    def counts(*inputs: Any) -> tuple[Any, jax.Array]:
+        found = parts(*inputs)
         return count_nonfinite(found), optax.tree.norm(found["gradient"], ord=jnp.inf)
 
     local = run.loader.batch(step) if batch is None else batch
-    given = (
+    inputs = (
         state,
         frozen,
         sharding.to_devices(local, run.mesh, choices.batch_size, stacked=False),
     )
     with jax.set_mesh(run.mesh):
-        counted, largest = jax.jit(counts, out_shardings=sharding.replicated(run.mesh))(*given)
-        sizes = jax.tree.map(lambda a: a.size, jax.eval_shape(parts, *given))
+        counted, largest = jax.jit(counts, out_shardings=sharding.replicated(run.mesh))(*inputs)
+        sizes = jax.tree.map(lambda a: a.size, jax.eval_shape(parts, *inputs))
     found = {label: nonfinite_leaves(counted[label], sizes[label], label) for label in ORDER}
     if found["gradient norm"] and not found["gradient"]:
         found["gradient norm"] = [

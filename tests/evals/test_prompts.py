@@ -35,9 +35,9 @@ class Words:
         return [self.texts[row[0]] for row in tokens]
 
 
-def drawn(variables, seed, index, asked, *, steps=1):
+def drawn(variables, seed, index, cond, *, steps=1):
     """The real picture of each prompt."""
-    return variables["images"][asked["tokens"][:, 0]]
+    return variables["images"][cond["tokens"][:, 0]]
 
 
 class ClipScorer:
@@ -117,9 +117,9 @@ def test_samples_are_rows_of_prompts(case):
 
 def test_what_is_asked_runs_through_the_split(case):
     context, _ = case
-    asked = context.cond(COUNT + 3)
-    np.testing.assert_array_equal(asked["tokens"][COUNT:], context.test["tokens"][:3])
-    assert context.cond_names(asked)[1] == context.detokenize(context.test["tokens"])[1]
+    cond = context.cond(COUNT + 3)
+    np.testing.assert_array_equal(cond["tokens"][COUNT:], context.test["tokens"][:3])
+    assert context.cond_names(cond)[1] == context.detokenize(context.test["tokens"])[1]
 
 
 @pytest.mark.parametrize(

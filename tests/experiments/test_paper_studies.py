@@ -240,10 +240,10 @@ def test_a_released_model_is_a_run_of_a_study(monkeypatch, tmp_path):
 
 
 def test_a_study_without_a_run_trains_its_config_once(monkeypatch, tmp_path):
-    asked = []
+    sections = []
 
     def complete(config, workdir, named, sections):
-        asked.append(dict(config["study"]))
+        sections.append(dict(config["study"]))
         raise FileNotFoundError
 
     monkeypatch.setattr(study_module, "complete", complete)
@@ -256,4 +256,4 @@ def test_a_study_without_a_run_trains_its_config_once(monkeypatch, tmp_path):
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError):
         _ = cells.base
-    assert asked == [{"run": run, "config": "configs/ddpm/digits.py"}, {"run": run}]
+    assert sections == [{"run": run, "config": "configs/ddpm/digits.py"}, {"run": run}]

@@ -63,8 +63,8 @@ def planted(tmp_path):
         config = load_config(str(_write(tmp_path / "plain.py", classifier_text()))).to_dict()
         if name == "perceptual":
             config |= AUTOENCODER
-        told = {"@PLANT@": named, "@RUN@": str(tmp_path / "nowhere")}
-        section = {k: told[v] for k, v in SECTIONS[name].items()}
+        places = {"@PLANT@": named, "@RUN@": str(tmp_path / "nowhere")}
+        section = {k: places[v] for k, v in SECTIONS[name].items()}
         tower = name.startswith("conditions")
         config |= (
             {"conditions": {"caption": dict(type="text", tower=section)}}

@@ -78,8 +78,8 @@ def test_what_is_missing_is_trained_once_and_in_order(chain, tmp_path, monkeypat
     monkeypatch.setattr(stages, "train_run", train_run)
     complete(chain, work, named=True)
     assert begun == ["made_classifier", "made_codec"]
-    told = [line for line in capsys.readouterr().out.splitlines() if ", stage " in line]
-    assert [line.partition(", ")[2].partition(":")[0] for line in told] == [
+    plan = [line for line in capsys.readouterr().out.splitlines() if ", stage " in line]
+    assert [line.partition(", ")[2].partition(":")[0] for line in plan] == [
         "stage 1 of 2, perceptual", "stage 2 of 2, codec",
     ]  # fmt: skip
     # Its images are at hand, and nobody needs them again.

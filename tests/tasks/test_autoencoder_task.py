@@ -175,9 +175,9 @@ def test_the_posterior_begins_where_it_is_told():
         task = make(discriminator=None, perceptual=False, **section)
         return jax.jit(lambda k: task.init(k, {}))(jax.random.key(0)).params["quant"]["bias"]
 
-    told, free = bias(log_variance=-6.0), bias()
-    np.testing.assert_array_equal(told[3:], -6.0)
-    np.testing.assert_array_equal(told[:3], free[:3])
+    fixed, free = bias(log_variance=-6.0), bias()
+    np.testing.assert_array_equal(fixed[3:], -6.0)
+    np.testing.assert_array_equal(fixed[:3], free[:3])
     assert (free[3:] != -6.0).all()
 
 
