@@ -28,7 +28,7 @@ from diffjax.launch.cli import overrides, run_main
 from diffjax.launch.flag_types import define_path
 from diffjax.launch.lock import writing
 from diffjax.launch.settings import apply_override, assignments, load_config
-from diffjax.pretrained.judge import make_scorers
+from diffjax.pretrained.clip_scorer import make_scorers
 from diffjax.pretrained.released import open_released
 from diffjax.reports.run import write_report
 from diffjax.runs.config import plain, read_config

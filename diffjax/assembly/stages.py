@@ -1,7 +1,7 @@
 """The stages of a run: what its config names in other runs, trained first where it is missing.
 
-    codec, the towers of conditions, guide, perceptual, start    before the run is assembled
-    features, judge                                              before it is evaluated
+    codec, the towers of conditions, guide, perceptual, init_from    before the run is assembled
+    features, clip_scorer                                            before it is evaluated
 
 Each of these runs may rest on others in turn: the plan goes through them depth first. What opens a
 section later (`Reference.open`) trains nothing.
@@ -28,8 +28,8 @@ from diffjax.evals.features import FeatureExtractor, from_classifier
 from diffjax.launch import distributed
 from diffjax.launch.lock import writing
 from diffjax.launch.settings import load_config
+from diffjax.pretrained.clip_scorer import make_scorers
 from diffjax.pretrained.codec import keep_scale
-from diffjax.pretrained.judge import make_scorers
 from diffjax.pretrained.reference import check_there, followed, is_finished, is_pinned
 from diffjax.runs import TrainedRun, environment, open_run
 from diffjax.runs.config import check_config, check_workdir, plain, read_config
@@ -37,10 +37,10 @@ from diffjax.runs.resolved import FILE
 from diffjax.runs.tokenizer import keep_tokenizer
 from diffjax.train.loop import build_state, train
 
-TASK = ("codec", "conditions", "guide", "perceptual", "start")
-EVALUATION = ("features", "judge")
+TASK = ("codec", "conditions", "guide", "perceptual", "init_from")
+EVALUATION = ("features", "clip_scorer")
 # Of a run that another rests on, not all need be there: it may begin from any step.
-UNFINISHED = ("start",)
+UNFINISHED = ("init_from",)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class EvalContext:
       tokenize: texts -> `tokens [N, L] int32`; None where the run has no tokenizer.
       detokenize: the way back.
       drawn_by: fields of a split that samples are drawn by, beside the class: tokens, images.
-      judge: a CLIP that says how well images fit texts; None where there is none.
+      clip_scorer: a CLIP that says how well images fit texts; None where there is none.
       tried: what `shapes` has found, to be shared by the contexts of one task.
     """
 
@@ -73,7 +73,7 @@ class EvalContext:
     tokenize: Callable[[Sequence[str]], np.ndarray] | None = None
     detokenize: Callable[[np.ndarray], Sequence[str]] | None = None
     drawn_by: Sequence[str] = ()
-    judge: ClipScorer | None = None
+    clip_scorer: ClipScorer | None = None
     tried: dict[Any, Any] = field(default_factory=dict)
 
     @functools.cached_property

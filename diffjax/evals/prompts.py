@@ -150,11 +150,11 @@ class Prompts:
         yield self._picture(variables)
 
     def _by_networks(self, images: np.ndarray, how: Mapping[str, Any]) -> Iterator[Result]:
-        judge, extract = self.context.judge, self.context.features
-        if judge is not None:
-            texts = judge.texts(self._texts * len(self.seeds))
-            fits = clip_score(judge.images(images), texts, clusters=self._clusters)
-            yield Result("clip_score", fits.mean, fits.std, extend(how, judge=judge.name))
+        clip_scorer, extract = self.context.clip_scorer, self.context.features
+        if clip_scorer is not None:
+            texts = clip_scorer.texts(self._texts * len(self.seeds))
+            fits = clip_score(clip_scorer.images(images), texts, clusters=self._clusters)
+            yield Result("clip_score", fits.mean, fits.std, extend(how, judge=clip_scorer.name))
         if extract is not None:
             real = self.context.chosen("train", self.where)["image"]
             reference = moments(extract(real, real=True).features)

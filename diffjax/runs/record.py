@@ -21,7 +21,7 @@ Sections = Callable[[str], Mapping[str, Any] | None]
 RELEASED = {
     "codec": {"model": "autoencoder"},
     "tower": {"clip": "clip", "model": "text_encoder"},
-    "start": {"clip": "clip"},
+    "init_from": {"clip": "clip"},
 }
 
 
@@ -90,14 +90,14 @@ def record_run(
 
 
 def _origin(sections: Sections, name: str) -> Mapping[str, Any]:
-    """Where a frozen network is from, as its section says or, of a locked tower, `start`; {} for a
+    """Where a frozen network is from, by its section or, of a locked tower, `init_from`; {} for a
     tower that stays as it was drawn."""
     own, where = "tower", f"conditions.{name}.tower"
     if name in ("codec", "guide"):
         own = where = name
     section = sections(where)
     if not section:
-        own, section = "start", sections("start") or {}
+        own, section = "init_from", sections("init_from") or {}
     if section.get("run"):
         return {k: section[k] for k in ("run", "step", "ema") if section.get(k) is not None}
     for field, reader in RELEASED.get(own, {}).items():

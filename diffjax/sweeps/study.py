@@ -19,8 +19,8 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.fingerprints import fingerprint, short_hash
 from diffjax.launch.settings import ROOT, load_config
+from diffjax.pretrained.clip_scorer import make_scorers
 from diffjax.pretrained.features import FEATURES
-from diffjax.pretrained.judge import make_scorers
 from diffjax.pretrained.released import open_released
 from diffjax.runs.config import check_workdir, plain, read_config
 from diffjax.sweeps.claims import Claim
@@ -177,9 +177,9 @@ class Cells:
     def _trained(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:
         assembly = self._assembly(changes, seed)
         _, state, frozen = assembly.trained()
-        judges: dict[str, Any] = {"features": self._fid}
-        judges = make_scorers(assembly.reference, assembly.mesh) if self._fid is None else judges
-        return assembly.context(**judges), state.variables(frozen, self.study.ema)
+        scorers: dict[str, Any] = {"features": self._fid}
+        scorers = make_scorers(assembly.reference, assembly.mesh) if self._fid is None else scorers
+        return assembly.context(**scorers), state.variables(frozen, self.study.ema)
 
     @cached_property
     def _fid(self) -> FeatureExtractor | None:

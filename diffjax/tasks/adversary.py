@@ -34,7 +34,7 @@ class Discriminator:
         state = {k: t[DISCRIMINATOR] for k, t in self.model_state.items() if DISCRIMINATOR in t}
         return {"params": self.params[DISCRIMINATOR], **state}
 
-    def judge(self, image: Array, made: Array) -> tuple[Array, Array, dict[str, Params]]:
+    def logits(self, image: Array, made: Array) -> tuple[Array, Array, dict[str, Params]]:
         """The logits of `image` and of `made`, and the model state that both moved."""
         held, logits = self._held, []
         moving = [name for name in held if name != "params"]

@@ -156,7 +156,7 @@ class AutoencoderTask:
             distance, parts = near(passed.image)
             return LossOutput(distance + passed.bottleneck, {**parts, **passed.metrics}, state)
         rival = Discriminator(self.discriminator, params, state)
-        real, fake, state = rival.judge(image, jax.lax.stop_gradient(passed.image))
+        real, fake, state = rival.logits(image, jax.lax.stop_gradient(passed.image))
         begun = jnp.asarray(rng.step >= self.disc_start, jnp.float32)
         trained = begun * GAMES[self.game].discriminator(real, fake)
         distance, parts, gradient = gradient_of(near, passed.image)

@@ -17,7 +17,7 @@ def wrong(prompt, drawn, template="full"):
     return {name for name, right in found.items() if not right}
 
 
-@pytest.mark.parametrize("asked", [ONE, TWO])
+@pytest.mark.parametrize("prompt", [ONE, TWO])
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_a_scene_is_what_it_is_whoever_tells_it(prompt, template):
     for scene in {prompt, prompt.swapped(), prompt.canonical()}:

@@ -41,7 +41,7 @@ def drawn(variables, seed, index, cond, *, steps=1):
 
 
 class ClipScorer:
-    name = "a judge"
+    name = "a clip"
 
     def images(self, images):
         return np.tile([1.0, 0.0], (len(images), 1))
@@ -59,7 +59,8 @@ def case():
     arrays["tokens"] = words.encode(texts)
     context = EvalContext(
         {"sample": drawn}, arrays, arrays, extract, conditional=False, factors=factors.WORDS,
-        tokenize=words.encode, detokenize=words.decode, drawn_by=("tokens",), judge=ClipScorer(),
+        tokenize=words.encode, detokenize=words.decode, drawn_by=("tokens",),
+        clip_scorer=ClipScorer(),
     )  # fmt: skip
     return context, {"images": words.images}
 

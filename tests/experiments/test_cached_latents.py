@@ -137,7 +137,7 @@ def get_config(arg=None):
         conditions=dict(
             caption=dict(type="text", tower=dict(run="@CLIP@", ema="slow"), drop=0.1)
         ),
-        judge=dict(run="@CLIP@"),
+        clip_scorer=dict(run="@CLIP@"),
         model=dict(type="dit", width=16, depth=1, heads=2, patch=4, cross_attention=True),
         task=dict(
             type="diffusion", schedule=dict(type="cosine"), prediction=dict(type="v"),

@@ -11,8 +11,8 @@ from small_classifier import classifier_text
 from diffjax.assembly.experiment import Experiment, open_run
 from diffjax.assembly.stages import complete, opened
 from diffjax.launch.settings import ROOT, load_config, run_name
+from diffjax.pretrained.clip_scorer import make_scorers
 from diffjax.pretrained.features import features_of_run
-from diffjax.pretrained.judge import make_scorers
 from diffjax.pretrained.reference import installed
 from diffjax.reports.run import write_report
 from diffjax.runs.config import plain, read_config
@@ -31,20 +31,20 @@ AUTOENCODER = dict(
 SECTIONS = {
     "codec": dict(run="@RUN@", config="@PLANT@"),
     "conditions.caption.tower": dict(run="@RUN@", config="@PLANT@"),
-    "judge": dict(run="@RUN@", config="@PLANT@"),
+    "clip_scorer": dict(run="@RUN@", config="@PLANT@"),
     "features": dict(config="@PLANT@"),
     "perceptual": dict(config="@PLANT@"),
 }
 OPENERS = {
     "open": open_run,
-    "evaluate": lambda workdir: judged(Experiment(open_config(workdir), workdir)),
+    "evaluate": lambda workdir: scorers_of(Experiment(open_config(workdir), workdir)),
     "fid": lambda workdir: features_of_run(opened(workdir)),
     "complete": lambda workdir: complete(read_config(workdir), workdir, named=False),
     "report": write_report,
 }
 
 
-def judged(assembly: Experiment):
+def scorers_of(assembly: Experiment):
     return make_scorers(assembly.reference, assembly.mesh)
 
 
@@ -149,7 +149,7 @@ def test_the_run_of_a_config_is_opened_in_its_place(planted, tmp_path, name):
     assembly = open_run(workdir)
     assert assembly.reference(name) == {"run": str(classifier)}
     if name == "features":
-        assert judged(assembly)["features"].name == classifier.name
+        assert scorers_of(assembly)["features"].name == classifier.name
     else:
         assert assembly.seen[0].backbone.channels == (4,)
         assert set(assembly.seen[1].load()["params"]["perceptual"]) == {"backbone"}

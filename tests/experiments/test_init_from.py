@@ -1,4 +1,4 @@
-"""Config section `start`: another run's weights, or a released CLIP's, reach every tower."""
+"""Config section `init_from`: another run's weights, or a released CLIP's, reach every tower."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from diffjax.runs import resolved
 from diffjax.train.loop import build_state
 from experiments.train import train_run
 
-LOCKED = ('task.locked=("image",)', 'start.only=("image",)')
+LOCKED = ('task.locked=("image",)', 'init_from.only=("image",)')
 
 
 def same(a, b):
@@ -28,14 +28,14 @@ def same(a, b):
 
 @pytest.fixture
 def starting(clip_config, tmp_path):
-    """A config file with a `start` section."""
+    """A config file with an `init_from` section."""
 
     def make(**section) -> str:
         path = tmp_path / "starting.py"
         path.write_text(
             clip_config.read_text().replace("get_config", "base")
             + "\n\ndef get_config(arg=None):\n    config = base()\n"
-            + f"    config.start = {section!r}\n    return config\n"
+            + f"    config.init_from = {section!r}\n    return config\n"
         )
         return str(path)
 
@@ -148,10 +148,10 @@ def test_positions_come_to_another_size_when_asked(clip_run, starting, tmp_path)
 
 
 WRONG = {
-    "neither": (dict(only=("image",)), (), "start needs one of run"),
-    "both": (dict(run="a", clip="b"), (), "start needs one of run"),
+    "neither": (dict(only=("image",)), (), "init_from needs one of run"),
+    "both": (dict(run="a", clip="b"), (), "init_from needs one of run"),
     "key": (dict(runn="a"), (), "did you mean 'run'"),
-    "foreign": (dict(clip="a", ema="slow"), (), "start.ema is not read with start.clip"),
+    "foreign": (dict(clip="a", ema="slow"), (), "init_from.ema is not read with init_from.clip"),
     "no run": (dict(run="nowhere"), (), "nowhere holds no run"),
     "no weights": (dict(clip="nowhere"), (), "nowhere: no such file"),
     "average": (dict(ema="slwo"), (), "ema='slwo' is not kept"),
@@ -179,6 +179,6 @@ def test_what_does_not_fit_is_said_in_one_line(clip_run, starting, tmp_path, cas
         assembly = assembled(starting(**known, **section), tmp_path / "b", *changes)
         spec = assembly.loader.batch_spec()
         fresh = jax.eval_shape(lambda key: assembly.task.init(key, spec), jax.random.key(0))
-        assembly.start(fresh)
+        assembly.init_from(fresh)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
