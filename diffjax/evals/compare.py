@@ -148,7 +148,7 @@ def _clip_score(s: Settings, a: FeatureSet, b: FeatureSet) -> dict[str, Measured
     # Images of one caption are no independent examples of how well images fit captions.
     same = np.unique(a.texts, axis=0, return_inverse=True)[1].reshape(-1)
     found = clip_score(_rows(a, "clip_score").features, a.texts, clusters=same)
-    return {"clip_score": Measured(*found)}
+    return {"clip_score": Measured(found.value, found.std)}
 
 
 _K = ("subset_size", "subsets", "seed")

@@ -173,9 +173,7 @@ class Generation:
         if not self._by_class:
             return out
         hit = agreement(np.tile(self._label, len(got)), logits)
-        out["agreement"] = Measured(hit.value, hit.std)
-        out["agreement_low"] = Measured(hit.low, None)
-        out["agreement_high"] = Measured(hit.high, None)
+        out |= {r.name: Measured(r.value, r.std) for r in hit.results("agreement", {})}
         if self._real.test is not None and self._real.test.logits is not None:
             real = agreement(self._real.test_label, self._real.test.logits)
             out["agreement_real"] = Measured(real.value, real.std)

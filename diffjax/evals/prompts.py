@@ -143,9 +143,7 @@ class Prompts:
                 num_prompts=len(rows) // len(self.seeds),
                 num_texts=len(np.unique(texts)),
             )
-            yield Result(kind, got.value, got.std, of)
-            yield Result(f"{kind}_low", got.low, None, of)
-            yield Result(f"{kind}_high", got.high, None, of)
+            yield from got.results(kind, of)
         yield from self._by_networks(images, how)
         yield self._picture(variables)
 
@@ -154,7 +152,7 @@ class Prompts:
         if clip_scorer is not None:
             texts = clip_scorer.texts(self._texts * len(self.seeds))
             fits = clip_score(clip_scorer.images(images), texts, clusters=self._clusters)
-            yield Result("clip_score", fits.mean, fits.std, extend(how, judge=clip_scorer.name))
+            yield Result("clip_score", fits.value, fits.std, extend(how, judge=clip_scorer.name))
         if extract is not None:
             real = self.context.chosen("train", self.where)["image"]
             reference = moments(extract(real, real=True).features)

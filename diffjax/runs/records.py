@@ -9,20 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffjax.results import Result
 from diffjax.train.writer import read_records, read_text
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One measured value. `std` is its error bar, None where it has none."""
+@dataclass(frozen=True, kw_only=True)
+class Record(Result):
+    """A result of a run: at which step, by which evaluator, of which average of the weights (None
+    for the weights themselves). What was not finite is NaN."""
 
     step: int
     eval: str
     ema: str | None
-    name: str
-    value: float | None
-    std: float | None
-    protocol: Mapping[str, Any]
 
     @property
     def key(self) -> str:
@@ -49,13 +47,13 @@ class Run:
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
-    measures: Sequence[Measure]
+    results: Sequence[Record]
     plates: Sequence[Plate]
 
-    def latest(self) -> list[Measure]:
+    def latest(self) -> list[Record]:
         """The last record of each (eval, name, ema), in the order they first appeared."""
-        last: dict[tuple[str, str, str | None], Measure] = {}
-        for m in self.measures:
+        last: dict[tuple[str, str, str | None], Record] = {}
+        for m in self.results:
             known = last.get((m.eval, m.name, m.ema))
             if known is None or m.step >= known.step:
                 last[m.eval, m.name, m.ema] = m
@@ -72,22 +70,23 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
     path = workdir / "config.json"
     if not path.exists():
         raise ValueError(f"{workdir} is not a run directory: it holds no config.json")
-    measures: dict[tuple[Any, ...], Measure] = {}
+    found: dict[tuple[Any, ...], Record] = {}
     for r in read_records(workdir / "evals.jsonl"):
         if not {"eval", "name"} <= r.keys():
             raise ValueError(
                 f"{workdir / 'evals.jsonl'} has a line of step {r['step']} without eval or name: "
                 "remove the line"
             )
-        key = (r["step"], r["eval"], r.get("ema"), r["name"])
-        value, std = r.get("value"), r.get("std")
-        measures[key] = Measure(*key[:3], r["name"], value, std, r.get("protocol") or {})
+        key = step, evaluator, ema, name = r["step"], r["eval"], r.get("ema"), r["name"]
+        value = float("nan") if r.get("value") is None else r["value"]
+        how = r.get("protocol") or {}
+        found[key] = Record(name, value, r.get("std"), how, step=step, eval=evaluator, ema=ema)
     return Run(
         workdir=workdir,
         config=read_json(path),
         environment=read_json(workdir / "environment.json", missing={}),
         metrics=read_records(workdir / "metrics.jsonl"),
-        measures=sorted(measures.values(), key=lambda m: m.step),
+        results=sorted(found.values(), key=lambda m: m.step),
         plates=[_plate(path) for path in sorted((workdir / "figures").glob("*/*_*.png"))],
     )
 
