@@ -15,6 +15,8 @@ from diffjax.fingerprints import plain, short_hash
 
 # Keys that name the draw and not the protocol: results that differ in these may be averaged.
 REPEATS = ("seed", "seeds")
+# Metric in the records of earlier runs -> its name today.
+RENAMED = {f"agreement{end}": f"class_accuracy{end}" for end in ("", "_low", "_high", "_real")}
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,12 @@ class Result:
     value: float
     std: float | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
+
+
+def current_name(metric: str) -> str:
+    """Today's name of a recorded `metric`, with or without its evaluator's before it ("a/b")."""
+    before, slash, name = metric.rpartition("/")
+    return before + slash + RENAMED.get(name, name)
 
 
 def protocol(**fields: Any) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class ZeroShot:
             data=fingerprint({"image": arrays["image"], "label": label}),
             num_images=len(label),
         )
-        got = metrics.agreement(label, scores)
+        got = metrics.class_accuracy(label, scores)
         yield from got.results("accuracy", how)
         if len(self.names) > 5:
             top = np.argpartition(-scores, 5, axis=1)[:, :5]

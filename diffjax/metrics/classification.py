@@ -70,7 +70,7 @@ def _clustered(hits: np.ndarray, clusters: np.ndarray, confidence: float) -> Int
     return Interval(p, float(np.sqrt(variance)), low, high, count)
 
 
-def agreement(labels: Any, logits: Any) -> Interval:
+def class_accuracy(labels: Any, logits: Any) -> Interval:
     """The share of examples whose largest of `logits [N, K]` is at `labels [N]`.
 
     On real data that is accuracy; on class-conditional samples, how many are what was asked for.

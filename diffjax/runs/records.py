@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffjax.results import Result
+from diffjax.results import Result, current_name
 from diffjax.train.writer import read_records, read_text
 
 
@@ -77,13 +77,17 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
                 f"{workdir / 'evals.jsonl'} has a line of step {r['step']} without eval or name: "
                 "remove the line"
             )
-        key = step, evaluator, ema, name = r["step"], r["eval"], r.get("ema"), r["name"]
+        key = (r["step"], r["eval"], r.get("ema"), current_name(r["name"]))
+        step, evaluator, ema, name = key
         value = float("nan") if r.get("value") is None else r["value"]
         how = r.get("protocol") or {}
         found[key] = Record(name, value, r.get("std"), how, step=step, eval=evaluator, ema=ema)
+    config = read_json(path)
+    if isinstance(config.get("expected"), dict):
+        config["expected"] = {current_name(name): v for name, v in config["expected"].items()}
     return Run(
         workdir=workdir,
-        config=read_json(path),
+        config=config,
         environment=read_json(workdir / "environment.json", missing={}),
         metrics=read_records(workdir / "metrics.jsonl"),
         results=sorted(found.values(), key=lambda m: m.step),

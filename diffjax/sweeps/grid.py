@@ -19,6 +19,7 @@ from typing import Any
 
 from diffjax.keys import check_seed
 from diffjax.launch.one_line import one_line
+from diffjax.results import current_name
 from diffjax.sweeps.published import Published
 from diffjax.train.writer import encode_png, plain, replace_file
 
@@ -223,7 +224,10 @@ def read_cell(folder: str | os.PathLike[str], cell_id: str) -> dict[str, Any] | 
         result = json.loads((Path(folder) / f"{cell_id}.json").read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    return result if isinstance(result, dict) and result.get("id") == cell_id else None
+    if not isinstance(result, dict) or result.get("id") != cell_id:
+        return None
+    values = result.get("values", {})
+    return {**result, "values": {current_name(name): v for name, v in values.items()}}
 
 
 def save_sweep(

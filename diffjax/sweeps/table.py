@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffjax.results import Interval, differing
+from diffjax.results import Interval, current_name, differing
 from diffjax.runs.records import read_json
 from diffjax.sweeps.grid import read_cell, short
 from diffjax.sweeps.intervals import Difference, paired, summarise
@@ -111,7 +111,7 @@ def read_table(workdir: str | os.PathLike[str]) -> Table:
     workdir = Path(workdir)
     if not (workdir / "sweep.json").exists():
         raise ValueError(f"{workdir} is not a sweep: it holds no sweep.json")
-    sweep = read_json(workdir / "sweep.json")
+    sweep = _in_current_names(read_json(workdir / "sweep.json"))
     results = [(cell, read_cell(workdir / "cells", cell["id"])) for cell in sweep["cells"]]
     done = [r for _, r in results if r and r["status"] == "done"]
     seen = list(dict.fromkeys(name for r in done for name in r["values"]))
@@ -131,6 +131,14 @@ def read_table(workdir: str | os.PathLike[str]) -> Table:
         missing=sum(r is None for _, r in results),
         seconds=sum(r["seconds"] for r in done),
     )
+
+
+def _in_current_names(sweep: dict[str, Any]) -> dict[str, Any]:
+    def renamed(section: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: current_name(v) if isinstance(v, str) else v for k, v in section.items()}
+
+    metrics = [current_name(metric) for metric in sweep["metrics"]]
+    return {**sweep, "metrics": metrics, "plots": [renamed(plot) for plot in sweep["plots"]]}
 
 
 def _row(
