@@ -1,4 +1,4 @@
-"""What the configs of this folder share."""
+"""Parts that the configs of this folder share."""
 
 from __future__ import annotations
 

@@ -98,14 +98,15 @@ def said(value: Any) -> str:
 
 
 class _Complaint(NamedTuple):
-    """Why a value is not what an annotation asks for; `range` where its kind is right."""
+    """A reason why a value does not fit its annotation; `range` where its kind is right."""
 
     text: str
     range: bool = False
 
 
 def _complaint(name: str, value: Any, hint: Any) -> _Complaint | None:
-    """What is wrong with `name=value` of a config; None where nothing is, or none can tell."""
+    """The complaint about `name=value` of a config; None where nothing is wrong, or none can
+    tell."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         wrong = _complaint(name, value, inner[0])

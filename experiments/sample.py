@@ -125,7 +125,7 @@ def _described(size: tuple[int, int] | None, columns: int) -> dict[str, Any]:
 def _asked(
     pipeline: Pipeline | Prior,
 ) -> tuple[dict[str, np.ndarray], Sequence[str], int, int]:
-    """What is drawn by, `[rows * columns, ...]` by field, column after column of the grid; the
+    """The conditions, `[rows * columns, ...]` by field, column after column of the grid; the
     names of its rows, none where it draws by nothing; and how many rows and columns there are.
 
     Raises:

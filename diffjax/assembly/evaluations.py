@@ -22,7 +22,7 @@ DRAWING = ("sample", "trajectory")
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What an entry of `evals` says beside its evaluator's own options.
+    """Settings of an entry of `evals` beside its evaluator's own options.
 
     Attributes:
       every: updates between evaluations; 0 for the end of the run alone.
@@ -129,7 +129,7 @@ class RunEvaluations:
             yield name, *self.one(name, state, frozen)
 
     def one(self, name: str, state: TrainState, frozen: Params) -> tuple[str | None, Iterable[Any]]:
-        """Which average of the weights, and the records, of one evaluator."""
+        """The average of the weights, and the records, of one evaluator."""
         if name not in self.evaluators:
             raise unknown("evaluator", name, self.evaluators)
         ema = self.choices[name].ema

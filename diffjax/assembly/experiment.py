@@ -164,7 +164,7 @@ class Experiment:
 
     @property
     def fields(self) -> list[str]:
-        """Of a batch, that samples are drawn by."""
+        """Fields of a batch that samples are drawn by."""
         model = getattr(self.task, "model", None)
         if model is not None:
             return model.fields
@@ -196,7 +196,7 @@ class Experiment:
     def context(
         self, features: FeatureExtractor | None, clip_scorer: ClipScorer | None = None
     ) -> EvalContext:
-        """What the evaluators of this run are built from."""
+        """The context that the evaluators of this run are built from."""
         return EvalContext(
             predict_fns=self.task.predict_fns(),
             train=self.arrays["train"],

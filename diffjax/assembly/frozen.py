@@ -71,7 +71,7 @@ class Frozen:
         return {name: tower.tower for name, tower in self.towers.items()}
 
     def pieces(self, conditions: tuple[Condition, ...], space: Space) -> dict[str, Any]:
-        """What a task is given, by its name for it, of what there is."""
+        """Arguments of a task, by its names for them, of what there is."""
         guide = None if self.guide is None else self.guide.model
         found = {"conditions": conditions, "space": self.codec and space, "guide": guide}
         return {name: piece for name, piece in found.items() if piece}

@@ -85,7 +85,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Template:
-    """How much a caption says, after which words."""
+    """A template of captions: how much one says, after which words."""
 
     start: str = ""
     size: bool = False
@@ -102,7 +102,7 @@ TEMPLATES: Mapping[str, Template] = {
 
 
 def caption(scene: Scene, template: str = "full") -> str:
-    """What `template` (of TEMPLATES) says of `scene`: "a small red circle above a blue star".
+    """The caption of `scene` by `template` (of TEMPLATES): "a small red circle above a blue star".
 
     What a scene leaves at -1 is left out, and a thing without a shape is "a red object": so
     prompts for one factor are captions of scenes that say no other.

@@ -62,7 +62,7 @@ def table_entries(
 
 
 def _said(table: Path, listing: Listing, listed: dict[str, Row], entries: list[Entry]) -> list[str]:
-    """What of the folder and the table is not read."""
+    """The parts of the folder and the table that are not read."""
     spare = len(set(listing.images) - set(listed))
     said = [f"left out {spare} images that {table.name} does not list"] if spare else []
     unread = {key for row in listed.values() for key in row.values} - set(FIELDS)

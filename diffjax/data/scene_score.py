@@ -1,4 +1,4 @@
-"""What of a prompt a drawn scene has, by the factors of both."""
+"""Score of a drawn scene against its prompt, by the factors of both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def said(scene: Scene, template: str) -> Scene:
 
 
 def score_scene(prompt: Scene, drawn: Scene | None) -> dict[str, bool]:
-    """Which of KINDS hold, those alone that `prompt` (by `said`) speaks of.
+    """Kind -> whether it holds, of KINDS those alone that `prompt` (by `said`) speaks of.
 
     read: the oracle is sure of the picture. shape, colour: as many objects as asked for, and their
     shapes, or colours, in whatever pairs. objects: every object has its shape and its colour

@@ -86,12 +86,12 @@ class DiffusionModel:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one state."""
+        """Shape of one state."""
         return self.space.shape
 
     @property
     def fields(self) -> list[str]:
-        """Of a batch, that samples are drawn by."""
+        """Fields of a batch that samples are drawn by."""
         return fields_of(self.conditions)
 
     def resized(self, height: int, width: int) -> DiffusionModel:

@@ -41,7 +41,7 @@ _GUIDANCE = {
 
 
 class CompiledRecipe(NamedTuple):
-    """What of a recipe is numbers, float32: recipes that differ in nothing else share one
+    """The numbers of a recipe, float32: recipes that differ in nothing else share one
     compiled sampler. The table `rows`, the first state's `std` [] and level, the guidance's
     `scales`."""
 
@@ -53,7 +53,7 @@ class CompiledRecipe(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to draw samples.
+    """Sampler, grid and guidance that samples are drawn by.
 
     Attributes:
       sampler: a name in SAMPLERS.
@@ -76,7 +76,8 @@ class Recipe:
         return SAMPLERS[self.sampler](self.make_grid(schedule, strength), **self.options)
 
     def passes(self, schedule: Schedule, strength: float = 1.0) -> int:
-        """How often a network sees one image: once per branch in an evaluation that is guided."""
+        """Evaluations of a network for one image: one per branch in an evaluation that is
+        guided."""
         ratio, g = self.rows(schedule, strength).at.ratio, self.guidance
         inside = int(((ratio > g.low) & (ratio <= g.high)).sum())
         return len(ratio) + (len(g.branches) - 1) * inside

@@ -17,7 +17,7 @@ from diffjax.diffusion.samplers import StepTable
 
 
 class Estimate(NamedTuple):
-    """What a denoiser says of `z_t`.
+    """A denoiser's output for `z_t`.
 
     Attributes:
       x: the clean image `[B, ...] float32`.

@@ -1,4 +1,4 @@
-"""What every evaluator is built from: predict functions, data, features, names, a cache."""
+"""Context that every evaluator is built from: predict functions, data, features, names, a cache."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class EvalContext:
         return np.asarray(arrays.get("label", np.zeros(len(arrays["image"]))), np.int32)
 
     def cond(self, count: int, split: str = "test", start: int = 0) -> Any:
-        """What samples `start` .. `start` + `count` - 1 are drawn by: `label [count] int32`, the
+        """Conditions of samples `start` .. `start` + `count` - 1: `label [count] int32`, the
         classes in turn; or, where it is not the class alone, a mapping of it by name: the examples
         of a split in turn."""
         label = balanced_labels(start + count, len(self.names))[start:]
@@ -141,7 +141,7 @@ class EvalContext:
         return self.cond_of({**held, "label": label}, split)
 
     def cond_of(self, examples: Mapping[str, Any], split: str) -> Any:
-        """What samples like `examples` of a split are drawn by: their `label [N]`, or a mapping by
+        """Conditions of samples like `examples` of a split: their `label [N]`, or a mapping by
         name; arrays, or their shapes.
 
         Raises:

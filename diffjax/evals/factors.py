@@ -1,4 +1,4 @@
-"""What embeddings know of a scene's factors: arithmetic, and questions turned into captions."""
+"""Factors of a scene in embeddings: arithmetic, and questions turned into captions."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def warn_of_few(numbers: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How to compare.
+    """Settings of a comparison.
 
     Attributes:
       groups: of the jackknife; 0 leaves the error bars out (at 2048 features each group costs
@@ -180,7 +180,7 @@ class Fidelity:
 
 @dataclass(frozen=True, eq=False)
 class RealSide:
-    """What samples are compared with; computed once a run.
+    """Real images that samples are compared with; computed once a run.
 
     Attributes:
       train, train_label: features and labels of the training images, the reference.

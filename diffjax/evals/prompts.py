@@ -85,7 +85,7 @@ class Prompts:
 
     @cached_property
     def _clusters(self) -> np.ndarray:
-        """Which text each image of all seeds is of, `[prompts x seeds]`."""
+        """The number of the text of each image of all seeds, `[prompts x seeds]`."""
         return np.tile(np.unique(self._texts, return_inverse=True)[1], len(self.seeds))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Where each tensor of a released DiT is in ours: diffusers' layout and the authors' own."""
+"""Tables of a released DiT's tensors and ours: diffusers' layout and the authors' own."""
 
 from __future__ import annotations
 

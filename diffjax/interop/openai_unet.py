@@ -26,7 +26,7 @@ from diffjax.interop.unet_tables import original_levels, original_table
 
 @dataclass(frozen=True)
 class Release:
-    """What a file does not say.
+    """Facts of a release that its file does not hold.
 
     Attributes:
       size: side of the images.

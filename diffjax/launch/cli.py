@@ -1,4 +1,4 @@
-"""How every main starts: absl flags, config overrides, one-line errors."""
+"""Start of every main: absl flags, config overrides, one-line errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def overrides() -> list[str]:
 
 
 def arguments() -> list[str]:
-    """What stood on the command line without a flag."""
+    """Arguments of the command line without a flag."""
     return list(_arguments)
 
 

@@ -76,7 +76,7 @@ def leave(error: BaseException, code: int) -> None:
 
 
 def by_first(act: Callable[[], Any]) -> Any:
-    """What `act()`, run by process 0 alone, returns (as JSON), in every process, once it is done.
+    """The result of `act()` (as JSON), run by process 0 alone, in every process, once it is done.
 
     Raises:
       ValueError: `act` raised it, or an OSError; with its message, in every process.

@@ -165,7 +165,7 @@ def _is_at(file: int, path: Path) -> bool:
 
 
 def _myself() -> bytes:
-    """What the next one is told of this process."""
+    """The record of this process, for the next one."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = f"-m {spec.name}" if spec else sys.argv[0]
     record = {
@@ -178,7 +178,7 @@ def _myself() -> bytes:
 
 
 def _holder(path: Path) -> str:
-    """Who holds the lock, as far as its record says."""
+    """The holder of the lock, as far as its record says."""
     for _ in range(20):  # It is written right after the lock was taken.
         try:
             record = json.loads(path.read_bytes())

@@ -1,4 +1,4 @@
-"""When one process of a run of several is gone, the others say so in one line and end.
+"""Watch over the processes of a run: when one is gone, the others say so in one line and end.
 
 JAX's coordination service notices a process that sends no heartbeats, and then ends every other by
 `abort`, with pages of its own log and a stack dump on descriptor 2. What it writes there is read
@@ -38,7 +38,7 @@ _STATUS = re.compile(
 
 @dataclass
 class Watch:
-    """What this process knows of the others.
+    """Watch of this process over the others.
 
     Attributes:
       count: processes of the run; this is number `me`.

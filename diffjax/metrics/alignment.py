@@ -1,4 +1,4 @@
-"""How well images fit their texts, by embeddings of both."""
+"""CLIPScore: the fit of images and their texts, by embeddings of both."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from diffjax.results import Interval
 
 
 def first_relevant_ranks(scores: Any, queries: Any, candidates: Any) -> np.ndarray:
-    """How many irrelevant candidates stand before the best relevant one, `[N] int64`, 0 is first.
+    """The count of irrelevant candidates before the best relevant one, `[N] int64`, 0 is first.
 
     Args:
       scores: `[N, M]`, larger is better.

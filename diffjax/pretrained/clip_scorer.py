@@ -1,4 +1,4 @@
-"""What evaluators measure with: a feature extractor, and a CLIP that says how images fit texts."""
+"""Scorers of evaluators: a feature extractor, and a CLIP that says how images fit texts."""
 
 from __future__ import annotations
 

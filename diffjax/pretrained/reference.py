@@ -58,7 +58,7 @@ class Reference:
 
     @property
     def origin(self) -> str:
-        """What it names, for messages."""
+        """The name of its weights, for messages."""
         names = ("run", "config", *self.released)
         return str(next(v for v in (getattr(self, n) for n in names) if v is not None))
 

@@ -44,7 +44,7 @@ def write_sweep_report(workdir: str | os.PathLike[str]) -> Path:
 
 
 def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the template of a sweep shows, for its own page or inside a run's report."""
+    """Variables of a sweep's template, for its own page or inside a run's report."""
     table = read_table(workdir)
     done = len(table.sweep["cells"]) - table.missing - len(table.failed)
     axes_named = {short(axis) for axis in table.axes} | {"nfe", FEW}

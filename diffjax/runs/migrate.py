@@ -31,7 +31,7 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sampling(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the first of the evaluators that drew was drawn by."""
+    """The recipe of the first of the evaluators that drew."""
     evals = config.get("evals")
     sections = evals.values() if isinstance(evals, Mapping) else ()
     for section in sections:

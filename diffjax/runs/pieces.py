@@ -1,4 +1,4 @@
-"""What a diffusion task is given beside its own network, as sections: its space, its conditions.
+"""Pieces of a diffusion task beside its own network, as sections: its space, its conditions.
 
 A network in a section is a section itself, under "network"; towers stand by their condition's name.
 """

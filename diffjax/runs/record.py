@@ -1,4 +1,4 @@
-"""What a run needs to be opened again, written into its workdir when its training begins."""
+"""Record by which a run is opened again, written into its workdir when its training begins."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def describe_run(
     batch_spec: Mapping[str, Any],
     emas: tuple[str, ...],
 ) -> Resolved:
-    """How a run was built, but for its tokenizer and its frozen networks.
+    """Resolved sections of a run, but for its tokenizer and its frozen networks.
 
     Args:
       config: its sections.
@@ -90,7 +90,7 @@ def record_run(
 
 
 def _origin(sections: Sections, name: str) -> Mapping[str, Any]:
-    """Where a frozen network is from, by its section or, of a locked tower, `init_from`; {} for a
+    """The origin of a frozen network, by its section or, of a locked tower, `init_from`; {} for a
     tower that stays as it was drawn."""
     own, where = "tower", f"conditions.{name}.tower"
     if name in ("codec", "guide"):

@@ -41,7 +41,7 @@ class Plate:
 
 @dataclass(frozen=True)
 class Run:
-    """What is recorded in a workdir. `metrics` are the objects of `metrics.jsonl`, by step."""
+    """Records of a workdir. `metrics` are the objects of `metrics.jsonl`, by step."""
 
     workdir: Path
     config: Mapping[str, Any]

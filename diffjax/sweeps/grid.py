@@ -144,7 +144,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the cells: counts, and each failed cell with its error."""
+    """Outcome of the cells: counts, and each failed cell with its error."""
 
     total: int
     skipped: int

@@ -134,7 +134,7 @@ class Cells:
 
     @property
     def base(self) -> str:
-        """What all cells share: the trained weights or the config, and the evaluator."""
+        """Facts that all cells share: the trained weights or the config, and the evaluator."""
         if self._trains:
             shared: Any = load_config(self.study.sweep.run).to_dict()
         else:

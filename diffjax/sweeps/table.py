@@ -69,12 +69,12 @@ class Table:
         return None if summary is None else summary.value
 
     def published(self, metric: str) -> list[Mapping[str, Any]]:
-        """What papers say of a metric."""
+        """Papers' numbers of a metric."""
         return [p for p in self.sweep.get("published", []) if p["metric"] == metric]
 
     @property
     def shown(self) -> list[Mapping[str, Any]]:
-        """What papers say of the table's metrics, in its order."""
+        """Papers' numbers of the table's metrics, in its order."""
         return [p for metric in self.metrics for p in self.published(metric)]
 
     def as_published(self, name: str) -> Table:
@@ -163,7 +163,7 @@ def _row(
 
 
 def _own_error(stds: Sequence[float | None]) -> float | None:
-    """Of one seed, the root mean square over seeds; None where one has none."""
+    """A seed's own error, as root mean square over seeds; None where one has none."""
     known = [std for std in stds if std is not None]
     if not known or len(known) < len(stds):
         return None
@@ -171,7 +171,7 @@ def _own_error(stds: Sequence[float | None]) -> float | None:
 
 
 def _texts(results: Sequence[Mapping[str, Any]], metric: str) -> int | None:
-    """How many texts a metric is a mean over, where all seeds share them."""
+    """The number of texts that a metric is a mean over, where all seeds share them."""
     protocols = [r["values"][metric]["protocol"] for r in results if metric in r["values"]]
     same = {(p.get("num_texts"), p.get("data")) for p in protocols if "num_samples" in p}
     return next(iter(same))[0] if len(same) == 1 else None
@@ -247,7 +247,8 @@ def to_markdown(table: Table) -> str:
 
 
 def over_texts(table: Table) -> str:
-    """Which metrics' intervals are over texts too, and how many there are; "" for none."""
+    """A sentence on the metrics whose intervals are over texts too, and their number; "" for
+    none."""
     texts: dict[int, list[str]] = {}
     for metric in table.metrics:
         counts = [row.texts.get(metric) for row in table.rows if row.summaries.get(metric)]

@@ -26,7 +26,7 @@ _LAST = ("decoder", "conv_out", "kernel")
 
 
 class Passed(NamedTuple):
-    """What came out of the autoencoder.
+    """Outputs of the autoencoder.
 
     Attributes:
       image: reconstruction `[B, H, W, C] float32`.
@@ -127,7 +127,7 @@ class AutoencoderTask:
         return Variables(params, made, frozen)
 
     def codec_variables(self, variables: Variables) -> dict[str, Params]:
-        """What `network.apply` takes of the task's variables."""
+        """The task's variables that `network.apply` takes."""
         return self._own(variables.params, variables.model_state)
 
     def _own(self, params: Params, model_state: Params) -> dict[str, Params]:
@@ -252,7 +252,7 @@ class AutoencoderTask:
         return self.decode(variables, self.encode(variables, image))
 
     def codes(self, variables: Variables, image: Array) -> Array:
-        """Of "vq": which codes stand for `image`, `[B, h, w] int32`."""
+        """Codes of `image` under "vq", `[B, h, w] int32`."""
         return self._apply(variables, self.encode(variables, image), "quantise").index
 
     def perceptual_distance(self, variables: Variables, image: Array, made: Array) -> Array:

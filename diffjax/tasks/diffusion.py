@@ -34,7 +34,7 @@ from diffjax.tasks.augment_label import augment_labels
 
 
 class Draws(NamedTuple):
-    """What is drawn for the loss of a batch.
+    """Random draws for the loss of a batch.
 
     Attributes:
       x: clean states `[B, *shape] float32`; eps: their noise; z: both at `level` [B].
@@ -79,7 +79,7 @@ class DiffusionTask:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """What the network is conditioned by, beside the noise level."""
+        """The conditions of the network, beside the noise level."""
         return self.model.conditions
 
     @property

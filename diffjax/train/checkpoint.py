@@ -242,7 +242,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """What fails to be written inside is a SaveError that says which step is left."""
+        """Turns what fails to be written inside into a SaveError that says which step is left."""
         try:
             yield
         except OSError as error:
@@ -278,7 +278,7 @@ def _check_meta(meta: Any) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What the operating system said, wherever in the chain of exceptions; else what was raised."""
+    """The operating system's words, wherever in the chain of exceptions; else what was raised."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.strerror:

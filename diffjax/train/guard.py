@@ -1,4 +1,4 @@
-"""What is done about a loss or gradient that is not finite: which step, which tensor, a bundle from
+"""Guard against a loss or gradient that is not finite: which step, which tensor, a bundle from
 which the faulty step can be run again, and an end to runs that skip more than they do."""
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Skips:
             self.in_a_row = self.in_a_row + 1 if skipped else 0
 
     def excess(self, step: int, steps: int) -> str:
-        """Why the run should end after `step` of its `steps` updates; "" where it should not."""
+        """The reason why the run should end after `step` of its `steps` updates; "" where it should
+        not."""
         if step == steps and self.total > SHARE * steps:
             return f"{self.total} of {steps} updates were left out, more than {SHARE:.0%}"
         if self.in_a_row >= IN_A_ROW:

@@ -1,4 +1,4 @@
-"""What a run is made of, and its state and compiled step."""
+"""A run's parts, its state and its compiled step."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Loader(Protocol):
 
 
 class Evaluations(Protocol):
-    """What is measured along the way; the loop writes down whatever it yields."""
+    """Evaluations along the way; the loop writes down whatever they yield."""
 
     def due(self, step: int, last: bool) -> bool:
         """Whether anything is measured after `step` updates."""
@@ -96,7 +96,7 @@ class TrainConfig:
         self.step_choices()
 
     def step_choices(self) -> StepConfig:
-        """What of it the step itself needs to know."""
+        """The part of it that the step itself needs."""
         return StepConfig(self.batch_size, self.grad_accum, self.on_nonfinite)
 
 

@@ -67,7 +67,7 @@ def _home(state: Mapping[str, Any], ema: str | None) -> Any:
 
 
 def _restore_args(ema: str | None, expected: Weights, folder: Path) -> CheckpointArgs:
-    """What is read of the state in `folder`, which has it all."""
+    """Arguments that restore a part of the state in `folder`, which has it all."""
     held = _names(folder)
     averages = sorted({name[1] for name in held if name[0] == "ema" and len(name) > 2})
     if ema is not None and ema not in averages:

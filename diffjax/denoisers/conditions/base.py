@@ -24,7 +24,7 @@ ByName = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the maker of a condition is given beside its section.
+    """Arguments of a condition's maker beside its section.
 
     Attributes:
       name: of the condition; its frozen variables, its parameters and its random stream go by it.
@@ -113,7 +113,7 @@ def zeros_of(conditions: Sequence[Condition], batch_spec: Mapping[str, Any]) -> 
 
 
 def check_cond(conditions: Sequence[Condition], cond: Any, partial: bool = False) -> Cond:
-    """What samples are drawn by, by field: a mapping, or the array of the only field.
+    """Checks the conditions of samples, by field: a mapping, or the array of the only field.
 
     Raises:
       ValueError: a field too many, or (unless `partial`) too few.
@@ -179,8 +179,8 @@ def encode(
 def inputs_of(
     conditions: Sequence[Condition], batch_spec: Mapping[str, Any], space: Space
 ) -> dict[str, Any]:
-    """What a network must know of its conditions: `num_classes` of its table, and `vector_dim`
-    where they give a vector. Only shapes are computed."""
+    """A network's settings that follow from its conditions: `num_classes` of its table, and
+    `vector_dim` where they give a vector. Only shapes are computed."""
     table = [getattr(c, "classes", 0) for c in conditions if getattr(c, "to", "") == "label"]
     found: dict[str, Any] = {"num_classes": table[0] if table else 0}
 
