@@ -73,6 +73,11 @@ def current_name(metric: str) -> str:
     return before + slash + RENAMED.get(name, name)
 
 
+def in_current_names(by_metric: Mapping[str, Any]) -> dict[str, Any]:
+    """`by_metric` under its metrics' names of today."""
+    return {current_name(metric): value for metric, value in by_metric.items()}
+
+
 def protocol(**fields: Any) -> dict[str, Any]:
     """`fields` in plain form with their `hash`, which leaves out the keys in `REPEATS`."""
     plain_fields = {k: plain(v) for k, v in fields.items() if k != "hash"}

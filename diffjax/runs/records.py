@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffjax.results import Result, current_name
+from diffjax.results import Result, current_name, in_current_names
 from diffjax.train.writer import read_records, read_text
 
 
@@ -84,7 +84,7 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
         found[key] = Record(name, value, r.get("std"), how, step=step, eval=evaluator, ema=ema)
     config = read_json(path)
     if isinstance(config.get("expected"), dict):
-        config["expected"] = {current_name(name): v for name, v in config["expected"].items()}
+        config["expected"] = in_current_names(config["expected"])
     return Run(
         workdir=workdir,
         config=config,

@@ -19,7 +19,7 @@ from typing import Any
 
 from diffjax.keys import check_seed
 from diffjax.launch.one_line import one_line
-from diffjax.results import current_name
+from diffjax.results import in_current_names
 from diffjax.sweeps.published import Published
 from diffjax.train.writer import encode_png, plain, replace_file
 
@@ -226,8 +226,7 @@ def read_cell(folder: str | os.PathLike[str], cell_id: str) -> dict[str, Any] | 
         return None
     if not isinstance(result, dict) or result.get("id") != cell_id:
         return None
-    values = result.get("values", {})
-    return {**result, "values": {current_name(name): v for name, v in values.items()}}
+    return {**result, "values": in_current_names(result.get("values", {}))}
 
 
 def save_sweep(
@@ -257,8 +256,7 @@ def _run_one(cell: Cell, run_cell: Callable[[Cell], Iterable[Any]], folder: Path
     except Exception as error:
         # One bad cell must not cost the others; a kill (BaseException) still ends the sweep.
         what = f"{type(error).__name__}: {one_line(error) or 'no message'}"
-        outcome = {"status": "failed", "error": what}
-        outcome["traceback"] = traceback.format_exc()
+        outcome = {"status": "failed", "error": what, "traceback": traceback.format_exc()}
     files = []
     for name, png, caption in pictures:
         path = folder / f"{cell.id}_{name.replace('/', '-')}.png"
