@@ -83,7 +83,7 @@ def evals_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def told_of(what: str) -> Iterator[None]:
+def error_prefix(what: str) -> Iterator[None]:
     """Whatever is raised inside is a ValueError of one line that begins with `what`."""
     try:
         yield
@@ -109,7 +109,7 @@ class RunEvaluations:
         for name in only or self.evaluators:
             if name not in self.evaluators:
                 raise unknown("evaluator", name, self.evaluators)
-            with told_of(f"evals.{name}"):
+            with error_prefix(f"evals.{name}"):
                 self.evaluators[name].trial(variables)
 
     def _due(self, step: int, last: bool) -> list[str]:

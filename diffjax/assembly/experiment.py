@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax.assembly.data import DataConfig, Prefetching, epoch_of, trained_on
-from diffjax.assembly.evaluations import RunEvaluations, evals_of, split_evals, told_of
+from diffjax.assembly.evaluations import RunEvaluations, error_prefix, evals_of, split_evals
 from diffjax.assembly.frozen import load_frozen
 from diffjax.assembly.model_section import model_section
 from diffjax.assembly.sections import check_sections
@@ -235,7 +235,7 @@ class Experiment:
         """The evaluators of the config, built now so that a mistake shows before training."""
         context, built = self.context(features, clip_scorer), {}
         for name, section in self.eval_sections.items():
-            with told_of(f"evals.{name}"):
+            with error_prefix(f"evals.{name}"):
                 built[name] = make_evaluator(context=context, **section)
         return RunEvaluations(built, self.eval_choices)
 

@@ -57,7 +57,7 @@ class Tokenize:
             chosen = counts - 1 if self.pick == "last" else 0 * counts
         texts = [captions[i] for captions, i in zip(several, chosen, strict=True)]
         tokens = self.tokenizer.encode(texts)
-        tokens[draws.uniform("drop") < self.drop] = self.tokenizer.blank
+        tokens[draws.uniform("drop") < self.drop] = self.tokenizer.null_ids
         others = {name: c for name, c in columns.items() if name != "caption"}
         return {**others, "tokens": tokens}
 

@@ -182,9 +182,9 @@ def compare(
         options = {k: v for k, v in asdict(settings).items() if k in metric.options}
         if "subset_size" in options:
             options["subset_size"] = min(options["subset_size"], a.count, b.count)
-        against = {"reference": b.content, "reference_size": b.count or "unknown"}
+        reference = {"reference": b.content, "reference_size": b.count or "unknown"}
         said = protocol(
-            **how, **options, num_samples=a.count, **(against if metric.reference else {})
+            **how, **options, num_samples=a.count, **(reference if metric.reference else {})
         )
         found = metric.compute(settings, a, b)
         warn_of_few((number, got.said) for number, got in found.items())

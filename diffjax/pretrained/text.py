@@ -106,7 +106,7 @@ def text_tower(
     if lacks:
         raise ValueError(f"the text tower's weights lack {lacks[0]}: they are another network's")
     kept = unflatten_dict({path: np.asarray(arrays[path]) for path in read}, sep="/")
-    tower = FrozenTower(network, tuple(tokenizer.blank.tolist()), skip)
+    tower = FrozenTower(network, tuple(tokenizer.null_ids.tolist()), skip)
     return TextTower(tower, kept, tokenizer, fingerprint(kept))
 
 

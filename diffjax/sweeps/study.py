@@ -92,15 +92,15 @@ def with_run(study: Study, run: str | None) -> Study:
     return study if run is None else replace(study, sweep=replace(study.sweep, run=run))
 
 
-def with_weights(study: Study, **given: Any) -> Study:
-    """The study with `weights` of FID's network, `release` and `codec` as given.
+def with_weights(study: Study, **networks: Any) -> Study:
+    """The study with `weights` of FID's network, `release` and `codec`, of those that are not None.
 
     Raises:
       ValueError: one is given to a study that does not read it, or the weights are missing.
     """
-    given = {k: v for k, v in given.items() if v is not None}
+    networks = {k: v for k, v in networks.items() if v is not None}
     if study.features is None:
-        for name in given:
+        for name in networks:
             raise ValueError(
                 f"--{name} is read by studies in FID's features alone, not by this one"
             )
@@ -110,13 +110,13 @@ def with_weights(study: Study, **given: Any) -> Study:
             "this study compares with a file of statistics: give --set=reference=FILE.npz, see its "
             "README"
         )
-    weights = given.pop("weights", study.features.get("weights"))
+    weights = networks.pop("weights", study.features.get("weights"))
     if weights is None:
         raise ValueError(
             "this study compares in FID's features: give --weights, InceptionV3 as a file, a "
             "folder or a name on the hub"
         )
-    return replace(study, features={**study.features, "weights": weights}, **given)
+    return replace(study, features={**study.features, "weights": weights}, **networks)
 
 
 class Cells:

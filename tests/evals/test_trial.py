@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax.assembly.evaluations import told_of
+from diffjax.assembly.evaluations import error_prefix
 from diffjax.data import factors
 from diffjax.data.builders.shapes import render
 from diffjax.evals import EVALUATORS, make_evaluator
@@ -211,7 +211,7 @@ def tried(name, context, reference, **changes):
     options = {**RIGHT[name], **{k: v for k, v in changes.items() if k not in fns}}
     options = {k: reference if v == "@" else v for k, v in options.items()}
     context = dataclasses.replace(context, predict_fns={**FNS, **fns}, tried={})
-    with told_of(f"evals.{name}"):
+    with error_prefix(f"evals.{name}"):
         make_evaluator(name, context, **options).trial(VARIABLES)
 
 

@@ -240,10 +240,10 @@ def test_a_released_model_is_a_run_of_a_study(monkeypatch, tmp_path):
 
 
 def test_a_study_without_a_run_trains_its_config_once(monkeypatch, tmp_path):
-    sections = []
+    named_runs = []
 
     def complete(config, workdir, named, sections):
-        sections.append(dict(config["study"]))
+        named_runs.append(dict(config["study"]))
         raise FileNotFoundError
 
     monkeypatch.setattr(study_module, "complete", complete)
@@ -256,4 +256,4 @@ def test_a_study_without_a_run_trains_its_config_once(monkeypatch, tmp_path):
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError):
         _ = cells.base
-    assert sections == [{"run": run, "config": "configs/ddpm/digits.py"}, {"run": run}]
+    assert named_runs == [{"run": run, "config": "configs/ddpm/digits.py"}, {"run": run}]
