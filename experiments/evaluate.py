@@ -81,11 +81,11 @@ def _run() -> None:
             raise ValueError(f"--config.{override}: only evals.* can change after training")
         apply_override(config, override)
     complete(plain(config), workdir, named=False)
-    assembly = Experiment(config, workdir)
-    evaluations = assembly.evaluations(**make_scorers(assembly.reference, assembly.mesh))
-    evaluations.trial(assembly.outline, FLAGS.only)
-    step, state, frozen = assembly.trained(FLAGS.step)
-    assembly.record(frozen)
+    experiment = Experiment(config, workdir)
+    evaluations = experiment.evaluations(**make_scorers(experiment.reference, experiment.mesh))
+    evaluations.trial(experiment.outline, FLAGS.only)
+    step, state, frozen = experiment.trained(FLAGS.step)
+    experiment.record(frozen)
     _write(
         workdir,
         step,
@@ -103,11 +103,11 @@ def _released() -> None:
     config = load_config(FLAGS.config, overrides())
     _keep(config, FLAGS.only)
     complete(plain(config), workdir, named=True)
-    assembly = ReleasedRun(config, workdir, model, origin, recipe)
-    assembly.check_evaluations()
-    assembly.write_config()
-    evaluations = assembly.evaluations(**make_scorers(assembly.reference, assembly.mesh))
-    evaluations.trial(assembly.outline)
+    experiment = ReleasedRun(config, workdir, model, origin, recipe)
+    experiment.check_evaluations()
+    experiment.write_config()
+    evaluations = experiment.evaluations(**make_scorers(experiment.reference, experiment.mesh))
+    evaluations.trial(experiment.outline)
     evaluators = evaluations.evaluators
     _write(workdir, 0, evaluators, lambda name: (None, evaluators[name].run(model.variables)))
 

@@ -203,8 +203,8 @@ class Extractor:
 @pytest.mark.parametrize("path", CONFIGS)
 def test_a_config_builds_its_run(path, tmp_path, without_data):
     config = load_config(path)
-    assembly = without_data(config, tmp_path)
-    run, spec = assembly.run, assembly.loader.batch_spec()
+    experiment = without_data(config, tmp_path)
+    run, spec = experiment.run, experiment.loader.batch_spec()
     optimizer = make_optimizer(run.optimizer, run.choices.steps)
     state, frozen = jax.eval_shape(
         lambda k: init_state(run.task, optimizer, run.emas, k, spec), jax.random.key(0)
@@ -224,7 +224,7 @@ def test_a_config_builds_its_run(path, tmp_path, without_data):
         assert section["type"] != "classifier" or (ROOT / features.config).exists()
     if config.get("perceptual", {}).get("config"):
         assert (ROOT / config.perceptual.config).exists()
-    assembly.evaluations(Extractor() if config.get("features") else None)
+    experiment.evaluations(Extractor() if config.get("features") else None)
 
 
 @pytest.mark.parametrize(

@@ -193,10 +193,10 @@ def record(workdir: Path) -> None:
       ValueError: it can no longer be assembled.
     """
     complete(read_config(workdir), workdir, False, TASK)
-    assembly = assemble.open_run(workdir)
-    with jax.set_mesh(assembly.mesh):
-        _, frozen, _ = build_state(assembly.run, replaced=True)
-    assembly.record(frozen)
+    experiment = assemble.open_run(workdir)
+    with jax.set_mesh(experiment.mesh):
+        _, frozen, _ = build_state(experiment.run, replaced=True)
+    experiment.record(frozen)
 
 
 def opened(workdir: Path, step: int | None = None, ema: str | None = None) -> TrainedRun:
@@ -209,9 +209,9 @@ def opened(workdir: Path, step: int | None = None, ema: str | None = None) -> Tr
 
 def _images(workdir: Path, count: int) -> Any:
     """The first `count` training images of a run, as it evaluates them."""
-    assembly = assemble.open_run(workdir)
-    transforms = make_transforms(assembly.data.eval_transforms, assembly.tokenizer)
-    return as_arrays(assembly.source, transforms, count)["image"]
+    experiment = assemble.open_run(workdir)
+    transforms = make_transforms(experiment.data.eval_transforms, experiment.tokenizer)
+    return as_arrays(experiment.source, transforms, count)["image"]
 
 
 def train_run(config: ConfigDict, workdir: Path, named: bool) -> Experiment:
@@ -227,18 +227,18 @@ def train_run(config: ConfigDict, workdir: Path, named: bool) -> Experiment:
     check_sections(plain(config))
     check_config(plain(config), workdir)
     complete(plain(config), workdir, named, TASK)
-    assembly = Experiment(config, workdir, named)
-    check_workdir(assembly.config, workdir)
+    experiment = Experiment(config, workdir, named)
+    check_workdir(experiment.config, workdir)
     environment.write(workdir, environment.command_line("experiments.train"))
-    if assembly.tokenizer is not None and jax.process_index() == 0:
-        keep_tokenizer(assembly.tokenizer, workdir)
-    check_state(assembly.run)
-    assembly.check_evaluations(outline_features(assembly))
-    complete(assembly.config, workdir, named, EVALUATION)
-    evaluations = assembly.evaluations(**make_scorers(assembly.reference, assembly.mesh))
-    assembly.try_evaluations(evaluations)
-    train(assembly.run, evaluations)
-    return assembly
+    if experiment.tokenizer is not None and jax.process_index() == 0:
+        keep_tokenizer(experiment.tokenizer, workdir)
+    check_state(experiment.run)
+    experiment.check_evaluations(outline_features(experiment))
+    complete(experiment.config, workdir, named, EVALUATION)
+    evaluations = experiment.evaluations(**make_scorers(experiment.reference, experiment.mesh))
+    experiment.try_evaluations(evaluations)
+    train(experiment.run, evaluations)
+    return experiment
 
 
 def train_config(config: str, workdir: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -253,10 +253,10 @@ def train_config(config: str, workdir: str | Path, overrides: Sequence[str] = ()
         return train_run(load_config(config, overrides), Path(workdir), named=True)
 
 
-def outline_features(assembly: Experiment) -> FeatureExtractor | None:
+def outline_features(experiment: Experiment) -> FeatureExtractor | None:
     """The extractor of a run's `features` section by shape, where it is a classifier of ours, which
     may be trained only later; None for others. See `FeatureExtractor.shapes`."""
-    section = assembly.reference("features")
+    section = experiment.reference("features")
     if not section or section.get("type", "classifier") != "classifier":
         return None
     home, source = Path(section["run"]), section.get("config")

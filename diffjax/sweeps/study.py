@@ -159,9 +159,9 @@ class Cells:
 
     def _try(self, changes: Mapping[str, Any], seed: int, section: Mapping[str, Any]) -> None:
         """Raises ValueError where a cell could not be measured: then it is not trained."""
-        assembly = self._cell_assembly(changes, seed)
-        context = assembly.context(self._fid or outline_features(assembly) or STAND_IN)
-        make_evaluator(context=context, **section).trial(assembly.outline)
+        experiment = self._cell_experiment(changes, seed)
+        context = experiment.context(self._fid or outline_features(experiment) or STAND_IN)
+        make_evaluator(context=context, **section).trial(experiment.outline)
 
     def _loaded(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:
         key = self._key(changes, seed)
@@ -175,11 +175,12 @@ class Cells:
         return short_hash([dict(changes), seed if self._trains else None])
 
     def _trained(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:
-        assembly = self._assembly(changes, seed)
-        _, state, frozen = assembly.trained()
+        experiment = self._experiment(changes, seed)
+        _, state, frozen = experiment.trained()
         scorers: dict[str, Any] = {"features": self._fid}
-        scorers = make_scorers(assembly.reference, assembly.mesh) if self._fid is None else scorers
-        return assembly.context(**scorers), state.variables(frozen, self.study.ema)
+        if self._fid is None:
+            scorers = make_scorers(experiment.reference, experiment.mesh)
+        return experiment.context(**scorers), state.variables(frozen, self.study.ema)
 
     @cached_property
     def _fid(self) -> FeatureExtractor | None:
@@ -207,7 +208,7 @@ class Cells:
         )
         return context, model.variables
 
-    def _cell_assembly(self, changes: Mapping[str, Any], seed: int) -> Experiment:
+    def _cell_experiment(self, changes: Mapping[str, Any], seed: int) -> Experiment:
         """Of a cell that is trained."""
         overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
         chosen = load_config(self.study.sweep.run, [*overrides, f"seed={seed}"])
@@ -215,7 +216,7 @@ class Cells:
         complete(plain(chosen), workdir, True, TASK)
         return Experiment(chosen, workdir, named=True)
 
-    def _assembly(self, changes: Mapping[str, Any], seed: int) -> Experiment:
+    def _experiment(self, changes: Mapping[str, Any], seed: int) -> Experiment:
         run, config = self.study.sweep.run, self.study.config
         if not self._trains:
             if config is not None:
@@ -225,9 +226,9 @@ class Cells:
             measured = EVALUATION if self.study.features is None else ()
             complete(read_config(Path(run)), Path(run), False, (*TASK, *measured))
             return open_run(Path(run))
-        assembly = self._cell_assembly(changes, seed)
+        experiment = self._cell_experiment(changes, seed)
         if self.study.features is None:
-            complete(assembly.config, assembly.workdir, True, EVALUATION)
-        check_workdir(assembly.config, assembly.workdir)
-        train(assembly.run)
-        return assembly
+            complete(experiment.config, experiment.workdir, True, EVALUATION)
+        check_workdir(experiment.config, experiment.workdir)
+        train(experiment.run)
+        return experiment

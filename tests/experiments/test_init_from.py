@@ -46,9 +46,9 @@ def assembled(path: str, workdir: Path, *changes: str) -> Experiment:
     return Experiment(load_config(path, changes), workdir)
 
 
-def begin(assembly: Experiment):
-    with jax.set_mesh(assembly.mesh):
-        return build_state(assembly.run)[:2]
+def begin(experiment: Experiment):
+    with jax.set_mesh(experiment.mesh):
+        return build_state(experiment.run)[:2]
 
 
 def weights(workdir: Path, ema=None):
@@ -84,21 +84,21 @@ def test_a_locked_tower_is_the_same_when_trained_resumed_and_opened(clip_run, st
 
 
 def test_weights_that_changed_meanwhile_are_refused(clip_run, starting, tmp_path):
-    assembly = assembled(starting(run=str(clip_run)), tmp_path / "lit")
-    begin(assembly)
+    experiment = assembled(starting(run=str(clip_run)), tmp_path / "lit")
+    begin(experiment)
     record = json.loads((tmp_path / "lit" / "start.json").read_text())
     assert record["step"] == 4
     (tmp_path / "lit" / "start.json").write_text(json.dumps({**record, "weights": "other"}))
     with pytest.raises(ValueError, match=r"has changed since .*lit began from it") as error:
-        begin(assembly)
+        begin(experiment)
     assert "\n" not in str(error.value)
 
 
 @pytest.fixture(scope="module")
 def released(clip_run, tmp_path_factory) -> Path:
     """A folder of transformers', of the size of the run's network with a new image tower."""
-    assembly = open_run(clip_run)
-    section = assembly.model
+    experiment = open_run(clip_run)
+    section = experiment.model
     model = build_model(**section)
     image, tokens = np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 32), np.int32)
     made = model.init(jax.random.key(3), image, tokens)
@@ -176,9 +176,9 @@ def test_what_does_not_fit_is_said_in_one_line(clip_run, starting, tmp_path, cas
         else {"run": str(clip_run)}
     )
     with pytest.raises(ValueError) as error:
-        assembly = assembled(starting(**known, **section), tmp_path / "b", *changes)
-        spec = assembly.loader.batch_spec()
-        fresh = jax.eval_shape(lambda key: assembly.task.init(key, spec), jax.random.key(0))
-        assembly.init_from(fresh)
+        experiment = assembled(starting(**known, **section), tmp_path / "b", *changes)
+        spec = experiment.loader.batch_spec()
+        fresh = jax.eval_shape(lambda key: experiment.task.init(key, spec), jax.random.key(0))
+        experiment.init_from(fresh)
     assert says in str(error.value)
     assert "\n" not in str(error.value)

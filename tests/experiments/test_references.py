@@ -44,8 +44,8 @@ OPENERS = {
 }
 
 
-def scorers_of(assembly: Experiment):
-    return make_scorers(assembly.reference, assembly.mesh)
+def scorers_of(experiment: Experiment):
+    return make_scorers(experiment.reference, experiment.mesh)
 
 
 def open_config(workdir: Path):
@@ -146,11 +146,11 @@ def test_the_run_of_a_config_is_opened_in_its_place(planted, tmp_path, name):
     workdir, mark = planted(name)
     classifier = workdir.parent / run_name(str(mark.with_name("plant.py")))
     train_run(str(_write(tmp_path / "own.py", classifier_text())), [], classifier)
-    assembly = open_run(workdir)
-    assert assembly.reference(name) == {"run": str(classifier)}
+    experiment = open_run(workdir)
+    assert experiment.reference(name) == {"run": str(classifier)}
     if name == "features":
-        assert scorers_of(assembly)["features"].name == classifier.name
+        assert scorers_of(experiment)["features"].name == classifier.name
     else:
-        assert assembly.seen[0].backbone.channels == (4,)
-        assert set(assembly.seen[1].load()["params"]["perceptual"]) == {"backbone"}
+        assert experiment.seen[0].backbone.channels == (4,)
+        assert set(experiment.seen[1].load()["params"]["perceptual"]) == {"backbone"}
     assert not mark.exists()

@@ -64,14 +64,14 @@ def test_an_earlier_step_is_opened(run):
 
 
 def test_it_draws_what_the_assembled_run_draws(trained, run):
-    assembly = assemble.open_run(trained)
-    _, state, frozen = assembly.trained()
+    experiment = assemble.open_run(trained)
+    _, state, frozen = experiment.trained()
     opened = open_run(run, ema="slow")
     index = np.arange(3, dtype=np.int32)
     one, other = (
         task.predict_fns()["sample"](held, np.int32(3), index, index, sampler="ddim", steps=2)
         for task, held in (
-            (assembly.task, state.variables(frozen, "slow")),
+            (experiment.task, state.variables(frozen, "slow")),
             (opened.task, opened.variables),
         )
     )
