@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,11 +17,16 @@ def locate(name: str | Path, download: Callable[[str], Path], example: str) -> P
     """
     if Path(name).exists():
         return Path(name)
-    if isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        return download(name)
+    if is_hub_name(name):
+        return download(str(name))
     raise ValueError(
         f"{name}: no such file or folder, and no name on the hub (owner/name, such as {example})"
     )
+
+
+def is_hub_name(name: str | Path) -> bool:
+    """Whether `name` has the form `owner/name`; anything else is never asked of the hub."""
+    return isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def holds(name: str, file: str) -> bool:
@@ -99,14 +105,27 @@ def _fetch_weights(name: str, under: str) -> Path:
     )
 
 
+@functools.cache
+def _reachable(endpoint: str) -> bool:
+    """Whether the hub answers: asked once, since each download tries for half a minute."""
+    from huggingface_hub.utils import get_session
+
+    try:
+        get_session().head(endpoint, timeout=10)
+    except Exception:  # Of the hub's HTTP library, which is not the same in each of its versions.
+        return False
+    return True
+
+
 def _download(name: str, file: str) -> Path | None:
     """The cached file; None where the model lacks it, or where that cannot be known."""
     # Imported here: it takes a while, and local files do not need it.
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
     try:
-        return Path(hf_hub_download(name, file))
+        offline = constants.HF_HUB_OFFLINE or not _reachable(constants.ENDPOINT)
+        return Path(hf_hub_download(name, file, local_files_only=offline))
     except EntryNotFoundError:  # also: offline, and not in the cache
         return None
     except HFValidationError as error:

@@ -17,7 +17,7 @@ from diffjax.interop.dit import CLASS as DIT
 from diffjax.interop.dit import OLD_CLASS, load_dit, save_dit
 from diffjax.interop.fields import sub_map
 from diffjax.interop.files import read_json, write_json
-from diffjax.interop.hub import fetch, fetch_parts, holds, locate
+from diffjax.interop.hub import fetch, fetch_parts, holds, is_hub_name, locate
 from diffjax.interop.parts import Part, check_index
 from diffjax.interop.scheduler import CLASSES as SCHEDULERS
 from diffjax.interop.scheduler import Sampling, read_scheduler, sampling_of, write_scheduler
@@ -70,8 +70,8 @@ def is_pipeline(name: str | Path) -> bool:
     if folder.is_file():
         return False
     if not folder.is_dir():
-        if not holds(str(name), INDEX):
-            return holds(str(name), SCHEDULER)
+        if not is_hub_name(name) or not holds(str(name), INDEX):
+            return is_hub_name(name) and holds(str(name), SCHEDULER)
         folder = fetch_parts(str(name), INDEX, {})
     if (folder / INDEX).is_file():
         return read_json(folder / INDEX).get("_class_name") in PIPELINES
