@@ -188,12 +188,12 @@ REFUSED = {
 
 def check(config, workdir):
     """All that a run does before its first step, but for compiling."""
-    run = (assembly := Experiment(config, workdir)).run
+    run = (experiment := Experiment(config, workdir)).run
     optimizer, spec = make_optimizer(run.optimizer, run.choices.steps), run.loader.batch_spec()
     jax.eval_shape(
         lambda k: init_state(run.task, optimizer, run.emas, k, spec)[0], jax.random.key(0)
     )
-    assembly.check_evaluations()
+    experiment.check_evaluations()
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -22,10 +22,10 @@ TIMES = ("seconds", "train/images_per_second")
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:
     """Every array of the last checkpoint, and samples drawn from its weights."""
-    assembly = open_run(workdir)
-    step, state, frozen = assembly.trained()
-    assert step == assembly.choices.steps
-    draw = assembly.task.predict_fns()["sample"]
+    experiment = open_run(workdir)
+    step, state, frozen = experiment.trained()
+    assert step == experiment.choices.steps
+    draw = experiment.task.predict_fns()["sample"]
     index = np.arange(6, dtype=np.int32)
     drawn = {
         f"samples/{ema}": draw(

@@ -106,8 +106,8 @@ def test_a_flip_without_them_is_refused(pictures, codec, root):
 @pytest.mark.parametrize("name", ["random_crop", "edm_augment", "to_float", "random_shift"])
 def test_moments_are_not_changed_as_pictures_are(name, pictures, codec, root, flipped):
     kept = DataConfig(train={}, transforms=({"type": "tokenize"}, {"type": name}))
-    asked = DataConfig(train={}, transforms=({"type": name},), cache_latents=True)
-    for data, source in ((kept, flipped), (asked, pictures)):
+    config = DataConfig(train={}, transforms=({"type": name},), cache_latents=True)
+    for data, source in ((kept, flipped), (config, pictures)):
         with pytest.raises(ValueError, match=rf"{name}.*random_flip, tokenize"):
             trained_on(data, source, codec, TO_FLOAT)
 

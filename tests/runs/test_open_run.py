@@ -63,14 +63,14 @@ def test_an_earlier_step_is_opened(run):
 
 
 def test_it_draws_what_the_assembled_run_draws(trained, run):
-    assembly = assemble.open_run(trained)
-    _, state, frozen = assembly.trained()
+    experiment = assemble.open_run(trained)
+    _, state, frozen = experiment.trained()
     opened = open_run(run, ema="slow")
     index = np.arange(3, dtype=np.int32)
     one, other = (
         task.predict_fns()["sample"](held, np.int32(3), index, index, sampler="ddim", steps=2)
         for task, held in (
-            (assembly.task, state.variables(frozen, "slow")),
+            (experiment.task, state.variables(frozen, "slow")),
             (opened.task, opened.variables),
         )
     )
@@ -78,14 +78,14 @@ def test_it_draws_what_the_assembled_run_draws(trained, run):
 
 
 def test_one_average_is_read_and_no_slot_of_the_optimizer(run, monkeypatch):
-    asked, made = [], weights.ocp_args.PyTreeRestore
+    items, made = [], weights.ocp_args.PyTreeRestore
     monkeypatch.setattr(
-        weights.ocp_args, "PyTreeRestore", lambda **kw: asked.append(kw["item"]) or made(**kw)
+        weights.ocp_args, "PyTreeRestore", lambda **kw: items.append(kw["item"]) or made(**kw)
     )
     open_run(run, ema="slow")
     open_run(run)
-    assert asked[0].keys() == {"step", "model_state", "ema"} and asked[0]["ema"].keys() == {"slow"}
-    assert asked[1].keys() == {"step", "model_state", "params"}
+    assert items[0].keys() == {"step", "model_state", "ema"} and items[0]["ema"].keys() == {"slow"}
+    assert items[1].keys() == {"step", "model_state", "params"}
 
 
 def test_neither_data_nor_configs_are_looked_for(run, monkeypatch):

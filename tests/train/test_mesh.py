@@ -63,8 +63,8 @@ print(json.dumps(found))
     ],
 )
 def test_a_mesh_changes_no_number(processes, name, meshes):
-    asked = [NETWORKS[name], {mesh: MESHES[mesh] for mesh in meshes}]
-    found = processes.on_eight_devices(PROGRAM, asked, Path(__file__).parent)
+    arguments = [NETWORKS[name], {mesh: MESHES[mesh] for mesh in meshes}]
+    found = processes.on_eight_devices(PROGRAM, arguments, Path(__file__).parent)
     for mesh in meshes:
         assert found[mesh]["loss"] == pytest.approx(found["one"]["loss"], rel=1e-5)
         assert found[mesh]["difference"] < 2e-5
