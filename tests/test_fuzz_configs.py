@@ -30,7 +30,7 @@ CHEAP = (
     "configs/classifier/digits.py",
     "configs/vae/digits.py",
 )
-EACH_BY_DEFAULT, EACH = 25, 24
+EACH_BY_DEFAULT, EACH = 12, 24
 
 # Keys that may be negative, that may be infinite, and that may be beyond int32.
 SIGNED = {"bias", "log_variance", "log_scale", "mean", "shift", "start", "end", "power", "gamma",

@@ -81,6 +81,7 @@ def test_records_with_few_captions():
     assert "caption" in columns and "caption" not in out
 
 
+@pytest.mark.heavy
 def test_worker_processes_read_the_same(source):
     loader = Loader(source, made(drop=0.2), 4, seed=3)
     with loader.iterate(2, workers=1) as batches:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import PROGRAM
 from sklearn.datasets import load_digits
 
 from diffjax.data.builders import cifar, digits
@@ -83,18 +84,15 @@ def test_slices_and_errors(data_dir):
         assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_two_processes_prepare_at_once(tmp_path):
-    code = (
+def test_two_processes_prepare_at_once(processes, tmp_path):
+    program = (
         "from diffjax.data.sources import make_source;"
         f"print(len(make_source('digits', data_dir={str(tmp_path)!r})))"
     )
-    running = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=-1, stderr=-1, text=True)
-        for _ in range(2)
-    ]
+    running = [processes.start(program, "", main=PROGRAM) for _ in range(2)]
     for process in running:
-        out, err = process.communicate(timeout=120)
-        assert out == "1500\n", err
+        done = process.wait()
+        assert done.code == 0 and done.stdout == "1500\n", done.stderr
     assert [f.name for f in tmp_path.iterdir()] == ["digits"]
 
 
