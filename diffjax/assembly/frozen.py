@@ -10,9 +10,11 @@ from typing import Any
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.denoisers.conditions.base import Condition
 from diffjax.denoisers.conditions.text import FrozenTower
+from diffjax.denoisers.embeddings import EMBEDDING, EmbeddingSpace, ImageTower
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
 from diffjax.pretrained.codec import Codec, load_codec
 from diffjax.pretrained.guide import Guide, load_guide
+from diffjax.pretrained.image_tower import EmbeddingConfig, LoadedImageTower, load_image_tower
 from diffjax.pretrained.init_from import recorded
 from diffjax.pretrained.text import TextTower, load_text_tower
 from diffjax.runs.pieces import describe_pieces
@@ -24,15 +26,17 @@ from diffjax.train.init_from import Collections, InitFrom
 class Frozen:
     """Attributes:
     codec: config section `codec`, loaded; None without one.
-    towers: name of a condition -> the text tower that it reads, loaded.
+    embedding: config section `embedding`, loaded; None without one.
+    towers: name of a condition -> the text or image tower that it reads, loaded.
     guide: config section `guide`, loaded; None without one.
     origins: name -> where it comes from, for messages.
     """
 
     codec: Codec | None
-    towers: Mapping[str, TextTower]
+    towers: Mapping[str, TextTower | LoadedImageTower]
     origins: Mapping[str, str]
     guide: Guide | None = None
+    embedding: LoadedImageTower | None = None
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -41,7 +45,8 @@ class Frozen:
         Raises:
           ValueError: towers that read other ids.
         """
-        found = {name: tower.tokenizer for name, tower in self.towers.items()}
+        texts = {n: tower for n, tower in self.towers.items() if isinstance(tower, TextTower)}
+        found = {name: tower.tokenizer for name, tower in texts.items()}
         if len({t.fingerprint for t in found.values()}) > 1:
             raise ValueError(
                 f"the towers of conditions {', '.join(found)} have tokenizers of their own, but "
@@ -61,19 +66,22 @@ class Frozen:
                 f"the data hold latents of the codec {codec_of_data}, but the config's codec "
                 f"section is {own or 'missing'}: name the codec that they were made with"
             )
+        if self.embedding is not None:
+            return EmbeddingSpace(self.embedding.tower, image_shape)
         if self.codec is None:
             return DataSpace(image_shape)
         return LatentSpace(self.codec.network, image_shape, codec_of_data is not None)
 
     @property
-    def read_towers(self) -> dict[str, FrozenTower]:
+    def read_towers(self) -> dict[str, FrozenTower | ImageTower]:
         """The towers as conditions read them, by name."""
         return {name: tower.tower for name, tower in self.towers.items()}
 
     def pieces(self, conditions: tuple[Condition, ...], space: Space) -> dict[str, Any]:
         """Arguments of a task, by its names for them, of what there is."""
         guide = None if self.guide is None else self.guide.model
-        found = {"conditions": conditions, "space": self.codec and space, "guide": guide}
+        within = None if isinstance(space, DataSpace) else space
+        found = {"conditions": conditions, "space": within, "guide": guide}
         return {name: piece for name, piece in found.items() if piece}
 
     def describe(self, task: Task, conditions: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,6 +96,7 @@ class Frozen:
     def init_from(self, workdir: Path) -> InitFrom | None:
         """Gives the frozen networks their weights; None where there are none."""
         held: dict[str, Any] = {} if self.codec is None else {"codec": self.codec}
+        held |= {} if self.embedding is None else {EMBEDDING: self.embedding}
         held |= self.towers
         held |= {} if self.guide is None else {"guide": self.guide}
         if not held:
@@ -105,7 +114,8 @@ class Frozen:
 def load_frozen(
     reference: Callable[[str], Mapping[str, Any] | None], conditions: Mapping[str, Any]
 ) -> Frozen:
-    """The networks of a config's `codec` and `guide` sections and of its conditions' towers.
+    """The networks of a config's `codec`, `embedding` and `guide` sections and of its conditions'
+    towers.
 
     Args:
       reference: the section of a name as it may be followed, None where there is none.
@@ -114,15 +124,17 @@ def load_frozen(
     Raises:
       ValueError: whatever `load_codec`, `load_guide` and `load_text_tower` refuse.
     """
-    codec, guide = reference("codec"), reference("guide")
-    said = {name: section for name, section in (("codec", codec), ("guide", guide)) if section}
+    said = {n: section for n in ("codec", EMBEDDING, "guide") if (section := reference(n))}
+    codec, embedding, guide = (said.get(n) for n in ("codec", EMBEDDING, "guide"))
+    if codec and embedding:
+        raise ValueError("codec and embedding are two spaces of diffusion: leave one out")
     towers = {}
     for name, condition in conditions.items():
         where = f"conditions.{name}.tower"
         section = reference(where)
         if section:
             said[name] = section
-            towers[name] = load_text_tower(section, where, condition.get("to") == "vector")
+            towers[name] = _tower(condition, section, where)
     origins = {n: next((str(s[k]) for k in ("run", "clip", "model") if s.get(k)), n)
                for n, s in said.items()}  # fmt: skip
     return Frozen(
@@ -130,4 +142,13 @@ def load_frozen(
         towers,
         origins,
         load_guide(guide) if guide else None,
+        load_image_tower(embedding, EMBEDDING, EmbeddingConfig) if embedding else None,
     )
+
+
+def _tower(
+    condition: Mapping[str, Any], section: Mapping[str, Any], where: str
+) -> TextTower | LoadedImageTower:
+    if condition.get("type") == "image_embedding":
+        return load_image_tower(section, where)
+    return load_text_tower(section, where, condition.get("to") in ("vector", "both"))

@@ -38,6 +38,14 @@ def model_section(
         return {**model, "image_channels": spec["image"].shape[-1]}
     if task.get("type") == "diffusion":
         known = inputs_of(conditions, spec, space)
+        length = known.pop("context_length", 0)
+        if model.get("type") == "prior":  # A sequence: it has no class table.
+            classes = known.pop("num_classes")
+            if classes:
+                raise ValueError(
+                    "model prior reads no class table: set to='vector' in the class condition"
+                )
+            known = {"vector_dim": 0, **known, "context_length": length}
         known["out_channels"] = space.shape[-1] * (2 if task.get("learned_variance") else 1)
         return {**known, **model}
     known = {"num_classes": task.get("num_classes", classes)}

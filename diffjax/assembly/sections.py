@@ -38,6 +38,7 @@ from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig
 from diffjax.pretrained.features import FEATURES
 from diffjax.pretrained.guide import GuideConfig
+from diffjax.pretrained.image_tower import EmbeddingConfig, ImageTowerConfig
 from diffjax.pretrained.init_from import InitFromConfig
 from diffjax.pretrained.perceptual import PerceptualConfig
 from diffjax.pretrained.text import TextTowerConfig
@@ -49,9 +50,9 @@ from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
 from diffjax.train.run import TrainConfig
 
-SECTIONS = ("seed", "data", "tokenizer", "codec", "conditions", "guide", "model", "init_from",
-            "task", "optim", "ema", "mesh", "train", "sampling", "evals", "features", "perceptual",
-            "clip_scorer", "expected")  # fmt: skip
+SECTIONS = ("seed", "data", "tokenizer", "codec", "embedding", "conditions", "guide", "model",
+            "init_from", "task", "optim", "ema", "mesh", "train", "sampling", "evals", "features",
+            "perceptual", "clip_scorer", "expected")  # fmt: skip
 NEEDED = ("data", "model", "task", "optim", "train")
 # What a run gives its task and its evaluators itself.
 GIVEN = ("network", "image_shape", "conditions", "space", "guide", "perceptual")
@@ -121,7 +122,9 @@ def _conditions(sections: Any) -> None:
         what = f"conditions.{name}"
         _typed(CONDITIONS, what, section, HIDDEN)
         if "tower" in section:
-            construct(TextTowerConfig, f"{what}.tower", section["tower"])
+            embeds = section.get("type") == "image_embedding"
+            kind = ImageTowerConfig if embeds else TextTowerConfig
+            construct(kind, f"{what}.tower", section["tower"])
 
 
 def _sampling(what: str, section: Any) -> None:
@@ -139,6 +142,7 @@ OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "init_from": partial(construct, InitFromConfig),
     "perceptual": partial(construct, PerceptualConfig),
     "codec": partial(construct, CodecConfig),
+    "embedding": partial(construct, EmbeddingConfig),
     "guide": partial(construct, GuideConfig),
     "clip_scorer": partial(construct, ClipScorerConfig),
     "features": _features,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from diffjax.choices import LINEN, build
 from diffjax.models.autoencoder import Autoencoder
-from diffjax.models.clip import build_clip
+from diffjax.models.clip import IMAGE_TOWERS, ImageEncoder, build_clip, build_image_encoder
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
 from diffjax.models.mlp import MLP
@@ -26,6 +26,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "convnet": ConvNet,
     "clip": build_clip,
+    "clip_image": build_image_encoder,
     "vae": build_vae,
     "text": TextTransformer,
     "autoencoder": Autoencoder,
@@ -49,13 +50,27 @@ def section_of(network: nn.Module) -> dict[str, Any]:
     Raises:
       ValueError: it is built of several networks, each of a section of its own.
     """
-    kinds = [name for name, made in MODELS.items() if type(network) is made]
-    if not kinds:
+    if isinstance(network, ImageEncoder):
+        tower = _section(network.image, IMAGE_TOWERS)
+        both = {k: tower.pop(k) for k in ("embed", "dtype") if k in tower}
+        return {"type": "clip_image", "image": tower, **both, **_changed(network, ("image",))}
+    if type(network) not in MODELS.values():
         raise ValueError(f"a {type(network).__name__} is not built from one section")
-    section: dict[str, Any] = {"type": kinds[0]}
+    return _section(network, MODELS)
+
+
+def _section(network: nn.Module, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The section of a network of a `table` of classes."""
+    kind = next(name for name, made in table.items() if type(network) is made)
+    return {"type": kind, **_changed(network)}
+
+
+def _changed(network: nn.Module, but: Collection[str] = ()) -> dict[str, Any]:
+    """Attributes of a network that are not at their defaults."""
+    found = {}
     for field in dataclasses.fields(network):
         value = getattr(network, field.name)
         value = jnp.dtype(value).name if field.name == "dtype" else value
-        if field.name not in LINEN and value != field.default:
-            section[field.name] = value
-    return section
+        if field.name not in (*LINEN, *but) and value != field.default:
+            found[field.name] = value
+    return found

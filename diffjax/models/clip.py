@@ -22,6 +22,13 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGE_TOWERS: dict[str, type[nn.Module]] = {"vit": ViT, "resnet": ModifiedResNet}
 
 
+def standardise(image: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    """`image [B, H, W, 3]` in [-1, 1] to zero mean and unit deviation, given in [0, 1] units."""
+    m, s = jnp.asarray(mean, jnp.float32), jnp.asarray(std, jnp.float32)
+    # ((x + 1) / 2 - mean) / std, as one multiplication and one addition.
+    return image.astype(jnp.float32) * (0.5 / s) + (0.5 - m) / s
+
+
 class CLIP(nn.Module):
     """Two towers, and the scale (and bias) of the logits between them.
 
@@ -52,10 +59,7 @@ class CLIP(nn.Module):
 
         `train` makes batch norms use, and update, the batch's statistics.
         """
-        mean, std = jnp.asarray(self.mean, jnp.float32), jnp.asarray(self.std, jnp.float32)
-        # ((x + 1) / 2 - mean) / std, as one multiplication and one addition.
-        x = image.astype(jnp.float32) * (0.5 / std) + (0.5 - mean) / std
-        return self.image(x, train)
+        return self.image(standardise(image, self.mean, self.std), train)
 
     def encode_text(self, tokens: Array) -> Array:
         """`tokens [B, L] int32 -> [B, E] float32`, not normalised."""
@@ -69,6 +73,33 @@ class CLIP(nn.Module):
             "log_scale": self.log_scale,
         }
         return out if self.bias is None else {**out, "bias": self.shift}
+
+
+class ImageEncoder(nn.Module):
+    """The image tower of a `CLIP` by itself, `image [B, S, S, 3] float32 in [-1, 1] -> [B, E]
+    float32`, not normalised; attributes as there."""
+
+    image: nn.Module
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+
+    @nn.compact
+    def __call__(self, image: Array, train: bool = False) -> Array:
+        return self.image(standardise(image, self.mean, self.std), train)
+
+
+def build_image_encoder(
+    *,
+    image: Mapping[str, Any],
+    embed: Width,
+    mean: tuple[Real, ...] = MEAN,
+    std: tuple[Positive, ...] = STD,
+    dtype: Dtype = "float32",
+) -> ImageEncoder:
+    """The network of a section `dict(type="clip_image", ...)`; see `build_clip`."""
+    both = {"embed": embed, "dtype": dtype}
+    tower = build(IMAGE_TOWERS, "model.image", {**image, **both}, LINEN)
+    return ImageEncoder(tower, tuple(mean), tuple(std))
 
 
 def build_clip(

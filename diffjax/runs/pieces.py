@@ -14,9 +14,11 @@ import flax.linen as nn
 from diffjax.choices import as_section, check, construct
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.denoisers.conditions.text import FrozenTower
+from diffjax.denoisers.embeddings import EmbeddingSpace, ImageTower
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
 from diffjax.interop.sizes import check_buildable
 from diffjax.models import build_model, section_of
+from diffjax.models.clip import ImageEncoder
 from diffjax.runs.resolved import Resolved
 from diffjax.task import Task
 from diffjax.tasks import make_task
@@ -31,7 +33,7 @@ GUIDE = ("image_shape", "model", "task", "pieces")
 def describe_pieces(
     space: Space,
     conditions: Mapping[str, Any],
-    towers: Mapping[str, FrozenTower],
+    towers: Mapping[str, FrozenTower | ImageTower],
     guide: Resolved | None = None,
 ) -> dict[str, Any]:
     """The pieces of a diffusion task.
@@ -45,15 +47,23 @@ def describe_pieces(
     found: dict[str, Any] = {"conditions": dict(conditions)}
     if isinstance(space, LatentSpace):
         found["space"] = {NETWORK: section_of(space.codec), "cached": space.cached}
+    if isinstance(space, EmbeddingSpace):
+        found["embedding"] = {NETWORK: section_of(space.tower.network)}
     found["towers"] = {name: _described(tower) for name, tower in towers.items()}
     if guide is not None:
         found["guide"] = {name: getattr(guide, name) for name in GUIDE}
     return found
 
 
-def _described(tower: FrozenTower) -> dict[str, Any]:
+def _described(tower: FrozenTower | ImageTower) -> dict[str, Any]:
     rest = {f.name: getattr(tower, f.name) for f in dataclasses.fields(tower)}
     return {**rest, NETWORK: section_of(rest[NETWORK])}
+
+
+def _tower(what: str, section: Any) -> FrozenTower | ImageTower:
+    rest = _with_network(what, section)
+    kind = ImageTower if isinstance(rest[NETWORK], ImageEncoder) else FrozenTower
+    return construct(kind, what, rest)
 
 
 def build_task(resolved: Resolved) -> Task:
@@ -69,12 +79,11 @@ def build_task(resolved: Resolved) -> Task:
         if "space" in pieces:
             rest = _with_network("pieces.space", pieces["space"])
             space = LatentSpace(rest[NETWORK], resolved.image_shape, bool(rest.get("cached")))
+        if "embedding" in pieces:
+            tower: Any = _tower("pieces.embedding", pieces["embedding"])
+            space = EmbeddingSpace(tower, resolved.image_shape)
         towers = {
-            name: construct(
-                FrozenTower,
-                f"pieces.towers.{name}",
-                _with_network(f"pieces.towers.{name}", section),
-            )
+            name: _tower(f"pieces.towers.{name}", section)
             for name, section in as_section("pieces.towers", pieces.get("towers", {})).items()
         }
         sections = as_section("pieces.conditions", pieces.get("conditions", {}))

@@ -21,6 +21,7 @@ Sections = Callable[[str], Mapping[str, Any] | None]
 RELEASED = {
     "codec": {"model": "autoencoder"},
     "tower": {"clip": "clip", "model": "text_encoder"},
+    "embedding": {"clip": "clip_image"},
     "init_from": {"clip": "clip"},
 }
 
@@ -93,8 +94,10 @@ def _origin(sections: Sections, name: str) -> Mapping[str, Any]:
     """The origin of a frozen network, by its section or, of a locked tower, `init_from`; {} for a
     tower that stays as it was drawn."""
     own, where = "tower", f"conditions.{name}.tower"
-    if name in ("codec", "guide"):
+    if name in ("codec", "embedding", "guide"):
         own = where = name
+    elif (sections(f"conditions.{name}") or {}).get("type") == "image_embedding":
+        own = "embedding"
     section = sections(where)
     if not section:
         own, section = "init_from", sections("init_from") or {}

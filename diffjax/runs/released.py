@@ -35,11 +35,18 @@ def _clip(name: str, origin: Mapping[str, Any]) -> Params:
     return {"params": held["params"][part]}
 
 
+def _clip_image(name: str, origin: Mapping[str, Any]) -> Params:
+    _, held = load_clip(name, origin.get("activation"))
+    image = {kind: tree["image"] for kind, tree in held.items() if "image" in tree}
+    return {kind: {"image": tree} for kind, tree in image.items()}
+
+
 # By the key of an origin whose value is the weights' name.
 READERS: dict[str, Callable[[str, Mapping[str, Any]], Params]] = {
     "autoencoder": _autoencoder,
     "text_encoder": _text_encoder,
     "clip": _clip,
+    "clip_image": _clip_image,
 }
 
 

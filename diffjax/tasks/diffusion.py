@@ -13,7 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from diffjax.denoisers.conditions.base import Condition, by_name, drop_conditions
+from diffjax.denoisers.conditions.base import (
+    Condition,
+    by_name,
+    drop_conditions,
+    read_fields,
+)
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.denoisers.spaces import DataSpace, Space
 from diffjax.diffusion import likelihood
@@ -98,8 +103,9 @@ class DiffusionTask:
         level = model.schedule.level(t)
         eps = normal(rng.rowwise("noise"), x.shape[1:])
         z = diffuse(x, eps, level)
-        cond = by_name(model.conditions, batch)
-        cond = drop_conditions(model.conditions, batch, rng) if train else cond
+        fields = read_fields(model.conditions, frozen, batch)
+        cond = by_name(model.conditions, fields)
+        cond = drop_conditions(model.conditions, fields, rng) if train else cond
         return Draws(x, eps, z, t, level, model.encode(params, frozen, cond, z))
 
     def predict(

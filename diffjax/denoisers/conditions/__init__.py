@@ -9,6 +9,7 @@ from diffjax.choices import check, chosen
 from diffjax.denoisers.conditions.base import Condition, Surroundings
 from diffjax.denoisers.conditions.class_label import class_condition
 from diffjax.denoisers.conditions.image import image_condition
+from diffjax.denoisers.conditions.image_embedding import image_embedding_condition
 from diffjax.denoisers.conditions.text import text_condition
 from diffjax.denoisers.spaces import Space
 
@@ -16,11 +17,12 @@ CONDITIONS: dict[str, Callable[..., Condition | None]] = {
     "class": class_condition,
     "text": text_condition,
     "image": image_condition,
+    "image_embedding": image_embedding_condition,
 }
 # What makers are given beside the section.
 HIDDEN = ("around",)
 # Names that the frozen variables of a run already have.
-TAKEN = ("codec", "guide", "perceptual")
+TAKEN = ("codec", "embedding", "guide", "perceptual")
 
 
 def make_conditions(

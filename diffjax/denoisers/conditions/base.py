@@ -14,7 +14,7 @@ from diffjax.denoisers.spaces import Space
 from diffjax.diffusion.levels import broadcast_to
 from diffjax.keys import Rng, uniform
 from diffjax.models.conditioning import Conditioning, combine
-from diffjax.task import Params
+from diffjax.task import Batch, Params
 
 # Field of a batch -> `[B, ...]`, as the data have it: labels, token ids, images.
 Cond = Mapping[str, Array]
@@ -71,6 +71,14 @@ class Condition(Protocol):
         """
         ...
 
+    def spec(self, batch_spec: Mapping[str, Any]) -> Any:
+        """The shape of its field of a batch; what batches do not hold is computed by `read`."""
+        ...
+
+    def read(self, frozen: Params, batch: Batch) -> Array:
+        """Its field `[B, ...]` of a training batch."""
+        ...
+
     def null(self, value: Array) -> Array:
         """The null in place of `value [B, ...]`."""
         ...
@@ -83,6 +91,21 @@ class Condition(Protocol):
           x: `[B, *shape]`, shaped like the states.
         """
         ...
+
+
+class BatchField:
+    """What a condition whose field batches hold has in common with the others."""
+
+    field: str
+
+    def spec(self, batch_spec: Mapping[str, Any]) -> Any:
+        """See `Condition.spec`."""
+        return batch_spec[self.field]
+
+    def read(self, frozen: Params, batch: Batch) -> Array:
+        """See `Condition.read`."""
+        del frozen
+        return batch[self.field]
 
 
 # Where conditions' own parameters lie among those of the network.
@@ -108,8 +131,13 @@ def fields_of(conditions: Sequence[Condition]) -> list[str]:
 
 def zeros_of(conditions: Sequence[Condition], batch_spec: Mapping[str, Any]) -> dict[str, Array]:
     """One row of zeros by name, shaped like what a batch holds of each condition's field."""
-    specs = {c.name: batch_spec[c.field] for c in conditions}
+    specs = {c.name: c.spec(batch_spec) for c in conditions}
     return {name: jnp.zeros((1, *s.shape[1:]), s.dtype) for name, s in specs.items()}
+
+
+def read_fields(conditions: Sequence[Condition], frozen: Params, batch: Batch) -> dict[str, Array]:
+    """The fields of a training batch that the conditions read."""
+    return {c.field: c.read(frozen, batch) for c in conditions}
 
 
 def check_cond(conditions: Sequence[Condition], cond: Any, partial: bool = False) -> Cond:
@@ -179,19 +207,24 @@ def encode(
 def inputs_of(
     conditions: Sequence[Condition], batch_spec: Mapping[str, Any], space: Space
 ) -> dict[str, Any]:
-    """A network's settings that follow from its conditions: `num_classes` of its table, and
-    `vector_dim` where they give a vector. Only shapes are computed."""
+    """A network's settings that follow from its conditions: `num_classes` of its table, `vector_dim`
+    where they give a vector, `context_length` where they give a context. Only shapes are computed.
+    """
     table = [getattr(c, "classes", 0) for c in conditions if getattr(c, "to", "") == "label"]
     found: dict[str, Any] = {"num_classes": table[0] if table else 0}
 
-    def vector() -> Array | None:
+    def encoded() -> Conditioning:
         own, frozen = init_conditions(conditions, jax.random.key(0), batch_spec)
         cond = zeros_of(conditions, batch_spec)
         x = jnp.zeros((1, *space.shape))
-        return encode(conditions, {PARAMS: own}, {**space.init(), **frozen}, cond, x).vector
+        return encode(conditions, {PARAMS: own}, {**space.init(), **frozen}, cond, x)
 
-    shape = jax.eval_shape(vector)
-    return found if shape is None else {**found, "vector_dim": shape.shape[-1]}
+    shapes = jax.eval_shape(encoded)
+    if shapes.vector is not None:
+        found["vector_dim"] = shapes.vector.shape[-1]
+    if shapes.context is not None:
+        found["context_length"] = shapes.context.shape[1]
+    return found
 
 
 def field_of(batch_spec: Mapping[str, Any], name: str, field: str, how: str) -> Any:

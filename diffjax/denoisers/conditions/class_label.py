@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.denoisers.conditions.base import Surroundings, field_of
+from diffjax.denoisers.conditions.base import BatchField, Surroundings, field_of
 from diffjax.models.conditioning import Conditioning
 from diffjax.nn.embeddings import LabelTable
 from diffjax.nn.initialisers import INITS
@@ -18,7 +18,7 @@ from diffjax.task import Params
 
 
 @dataclass(frozen=True)
-class ClassCondition:
+class ClassCondition(BatchField):
     """A class `[B] int32` below `classes`; the null class is number `classes`.
 
     Attributes:

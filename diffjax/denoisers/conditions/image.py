@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.denoisers.conditions.base import Surroundings, field_of
+from diffjax.denoisers.conditions.base import BatchField, Surroundings, field_of
 from diffjax.denoisers.spaces import Space
 from diffjax.models.conditioning import Conditioning
 from diffjax.ranges import Probability
@@ -18,7 +18,7 @@ from diffjax.task import Params
 
 
 @dataclass(frozen=True)
-class ImageCondition:
+class ImageCondition(BatchField):
     """`cond_image [B, h, w, C] float32`: another image; the null is zeros.
 
     Attributes:
@@ -68,7 +68,7 @@ def image_condition(
 
 
 @dataclass(frozen=True)
-class MaskedImageCondition:
+class MaskedImageCondition(BatchField):
     """The image around a mask, for networks that inpaint (Rombach et al. 2022, section 4.5):
     `[B, H, W, C + 1] float32`, the image with zeros where it is to be drawn anew, and the mask, 1
     there. The network sees the mask and the masked image in its own space as further channels.

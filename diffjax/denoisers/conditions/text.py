@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.denoisers.conditions.base import Surroundings, field_of
+from diffjax.denoisers.conditions.base import BatchField, Surroundings, field_of
 from diffjax.denoisers.frozen import placeholder_variables
 from diffjax.models.conditioning import Conditioning
 from diffjax.nn.initialisers import torch_kernel
@@ -39,14 +39,16 @@ class FrozenTower:
 
 
 @dataclass(frozen=True)
-class TextCondition:
+class TextCondition(BatchField):
     """Token ids `[B, L] int32`, read by a frozen tower; the null is the empty caption.
 
     Attributes:
       name, field, drop, has_null: see `Condition`.
       tower: the text tower; its variables are `frozen[name]`.
-      to: "context", the features of every token, or "vector", those of the whole text.
-      project: width that a trained projection brings the features to; None for their own.
+      to: "context", the features of every token, "vector", those of the whole text, or "both",
+        which are dropped together (a prior's: Ramesh et al. 2022, section 2.2).
+      project: width that a trained projection brings the features to (under "both" the tokens');
+        None for their own.
       pad: id that fills rows up and is masked; None shows it all, as Stable Diffusion does.
     """
 
@@ -55,7 +57,7 @@ class TextCondition:
     drop: float = 0.0
     has_null: bool = True
     field: str = "tokens"
-    to: Literal["context", "vector"] = "context"
+    to: Literal["context", "vector", "both"] = "context"
     project: int | None = None
     pad: int | None = None
 
@@ -65,6 +67,7 @@ class TextCondition:
 
     @property
     def _static(self) -> dict[str, Any]:
+        """Of the features that a projection reads, where there is one."""
         return {"pooled": self.to == "vector", "skip": self.tower.skip}
 
     @property
@@ -81,7 +84,9 @@ class TextCondition:
                 f"{len(self.null_ids)}"
             )
         ids = jnp.zeros((1, length), jnp.int32)
-        frozen = placeholder_variables(self.tower.network, ids, **self._static)
+        # A pooled text reads all that its tokens do, and a projection.
+        static = {"pooled": True, "skip": 0} if self.to == "both" else self._static
+        frozen = placeholder_variables(self.tower.network, ids, **static)
         if self.project is None:
             return {}, frozen
         features = jax.eval_shape(lambda: self._features(frozen, ids))
@@ -103,9 +108,12 @@ class TextCondition:
             out = self._projection.apply({"params": params[self.name]}, out)
         if self.to == "vector":
             return Conditioning(vector=out)
-        return Conditioning(
-            context=out, context_mask=None if self.pad is None else value != self.pad
-        )
+        vector: Any = None
+        if self.to == "both":
+            vector = self.tower.network.apply(frozen[self.name], value, pooled=True)
+            vector = jax.lax.stop_gradient(vector)
+        mask = None if self.pad is None else value != self.pad
+        return Conditioning(vector=vector, context=out, context_mask=mask)
 
 
 def text_condition(
@@ -114,7 +122,7 @@ def text_condition(
     tower: Mapping[str, Any],
     drop: Probability = 0.0,
     field: str = "tokens",
-    to: Literal["context", "vector"] = "context",
+    to: Literal["context", "vector", "both"] = "context",
     project: Width | None = None,
 ) -> TextCondition:
     """The condition of a config's section `dict(type="text", tower=..., ...)`.
