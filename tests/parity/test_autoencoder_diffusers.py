@@ -57,18 +57,20 @@ CASES = {
         latent_channels=16,
         layers_per_block=1,
     ),
-    # Attention at the last level, as of factor 16, and more latent channels.
+    # Attention at the last level and more latent channels, as of factor 16; shifted, as others.
     "attends": lambda: autoencoder(
         block_out_channels=(16, 32),
         down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
         up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
         latent_channels=16,
+        scaling_factor=0.3,
+        shift_factor=0.1,
     ),
     "vq": quantised,
 }
 
 
-@pytest.fixture(scope="module", params=some(CASES, "f2", "f4", "attends", "vq"))
+@pytest.fixture(scope="module", params=some(CASES, "f2", "attends", "vq"))
 def pair(request, tmp_path_factory):
     model = CASES[request.param]()
     folder = tmp_path_factory.mktemp("theirs")

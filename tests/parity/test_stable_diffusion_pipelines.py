@@ -51,7 +51,7 @@ class Pair:
         train_tokenizer(["a red cube on a blue ball"], 520, style="hf").save(root / "given")
         self.theirs = kind(
             vae=autoencoder(**SMALL_CODEC),
-            text_encoder=text(version, depth=2),
+            text_encoder=text(version, depth=1),
             tokenizer=transformers.CLIPTokenizer.from_pretrained(root / "given"),
             unet=unet(version, **ONE_LEVEL[version], **changes),
             scheduler=diffusers.DDIMScheduler(**SD, **LEADING),

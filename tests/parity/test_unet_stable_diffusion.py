@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[parity]'")
 pytest.importorskip("transformers", reason="parity needs transformers: '.[parity]'")
 
+from tests.parity.networks import some  # noqa: E402
 from tests.parity.stable_diffusion import LATENT, TWO_LEVELS, unet  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -27,12 +28,13 @@ CASES = {
         TWO_LEVELS["sd2"] | dict(attention_head_dim=4, sample_size=16),
     ),
     "inpainting": ("sd1", TWO_LEVELS["sd1"] | dict(in_channels=9)),
-    # None of Stable Diffusion's: other depth, epsilon, waves, and a level that is left out.
+    # None of Stable Diffusion's: other depth and heads, epsilon, waves, and a level left out.
     "other": (
         "sd2",
         TWO_LEVELS["sd2"]
         | dict(
             transformer_layers_per_block=2,
+            attention_head_dim=4,
             norm_eps=1e-3,
             freq_shift=1,
             flip_sin_to_cos=False,
@@ -44,7 +46,7 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda name: name.split(",")[0])
+@pytest.fixture(scope="module", params=some(CASES, "sd1", "sd2", "other"))
 def pair(request, tmp_path_factory):
     version, changes = CASES[request.param]
     model = unet(version, **changes)
