@@ -1,4 +1,4 @@
-"""What the latent of an autoencoder holds: active units, traversals, interpolations."""
+"""Latents of an autoencoder: active units, traversals, interpolations."""
 
 from __future__ import annotations
 

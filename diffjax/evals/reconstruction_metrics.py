@@ -1,4 +1,4 @@
-"""How near reconstructions come to their images: each measure by its name."""
+"""Closeness of reconstructions to their images: each measure by its name."""
 
 from __future__ import annotations
 

@@ -50,13 +50,13 @@ class Pipeline:
 
     @property
     def fields(self) -> list[str]:
-        """That it draws by: label, tokens, ...; but for what inpainting itself gives."""
+        """Fields that it draws by: label, tokens, ...; but for what inpainting itself gives."""
         conditions = self.model.conditions
         return fields_of([c for c in conditions if not isinstance(c, MaskedImageCondition)])
 
     @property
     def num_classes(self) -> int:
-        """Of the labels that it draws by; 0 for none."""
+        """Number of classes of the labels that it draws by; 0 for none."""
         found = [getattr(c, "classes", 0) for c in self.model.conditions if c.field == "label"]
         return found[0] if found else 0
 
@@ -68,18 +68,18 @@ class Pipeline:
     def full(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """`options` of a recipe over the model's own, those that are None left out; what is one
         sampler's alone does not reach another."""
-        given = {k: v for k, v in options.items() if v is not None}
+        chosen = {k: v for k, v in options.items() if v is not None}
         own = self.recipe
         if self.recipe_of is not None:
-            own = self.recipe_of(given.get("sampler"))
-        return recipe_over(own, given, self.kept)
+            own = self.recipe_of(chosen.get("sampler"))
+        return recipe_over(own, chosen, self.kept)
 
     def make_recipe(self, **options: Any) -> Recipe:
         """The recipe of `full`."""
         return make_recipe(**self.full(options))
 
     def describe(self, strength: float = 1.0, **options: Any) -> dict[str, Any]:
-        """What drawing by the recipe of `full` amounts to: every default spelled out, the network
+        """Settings of drawing by the recipe of `full`: every default spelled out, the network
         evaluations (`nfe`) and how often the network sees one image (`network_passes`).
 
         Raises:

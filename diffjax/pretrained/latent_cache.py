@@ -79,10 +79,10 @@ def latent_builder(
 
     def encode(columns: Columns, indices: np.ndarray) -> dict[str, np.ndarray]:
         upright = pictures(columns, indices)
-        given = {"image": upright} | ({FLIPPED: upright[:, :, ::-1]} if flips else {})
+        images = {"image": upright} | ({FLIPPED: upright[:, :, ::-1]} if flips else {})
         return {
             field: map_batches(lambda batch: moments(batch["image"]), {"image": image}, _AT_ONCE)
-            for field, image in given.items()
+            for field, image in images.items()
         }
 
     first = next(iter(sources.values()))
