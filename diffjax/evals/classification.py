@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.evals import trial
 from diffjax.evals.base import Picture
-from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import count_matrix
 from diffjax.fingerprints import fingerprint

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.choices import pick, unknown
 from diffjax.compiler import compiler_options
-from diffjax.evals.batches import map_batches
 from diffjax.evals.resample import Resample
 from diffjax.fingerprints import fingerprint
 

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.choices import pick
 from diffjax.evals import trial
 from diffjax.evals.base import Picture
-from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.reconstruction_metrics import MEASURES, Pairs, check_measure, try_measure

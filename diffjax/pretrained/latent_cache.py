@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.data.builders.base import RecordBuilder, prepare
 from diffjax.data.builders.latents import builder
 from diffjax.data.draws import Draws
@@ -16,7 +17,6 @@ from diffjax.data.prepared import PreparedSource, default_data_dir
 from diffjax.data.schema import FLIPPED, Columns, Source
 from diffjax.data.transforms import Transform, apply, describe
 from diffjax.denoisers.spaces import LatentSpace
-from diffjax.evals.batches import map_batches
 from diffjax.fingerprints import short_hash
 from diffjax.pretrained.codec import Codec
 
