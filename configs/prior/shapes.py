@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs.common import make
+from configs.common import make, no_argument
 
 CLIP = dict(run="runs/clip_shapes", config="configs/clip/shapes.py")
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
+    no_argument(arg)
     return make(
-        arg,
         data=dict(
             train=dict(type="shapes", split="train"),
             test=dict(type="shapes", split="test"),
@@ -31,8 +31,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         task=dict(
             type="diffusion",
             schedule=dict(type="cosine"),
-            prediction=dict(type="x"),
-            weighting=dict(type="x_mse"),
+            prediction=dict(type="x0"),
+            weighting=dict(type="snr", power=0.0),
         ),
         optim=dict(type="adamw", lr=1e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.96,
                    eps=1e-6, weight_decay=0.06),

@@ -108,7 +108,7 @@ class Frozen:
                 recorded(file, name, {"origin": self.origins[name]}, part.variables)
             return {"params": {name: part.variables for name, part in held.items()}}
 
-        return InitFrom(load, " and ".join(self.origins[n] for n in held), tuple(held))
+        return InitFrom(load, " and ".join(self.origins[n] for n in held), tuple(held), True)
 
 
 def load_frozen(

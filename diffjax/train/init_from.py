@@ -23,11 +23,13 @@ class InitFrom:
     origin: where they come from, for messages.
     only: towers (or other parameters of the top level) that begin from them, the others being
       drawn afresh; empty for all of the network.
+    frozen: the names are those of frozen networks alone: a parameter may have the same name.
     """
 
     load: Callable[[], Collections]
     origin: str
     only: tuple[str, ...] = ()
+    frozen: bool = False
 
     def __call__(self, variables: Variables) -> Variables:
         """`variables` with the given values in the places, and on the devices, of their own.
@@ -39,14 +41,15 @@ class InitFrom:
         """
         weights = self.load()
         params, frozen = dict(variables.params), dict(variables.frozen)
-        homes: list[tuple[str, dict[str, Any]]] = [("params", params), ("params", frozen)]
+        trained = {} if self.frozen else params
+        homes: list[tuple[str, dict[str, Any]]] = [("params", trained), ("params", frozen)]
         state = {k: dict(trees) for k, trees in dict(variables.model_state).items()}
         homes += list(state.items())
         names = self.only or tuple(dict.fromkeys([*weights.get("params", {}), *params, *frozen]))
         for name in names:
-            if name not in params and name not in frozen:
+            if name not in trained and name not in frozen:
                 raise unknown(f"tower of this run's network in init_from ({self.origin}):", name,
-                              [*params, *frozen])  # fmt: skip
+                              [*trained, *frozen])  # fmt: skip
             for collection, home in homes:
                 if name not in home:
                     continue
