@@ -39,4 +39,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ema=dict(slow=dict(half_life=8_000, ramp=0.1)),
         train=dict(steps=2000, batch_size=128, checkpoint_every=500, log_every=50),
         sampling=dict(sampler="ddim", steps=20, ema="slow"),
+        evals=dict(
+            test=dict(type="prior", where=dict(num_objects=1)),
+            unseen=dict(type="prior", where=dict(num_objects=1), split="compositions"),
+        ),
     )  # fmt: skip

@@ -28,6 +28,7 @@ from diffjax.denoisers.conditions.base import (
     negative_cond,
     zeros_of,
 )
+from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.frozen import placeholders
 from diffjax.denoisers.spaces import Space
 from diffjax.diffusion.guidance import (
@@ -61,6 +62,10 @@ class DiffusionModel:
         (Nichol & Dhariwal 2021, eq. 15).
       guide: the model that autoguidance moves away from, a smaller or less trained one of the same
         states (Karras et al. 2024a); its variables are `frozen["guide"]`.
+      prior: the model that draws image embeddings which are not given (Ramesh et al. 2022, section
+        2.2); its variables are `frozen["prior"]`.
+      prior_recipe: its options of `make_recipe`, and `best_of`: of so many embeddings the one most
+        like the text's is taken.
     """
 
     network: nn.Module
@@ -70,6 +75,8 @@ class DiffusionModel:
     conditions: tuple[Condition, ...] = ()
     learned_variance: bool = False
     guide: DiffusionModel | None = None
+    prior: DiffusionModel | None = None
+    prior_recipe: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         check_ends(self.schedule, self.prediction)
@@ -84,6 +91,8 @@ class DiffusionModel:
                 f"{self.shape}: take a guide of the same data, and of the same codec"
             )
 
+        check_prior(self.conditions, self.prior)
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one state."""
@@ -92,7 +101,10 @@ class DiffusionModel:
     @property
     def fields(self) -> list[str]:
         """Fields of a batch that samples are drawn by."""
-        return fields_of(self.conditions)
+        if self.prior is None:
+            return fields_of(self.conditions)
+        others = [c for c in self.conditions if not isinstance(c, ImageEmbeddingCondition)]
+        return list(dict.fromkeys([*self.prior.fields, *fields_of(others)]))
 
     def resized(self, height: int, width: int) -> DiffusionModel:
         """The model of images of another size.
@@ -118,7 +130,9 @@ class DiffusionModel:
         own, frozen = init_conditions(self.conditions, conditions_key, batch_spec)
         frozen = {**self.space.init(), **frozen}
         if self.guide is not None:
-            frozen["guide"] = _guide_variables(self.guide, batch_spec)
+            frozen["guide"] = _placeholders(self.guide, batch_spec)
+        if self.prior is not None:
+            frozen["prior"] = _placeholders(self.prior, batch_spec)
         x = jnp.zeros((1, *self.shape), jnp.float32)
         zeros = zeros_of(self.conditions, batch_spec)
         params = {PARAMS: own} if own else {}
@@ -228,9 +242,31 @@ class DiffusionModel:
             raise ValueError("clip=True bounds pixels to [-1, 1]; latents have no such bounds")
 
 
-def _guide_variables(guide: DiffusionModel, batch_spec: Mapping[str, Any]) -> Params:
-    """Those of a guide before they are given, see `placeholder_variables`."""
-    shapes = jax.eval_shape(lambda: guide.init(jax.random.key(0), batch_spec))
+def check_prior(conditions: tuple[Condition, ...], prior: DiffusionModel | None) -> None:
+    """Refuses a prior of other embeddings than the conditions read.
+
+    Raises:
+      ValueError: says both.
+    """
+    if prior is None:
+        return
+    read = [c for c in conditions if isinstance(c, ImageEmbeddingCondition)]
+    if not read:
+        raise ValueError(
+            "a prior draws image embeddings, and no condition reads them: add "
+            "clip=dict(type='image_embedding', tower=...) to conditions, or leave `prior` out"
+        )
+    for c in read:
+        if prior.shape != (c.tower.width,):
+            raise ValueError(
+                f"the prior draws states of shape {prior.shape}, but conditions.{c.name} reads "
+                f"embeddings of {(c.tower.width,)}: take a prior of the same CLIP"
+            )
+
+
+def _placeholders(model: DiffusionModel, batch_spec: Mapping[str, Any]) -> Params:
+    """Those of a frozen model before they are given, see `placeholder_variables`."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch_spec))
     return placeholders(
         {"params": shapes.params} | ({"frozen": shapes.frozen} if shapes.frozen else {})
     )

@@ -15,6 +15,7 @@ from diffjax.evals.generation import Generation
 from diffjax.evals.latents import Latents
 from diffjax.evals.likelihood import Likelihood
 from diffjax.evals.linear_probe import LinearProbe
+from diffjax.evals.prior import Prior
 from diffjax.evals.prompts import Prompts
 from diffjax.evals.reconstruction import Reconstruction
 from diffjax.evals.retrieval import Neighbours, Retrieval
@@ -31,6 +32,7 @@ EVALUATORS: dict[str, Any] = {
     "likelihood": Likelihood,
     "linear_probe": LinearProbe,
     "neighbours": Neighbours,
+    "prior": Prior,
     "prompts": Prompts,
     "questions": Questions,
     "reconstruction": Reconstruction,

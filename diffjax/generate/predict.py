@@ -8,21 +8,26 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.denoisers.embeddings import EmbeddingSpace
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import make_recipe
+from diffjax.generate.embeddings import encode_image, encode_text
 from diffjax.generate.invert import decode, encode
 from diffjax.generate.likelihood import bits_per_dim, flow_bits_per_dim
 from diffjax.generate.sample import sample, trajectory
 
 
 def predict_fns(model: DiffusionModel, levels: int = 256) -> dict[str, Callable[..., Any]]:
-    """Pure functions `(variables, ...)` by name: sample, trajectory, encode, decode, and of images
-    themselves bits_per_dim and flow_bits_per_dim, whose pixels take `levels` values."""
+    """Pure functions `(variables, ...)` by name: sample, trajectory, encode, decode; of images
+    themselves bits_per_dim and flow_bits_per_dim, whose pixels take `levels` values; and of
+    embeddings encode_image and encode_text."""
     fns = {fn.__name__: partial(fn, model) for fn in (sample, trajectory, encode, decode)}
     if model.space.bounded:
         # Of latents there are densities, but none of the images they stand for.
         bounds = (bits_per_dim, flow_bits_per_dim)
         fns |= {fn.__name__: partial(fn, model, levels=levels) for fn in bounds}
+    if isinstance(model.space, EmbeddingSpace):
+        fns |= {fn.__name__: partial(fn, model) for fn in (encode_image, encode_text)}
     return fns
 
 

@@ -12,13 +12,17 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.compiler import compiler_options
+from diffjax.denoisers.conditions.base import fields_of
 from diffjax.denoisers.conditions.image import MaskedImageCondition, masked_image
+from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
+from diffjax.denoisers.embeddings import scaled
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.guidance import Guidance
 from diffjax.diffusion.levels import broadcast_to
 from diffjax.diffusion.recipes import CompiledRecipe, make_recipe
 from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.sampling import sample as run_sampler
+from diffjax.generate.embeddings import encode_text
 from diffjax.generate.known import Known, hold_known
 from diffjax.keys import per_row, root, stream
 from diffjax.task import Variables
@@ -96,7 +100,7 @@ def draw(
     choice = make_recipe(**recipe)
     plan = choice.plan(model.schedule, strength)
     # Scales are numbers of the plan; what is left says which branches there are.
-    static = (model, choice.guidance.static, plan.rows.stochastic, trajectory)
+    static = (model, choice.guidance.static, plan.rows.stochastic, trajectory, "sample")
     args = (variables, seed, index, cond, negative, noise, known)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
         return _draw(*static, plan, *args)  # the caller compiles
@@ -105,7 +109,7 @@ def draw(
 
 @cache
 def _compiled_draw() -> Callable[..., Any]:
-    return jax.jit(_draw, static_argnums=(0, 1, 2, 3), compiler_options=compiler_options())
+    return jax.jit(_draw, static_argnums=(0, 1, 2, 3, 4), compiler_options=compiler_options())
 
 
 def _draw(
@@ -113,6 +117,7 @@ def _draw(
     guidance: Guidance,
     stochastic: bool,
     trajectory: bool,
+    stream_name: str,
     plan: CompiledRecipe,
     variables: Variables,
     seed: Array,
@@ -123,7 +128,7 @@ def _draw(
     known: Known | None,
 ) -> Any:
     guidance = guidance.scaled(plan.scales)
-    keys = per_row(stream(root(seed), "sample"), index)
+    keys = per_row(stream(root(seed), stream_name), index)
     if noise is None:
         noise = initial_noise(1.0, keys, model.shape)
     elif noise.shape != (len(index), *model.shape):
@@ -133,6 +138,8 @@ def _draw(
     if known is not None and known.mask is not None and masks:
         seen = masked_image(known.image, known.mask)
         cond = {**cond, **{c.field: seen for c in masks}}
+    if model.prior is not None:
+        cond = _with_embedding(model, variables, seed, index, cond)
     denoise = model.denoiser(variables, cond, guidance, negative, z)
     clean, mask = jnp.zeros(()), None
     if known is not None:
@@ -156,3 +163,32 @@ def _draw(
         return frames
     # One frame is decoded at a time.
     return tuple(jax.lax.map(decode, frame) for frame in frames)
+
+
+def _with_embedding(
+    model: DiffusionModel, variables: Variables, seed: Array, index: Array, cond: Any
+) -> dict[str, Array]:
+    """`cond` as the model's own conditions read it: image embeddings that are not given are drawn
+    by the prior, of `best_of` those most like their texts (Ramesh et al. 2022, section 2.2)."""
+    prior, recipe = model.prior, dict(model.prior_recipe)
+    assert prior is not None
+    cond = dict(cond) if isinstance(cond, Mapping) else {prior.fields[0]: cond}
+    own = fields_of(model.conditions)
+    missing = [c.field for c in model.conditions
+               if isinstance(c, ImageEmbeddingCondition) and c.field not in cond]  # fmt: skip
+    if missing:
+        held = variables.frozen["prior"]
+        weights = Variables(held["params"], {}, held.get("frozen", {}))
+        best_of = recipe.pop("best_of", 2)
+        choice = make_recipe(**recipe)
+        plan = choice.plan(prior.schedule)
+        static = (prior, choice.guidance.static, plan.rows.stochastic, False)
+        wanted = {f: cond[f] for f in prior.fields}
+        args = (plan, weights, seed, index, wanted, None, None, None)
+        drawn = jnp.stack([_draw(*static, f"prior {k}", *args) for k in range(best_of)], axis=1)
+        if best_of > 1:
+            text = scaled(encode_text(prior, weights, cond["tokens"]))
+            best = jnp.einsum("bke,be->bk", drawn, text).argmax(axis=1)
+            drawn = jnp.take_along_axis(drawn, best[:, None, None], axis=1)
+        cond |= dict.fromkeys(missing, drawn[:, 0])
+    return {f: v for f, v in cond.items() if f in own}

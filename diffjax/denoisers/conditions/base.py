@@ -207,9 +207,9 @@ def encode(
 def inputs_of(
     conditions: Sequence[Condition], batch_spec: Mapping[str, Any], space: Space
 ) -> dict[str, Any]:
-    """A network's settings that follow from its conditions: `num_classes` of its table, `vector_dim`
-    where they give a vector, `context_length` where they give a context. Only shapes are computed.
-    """
+    """Settings of a network that follow from its conditions: `num_classes` of its table,
+    `vector_dim` where they give a vector, `context_length` where they give a context. Only shapes
+    are computed."""
     table = [getattr(c, "classes", 0) for c in conditions if getattr(c, "to", "") == "label"]
     found: dict[str, Any] = {"num_classes": table[0] if table else 0}
 
