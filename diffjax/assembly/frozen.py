@@ -16,10 +16,14 @@ from diffjax.pretrained.codec import Codec, load_codec
 from diffjax.pretrained.guide import Guide, load_guide
 from diffjax.pretrained.image_tower import EmbeddingConfig, LoadedImageTower, load_image_tower
 from diffjax.pretrained.init_from import recorded
+from diffjax.pretrained.prior import LoadedPrior, load_prior
 from diffjax.pretrained.text import TextTower, load_text_tower
 from diffjax.runs.pieces import describe_pieces
 from diffjax.task import Task
 from diffjax.train.init_from import Collections, InitFrom
+
+# The sections that name frozen networks, beside those of conditions.
+FROZEN = ("codec", EMBEDDING, "guide", "prior")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +32,7 @@ class Frozen:
     codec: config section `codec`, loaded; None without one.
     embedding: config section `embedding`, loaded; None without one.
     towers: name of a condition -> the text or image tower that it reads, loaded.
-    guide: config section `guide`, loaded; None without one.
+    guide, prior: config sections `guide` and `prior`, loaded; None without one.
     origins: name -> where it comes from, for messages.
     """
 
@@ -37,6 +41,7 @@ class Frozen:
     origins: Mapping[str, str]
     guide: Guide | None = None
     embedding: LoadedImageTower | None = None
+    prior: LoadedPrior | None = None
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -80,8 +85,10 @@ class Frozen:
     def pieces(self, conditions: tuple[Condition, ...], space: Space) -> dict[str, Any]:
         """Arguments of a task, by its names for them, of what there is."""
         guide = None if self.guide is None else self.guide.model
+        prior = {} if self.prior is None else {"prior": self.prior.model,
+                                               "prior_recipe": self.prior.recipe}  # fmt: skip
         within = None if isinstance(space, DataSpace) else space
-        found = {"conditions": conditions, "space": within, "guide": guide}
+        found = {"conditions": conditions, "space": within, "guide": guide, **prior}
         return {name: piece for name, piece in found.items() if piece}
 
     def describe(self, task: Task, conditions: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +98,8 @@ class Frozen:
         if model is None:
             return {}
         guide = self.guide and self.guide.resolved
-        return describe_pieces(model.space, conditions, self.read_towers, guide)
+        prior = self.prior and (self.prior.resolved, dict(self.prior.recipe))
+        return describe_pieces(model.space, conditions, self.read_towers, guide, prior)
 
     def init_from(self, workdir: Path) -> InitFrom | None:
         """Gives the frozen networks their weights; None where there are none."""
@@ -99,6 +107,7 @@ class Frozen:
         held |= {} if self.embedding is None else {EMBEDDING: self.embedding}
         held |= self.towers
         held |= {} if self.guide is None else {"guide": self.guide}
+        held |= {} if self.prior is None else {"prior": self.prior}
         if not held:
             return None
 
@@ -114,8 +123,8 @@ class Frozen:
 def load_frozen(
     reference: Callable[[str], Mapping[str, Any] | None], conditions: Mapping[str, Any]
 ) -> Frozen:
-    """The networks of a config's `codec`, `embedding` and `guide` sections and of its conditions'
-    towers.
+    """The networks of a config's `codec`, `embedding`, `guide` and `prior` sections and of its
+    conditions' towers.
 
     Args:
       reference: the section of a name as it may be followed, None where there is none.
@@ -124,8 +133,8 @@ def load_frozen(
     Raises:
       ValueError: whatever `load_codec`, `load_guide` and `load_text_tower` refuse.
     """
-    said = {n: section for n in ("codec", EMBEDDING, "guide") if (section := reference(n))}
-    codec, embedding, guide = (said.get(n) for n in ("codec", EMBEDDING, "guide"))
+    said = {n: section for n in FROZEN if (section := reference(n))}
+    codec, embedding, guide, prior = (said.get(n) for n in FROZEN)
     if codec and embedding:
         raise ValueError("codec and embedding are two spaces of diffusion: leave one out")
     towers = {}
@@ -143,6 +152,7 @@ def load_frozen(
         origins,
         load_guide(guide) if guide else None,
         load_image_tower(embedding, EMBEDDING, EmbeddingConfig) if embedding else None,
+        load_prior(prior) if prior else None,
     )
 
 

@@ -41,6 +41,7 @@ from diffjax.pretrained.guide import GuideConfig
 from diffjax.pretrained.image_tower import EmbeddingConfig, ImageTowerConfig
 from diffjax.pretrained.init_from import InitFromConfig
 from diffjax.pretrained.perceptual import PerceptualConfig
+from diffjax.pretrained.prior import PriorConfig
 from diffjax.pretrained.text import TextTowerConfig
 from diffjax.ranges import Seed
 from diffjax.runs.migrate import RENAMED
@@ -50,12 +51,13 @@ from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
 from diffjax.train.run import TrainConfig
 
-SECTIONS = ("seed", "data", "tokenizer", "codec", "embedding", "conditions", "guide", "model",
-            "init_from", "task", "optim", "ema", "mesh", "train", "sampling", "evals", "features",
-            "perceptual", "clip_scorer", "expected")  # fmt: skip
+SECTIONS = ("seed", "data", "tokenizer", "codec", "embedding", "conditions", "guide", "prior",
+            "model", "init_from", "task", "optim", "ema", "mesh", "train", "sampling", "evals",
+            "features", "perceptual", "clip_scorer", "expected")  # fmt: skip
 NEEDED = ("data", "model", "task", "optim", "train")
 # What a run gives its task and its evaluators itself.
-GIVEN = ("network", "image_shape", "conditions", "space", "guide", "perceptual")
+GIVEN = ("network", "image_shape", "conditions", "space", "guide", "prior",
+         "prior_recipe", "perceptual")  # fmt: skip
 CONTEXT = ("context",)
 # Keys of a diffusion task that conditions have taken over, and where they are now.
 MOVED = {
@@ -144,6 +146,7 @@ OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "codec": partial(construct, CodecConfig),
     "embedding": partial(construct, EmbeddingConfig),
     "guide": partial(construct, GuideConfig),
+    "prior": partial(construct, PriorConfig),
     "clip_scorer": partial(construct, ClipScorerConfig),
     "features": _features,
 }

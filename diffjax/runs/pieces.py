@@ -26,7 +26,7 @@ from diffjax.tasks import make_task
 NETWORK = "network"
 # Frozen networks that training's loss alone reads.
 UNREAD = ("perceptual",)
-# Of a guiding run, which has the same data.
+# Of a guiding run or a prior's, which have the same data.
 GUIDE = ("image_shape", "model", "task", "pieces")
 
 
@@ -35,6 +35,7 @@ def describe_pieces(
     conditions: Mapping[str, Any],
     towers: Mapping[str, FrozenTower | ImageTower],
     guide: Resolved | None = None,
+    prior: tuple[Resolved, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The pieces of a diffusion task.
 
@@ -43,6 +44,7 @@ def describe_pieces(
       conditions: the config's sections.
       towers: of those that have one, by name.
       guide: how the guiding run was built; None without one.
+      prior: how the prior's run was built, and its recipe; None without one.
     """
     found: dict[str, Any] = {"conditions": dict(conditions)}
     if isinstance(space, LatentSpace):
@@ -52,6 +54,9 @@ def describe_pieces(
     found["towers"] = {name: _described(tower) for name, tower in towers.items()}
     if guide is not None:
         found["guide"] = {name: getattr(guide, name) for name in GUIDE}
+    if prior is not None:
+        found["prior"] = {name: getattr(prior[0], name) for name in GUIDE}
+        found["prior_recipe"] = dict(prior[1])
     return found
 
 
@@ -89,10 +94,14 @@ def build_task(resolved: Resolved) -> Task:
         sections = as_section("pieces.conditions", pieces.get("conditions", {}))
         made = make_conditions(sections, resolved.num_classes, space, towers)
         parts = {"conditions": made, "space": space}
-        if "guide" in pieces:
-            section = check(Resolved, "pieces.guide", pieces["guide"], whole=False)
-            task: Any = build_task(dataclasses.replace(resolved, **section))
-            parts["guide"] = task.model
+        for name in ("guide", "prior"):
+            if name in pieces:
+                section = check(Resolved, f"pieces.{name}", pieces[name], whole=False)
+                task: Any = build_task(dataclasses.replace(resolved, **section))
+                parts[name] = task.model
+        if "prior_recipe" in pieces:
+            recipe = as_section("pieces.prior_recipe", pieces["prior_recipe"])
+            parts["prior_recipe"] = tuple(sorted(recipe.items()))
     network = _build("model", resolved.model)
     return make_task(
         _typed("task", resolved.task), network, resolved.image_shape, resolved.num_classes, parts

@@ -192,6 +192,8 @@ def diffusion_task(
     conditions: tuple[Condition, ...] = (),
     space: Space | None = None,
     guide: DiffusionModel | None = None,
+    prior: DiffusionModel | None = None,
+    prior_recipe: tuple[tuple[str, Any], ...] = (),
     learned_variance: bool = False,
     vlb_weight: NonNegative = 0.001,
     levels: GreyLevels = 256,
@@ -200,6 +202,7 @@ def diffusion_task(
     `DiffusionTask`. `space`: None for the data themselves."""
     space = DataSpace(tuple(image_shape)) if space is None else space
     model = DiffusionModel(
-        network, space, schedule, prediction, conditions, learned_variance, guide
-    )
+        network, space, schedule, prediction, conditions, learned_variance, guide, prior,
+        prior_recipe,
+    )  # fmt: skip
     return DiffusionTask(model, weighting or Simple(), times or Uniform(), vlb_weight, levels)

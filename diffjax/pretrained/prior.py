@@ -1,0 +1,72 @@
+"""Config section `prior`: the run by which a decoder draws image embeddings of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import jax
+
+from diffjax.choices import construct
+from diffjax.denoisers.embeddings import EmbeddingSpace
+from diffjax.denoisers.model import DiffusionModel
+from diffjax.diffusion.recipes import make_recipe
+from diffjax.fingerprints import to_host
+from diffjax.pretrained.reference import Reference
+from diffjax.ranges import Amount
+from diffjax.runs.resolved import Resolved
+from diffjax.tasks.diffusion import DiffusionTask
+
+
+@dataclass(frozen=True)
+class PriorConfig(Reference):
+    """A run of diffusion in embeddings (Ramesh et al. 2022, section 2.2), see `Reference`.
+
+    Attributes:
+      best_of: of so many embeddings the one most like the text's is taken; two in the paper.
+      recipe: options of `make_recipe`; by default those of the run's `sampling`.
+    """
+
+    best_of: Amount = 2
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    section: ClassVar[str] = "prior"
+    released: ClassVar[tuple[str, ...]] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedPrior:
+    """Attributes:
+    model: the diffusion model of the run.
+    recipe: its recipe, see `DiffusionModel.prior_recipe`.
+    variables: its `params` and `frozen`, on the host.
+    resolved: how it was built.
+    """
+
+    model: DiffusionModel
+    recipe: tuple[tuple[str, Any], ...]
+    variables: Mapping[str, Any]
+    resolved: Resolved
+
+
+def load_prior(reference: Mapping[str, Any]) -> LoadedPrior:
+    """The prior of a config section, see `PriorConfig`.
+
+    Raises:
+      ValueError: no such run, one of another task or space, or a recipe that it cannot follow.
+    """
+    choices: PriorConfig = construct(PriorConfig, "prior", reference)
+    run = choices.open()
+    task = run.task
+    if not isinstance(task, DiffusionTask) or not isinstance(task.model.space, EmbeddingSpace):
+        raise ValueError(
+            f"prior.run={choices.run} is a run of task {run.kind!r} that draws no embeddings: name "
+            "one whose config has a section `embedding`"
+        )
+    own = {k: v for k, v in run.config.get("sampling", {}).items() if k != "ema"}
+    recipe = {**own, **choices.recipe}
+    task.model.check_guidance(make_recipe(**recipe).guidance, False)
+    params, _, frozen = jax.tree.map(to_host, run.variables)
+    held = {"params": params, "frozen": frozen}
+    said = tuple(sorted({**recipe, "best_of": choices.best_of}.items()))
+    return LoadedPrior(task.model, said, held, run.resolved)
