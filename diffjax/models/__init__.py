@@ -12,6 +12,7 @@ from flax import linen as nn
 from diffjax.choices import LINEN, build
 from diffjax.models.autoencoder import Autoencoder
 from diffjax.models.clip import build_clip
+from diffjax.models.clip_projection import ClipProjection
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
 from diffjax.models.mlp import MLP
@@ -30,6 +31,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "text": TextTransformer,
     "autoencoder": Autoencoder,
     "prior": PriorTransformer,
+    "clip_projection": ClipProjection,
 }
 
 
