@@ -61,7 +61,7 @@ NETWORKS = {
         ),
         (2, 4),
         (TIMES, CONTEXT._replace(label=None, vector=jnp.ones((2, 4)))),
-    ),  # fmt: skip
+    ),
     "clip_projection": (
         dict(type="clip_projection", vector_width=8, context_width=6, tokens=2),
         (2, 5),
