@@ -30,3 +30,20 @@ def decoder(**changes):
         up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
     )
     return shaken(diffusers.UNet2DConditionModel(**{**kwargs, **changes}))
+
+
+def upsampler(seed=4, **changes):
+    """256 pixels' U-Net, shown the small image enlarged: no attention."""
+    torch.manual_seed(seed)
+    kwargs = dict(
+        sample_size=2 * SIZE,
+        in_channels=6,
+        out_channels=3,
+        layers_per_block=1,
+        block_out_channels=(8, 16),
+        norm_num_groups=4,
+        down_block_types=("ResnetDownsampleBlock2D",) * 2,
+        up_block_types=("ResnetUpsampleBlock2D",) * 2,
+        add_attention=False,
+    )
+    return shaken(diffusers.UNet2DModel(**{**kwargs, **changes}))
