@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import diffusers
 import torch
+import transformers
 
 from tests.parity.networks import shaken
 
-# Width of the joint space and of its text tower, tokens of a text, sides of the images.
-EMBED, LENGTH, SIZE = 12, 77, 8
+# Width of the joint space and of its tower, tokens of a text, words, side of the small images.
+EMBED, LENGTH, VOCAB, SIZE = 12, 77, 520, 8
 
 
 def decoder(**changes):
@@ -47,3 +48,40 @@ def upsampler(seed=4, **changes):
         add_attention=False,
     )
     return shaken(diffusers.UNet2DModel(**{**kwargs, **changes}))
+
+
+def pipeline(folder):
+    """The whole of a Karlo, and the folder of its tokenizer, which is trained in `folder`."""
+    from diffusers.pipelines.deprecated.unclip import UnCLIPPipeline, UnCLIPTextProjModel
+
+    from diffjax.data.tokenizer_training import train_tokenizer
+
+    train_tokenizer(["a red cube on a blue ball"], VOCAB, style="hf").save(folder)
+    torch.manual_seed(5)
+    tower = transformers.CLIPTextConfig(
+        hidden_size=EMBED, intermediate_size=4 * EMBED, num_hidden_layers=1, num_attention_heads=3,
+        vocab_size=VOCAB, max_position_embeddings=LENGTH, bos_token_id=VOCAB - 2,
+        eos_token_id=VOCAB - 1, projection_dim=EMBED,
+    )  # fmt: skip
+    prior = diffusers.PriorTransformer(
+        num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=EMBED,
+        num_embeddings=LENGTH,
+    )  # fmt: skip
+    projection = UnCLIPTextProjModel(
+        clip_embeddings_dim=EMBED, time_embed_dim=4 * 16, cross_attention_dim=12
+    )
+    scheduler = diffusers.UnCLIPScheduler
+    made = UnCLIPPipeline(
+        prior=shaken(prior),
+        decoder=decoder(),
+        text_encoder=shaken(transformers.CLIPTextModelWithProjection(tower)),
+        tokenizer=transformers.CLIPTokenizer.from_pretrained(folder),
+        text_proj=shaken(projection),
+        super_res_first=upsampler(),
+        super_res_last=upsampler(seed=6),
+        prior_scheduler=scheduler(prediction_type="sample", clip_sample_range=5.0),
+        decoder_scheduler=scheduler(variance_type="learned_range"),
+        super_res_scheduler=scheduler(),
+    )
+    made.set_progress_bar_config(disable=True)
+    return made
