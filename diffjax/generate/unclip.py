@@ -17,12 +17,15 @@ from jax import Array
 from diffjax.choices import pick
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.denoisers.unclip import UnCLIPInputs
+from diffjax.diffusion.recipes import recipe_over
 from diffjax.generate.sample import sample
 from diffjax.keys import root, stream
 from diffjax.task import Params, Variables
 
 PRIOR, DECODER, UPSAMPLER = "prior", "decoder", "upsampler"
 STAGES = (PRIOR, DECODER, UPSAMPLER)
+# What another sampler than a stage's own takes over of its recipe.
+KEPT = ("steps", "spacing", "offset", "final", "guidance", "clip", "clip_range")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +92,8 @@ def draw_embedding(
     """Image embeddings `[B, E] float32` of texts, by the prior; arguments as `draw_unclip`, `drawn`
     being its stage's noise and options."""
     made = model.inputs.of_prior
-    given = [made(_read(model.inputs, model.text, ids)) for ids in (tokens, negative)]
-    return _sample(model, PRIOR, seed, index, *given, **drawn) * model.std + model.mean
+    wanted, other = (made(_read(model.inputs, model.text, ids)) for ids in (tokens, negative))
+    return _sample(model, PRIOR, seed, index, (wanted, other), **drawn) * model.std + model.mean
 
 
 def draw_small(
@@ -105,13 +108,12 @@ def draw_small(
     """Images `[B, h, w, C] float32` of image embeddings `[B, E]` and texts, by the decoder, in
     [-1, 1]; other arguments as `draw_embedding`. Guidance moves away from the learned null in place
     of the embedding, and from the texts `negative`."""
-    given = [
-        _decoder_given(
-            model.inputs, model.projection, embedding, _read(model.inputs, model.text, ids), dropped
-        )
-        for ids, dropped in ((tokens, False), (negative, True))
-    ]
-    return jnp.clip(_sample(model, DECODER, seed, index, *given, **drawn), -1.0, 1.0)
+    texts = (_read(model.inputs, model.text, ids) for ids in (tokens, negative))
+    wanted, other = (
+        _of_decoder(model.inputs, model.projection, embedding, text, dropped)
+        for text, dropped in zip(texts, (False, True), strict=True)
+    )
+    return jnp.clip(_sample(model, DECODER, seed, index, (wanted, other), **drawn), -1.0, 1.0)
 
 
 def draw_large(model: UnCLIP, small: Array, seed: Any, index: Array, **drawn: Any) -> Array:
@@ -119,11 +121,11 @@ def draw_large(model: UnCLIP, small: Array, seed: Any, index: Array, **drawn: An
     other arguments as `draw_embedding`."""
     height, width, _ = model.models[UPSAMPLER].shape
     given = model.inputs.of_upsampler(small, (height, width))
-    return jnp.clip(_sample(model, UPSAMPLER, seed, index, given, None, **drawn), -1.0, 1.0)
+    return jnp.clip(_sample(model, UPSAMPLER, seed, index, (given, None), **drawn), -1.0, 1.0)
 
 
 _read = jax.jit(UnCLIPInputs.read, static_argnums=0)
-_decoder_given = jax.jit(UnCLIPInputs.of_decoder, static_argnums=(0, 4))
+_of_decoder = jax.jit(UnCLIPInputs.of_decoder, static_argnums=(0, 4))
 
 
 def _sample(
@@ -131,13 +133,12 @@ def _sample(
     stage: str,
     seed: Any,
     index: Array,
-    given: Any,
-    negative: Any,
+    given: tuple[Any, Any],
     noise: Array | None = None,
     **options: Any,
 ) -> Array:
-    """A stage's samples."""
+    """A stage's samples, by what it is `given`, and what guidance moves away from."""
     network, variables = model.models[stage], model.variables[stage]
-    recipe = {**model.recipes[stage], **options}
+    recipe = recipe_over(model.recipes[stage], options, KEPT)
     words = stage_seed(seed, stage)
-    return sample(network, variables, words, index, given, negative, noise, **recipe)
+    return sample(network, variables, words, index, *given, noise, **recipe)

@@ -84,7 +84,9 @@ def load_unclip(name: str | Path) -> UnCLIP:
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise ValueError(f"{folder} lacks {', '.join(missing)}: fetch the folder again, whole")
-    samplings = (read_unclip_scheduler(folder / f"{stage}_scheduler") for stage in STAGES)
+    prior, decoder, upsampler = (
+        read_unclip_scheduler(folder / f"{stage}_scheduler") for stage in STAGES
+    )
     model = UnCLIP(
         load_text(folder / "text_encoder", projected=True),
         load_prior(folder / "prior"),
@@ -92,7 +94,9 @@ def load_unclip(name: str | Path) -> UnCLIP:
         load_unclip_decoder(folder / "decoder"),
         load_unet_2d(folder / "super_res_first"),
         load_unet_2d(folder / "super_res_last"),
-        *samplings,
+        prior,
+        decoder,
+        upsampler,
         folder / "tokenizer",
     )
     check_stages(model)
