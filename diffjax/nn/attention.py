@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from diffjax.nn.cpu import fence
-from diffjax.nn.initialisers import Init
+from diffjax.nn.initialisers import Init, parts
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import GroupNorm, LayerNorm
 
@@ -95,14 +95,15 @@ class SpatialAttention(nn.Module):
     def __call__(self, x: Array, context: Array | None = None, mask: Array | None = None) -> Array:
         b, h, w, c = x.shape
         init = self.init_family
-        kinds = {"kernel_init": init.qkv, "bias_init": init.bias, "dtype": self.dtype}
+        kinds = {"bias_init": init.bias, "dtype": self.dtype}
         y = GroupNorm(self.groups, self.eps, self.min_channels, name="norm")(x)
-        qkv = Dense(3 * c, name="qkv", **kinds)(y.reshape(b, h * w, c))
+        qkv = Dense(3 * c, kernel_init=init.qkv, name="qkv", **kinds)(y.reshape(b, h * w, c))
         q, k, v = (split_heads(z, self.heads) for z in jnp.split(qkv, 3, axis=-1))
         if context is not None:
-            kv = Dense(2 * c, name="context_kv", **kinds)(context.astype(self.dtype))
+            pair = parts(init.kernel, 2)
+            kv = Dense(2 * c, kernel_init=pair, name="context_kv", **kinds)(context)
             more = (split_heads(z, self.heads) for z in jnp.split(kv, 2, axis=-1))
-            k, v = (jnp.concatenate(pair, axis=1) for pair in zip(more, (k, v), strict=True))
+            k, v = (jnp.concatenate(both, axis=1) for both in zip(more, (k, v), strict=True))
             if mask is not None:
                 mask = jnp.pad(mask, ((0, 0), (0, h * w)), constant_values=True)
         y = attend(q, k, v, mask).reshape(b, h, w, c)

@@ -54,6 +54,17 @@ def test_examples_are_independent(run):
     close(y, turned)
 
 
+@pytest.mark.parametrize("family", INITS)
+def test_keys_and_values_begin_as_layers_of_their_own(family):
+    """Sixteen channels are no three equal parts, as query, key and value are."""
+    x = jnp.zeros((1, 2, 2, 16))
+    layer = LAYER.clone(init_family=INITS[family])
+    params = layer.init(jax.random.key(0), x, CONTEXT[:1])["params"]["context_kv"]
+    assert params["kernel"].shape == (6, 32) and params["bias"].shape == (32,)
+    bound = (6 / (6 + 16)) ** 0.5 if family != "adm" else 6**-0.5
+    assert 0.7 * bound < np.abs(params["kernel"]).max() <= bound
+
+
 def test_a_unet_without_plain_layers_that_see_a_context_refuses_it():
     small = dict(type="unet", channels=8, out_channels=3, added_kv=True)
     for wrong in (dict(cross_attention=False), dict(cross_attention=True, transformer_depth=1)):
