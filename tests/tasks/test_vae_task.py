@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import random_variables
 
 from diffjax.keys import Rng
 from diffjax.models import build_model
@@ -33,16 +34,13 @@ def make(likelihood=LOGISTIC, scale="shared", part="mlp", **section):
 
 def batch():
     image = np.random.default_rng(0).uniform(-1, 1, (B, *SHAPE)).astype(np.float32)
-    return {"image": jnp.asarray(image)}
+    return {"image": image}
 
 
 @functools.cache
 def start(task):
     """Variables of which none is zero, so that posteriors differ from the prior."""
-    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), batch()))
-    rng = np.random.default_rng(1)
-    draw = lambda s: jnp.asarray(0.3 * rng.standard_normal(s.shape, np.float32))  # noqa: E731
-    return jax.tree.map(draw, shapes)
+    return random_variables(task.init, batch(), std=0.3, seed=1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -50,8 +48,13 @@ def evaluate(task, held, given):
     return task.loss(*held, given, Rng(jax.random.key(3), jnp.arange(B), B), True)
 
 
+@functools.cache
+def compiled(task, name, **kw):
+    return jax.jit(functools.partial(task.predict_fns()[name], **kw))
+
+
 def call(task, name, *args, **kw):
-    return jax.jit(functools.partial(task.predict_fns()[name], **kw))(start(task), *args)
+    return jax.device_get(compiled(task, name, **kw)(start(task), *args))
 
 
 @pytest.mark.parametrize("part", ["mlp", "conv"])
