@@ -34,7 +34,7 @@ def random_variables(
         name = jax.tree_util.keystr(path[-1:])
         if not np.issubdtype(leaf.dtype, np.floating):
             return np.zeros(leaf.shape, leaf.dtype)
-        about = 1.0 if "var" in name else norms if "scale" in name else 0.0
+        about = 1.0 if "var" in name else norms if "'scale'" in name else 0.0
         return np.asarray(about + std * rng.standard_normal(leaf.shape), leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)

@@ -141,8 +141,11 @@ def test_the_sigmoid_loss_reads_its_bias():
 
 @pytest.mark.parametrize(
     "make",
-    [make, functools.partial(make, bias=-10.0, loss_kind="sigmoid"), transformers],
-    ids=["softmax", "sigmoid", "transformers"],
+    [
+        pytest.param(make, id="softmax"),
+        pytest.param(functools.partial(make, bias=-10.0, loss_kind="sigmoid"), id="sigmoid"),
+        pytest.param(transformers, id="transformers", marks=pytest.mark.heavy),
+    ],
 )
 def test_chunks_change_neither_loss_nor_gradients(make):
     one, four = make(), make(chunks=4)
