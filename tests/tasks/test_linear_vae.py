@@ -128,7 +128,7 @@ def test_at_the_closed_form_optimum_bound_and_likelihood_of_ppca_are_one(data):
 
 @pytest.mark.parametrize("section", [{}, {"importance_weighted": True}], ids=["elbo", "iwae"])
 def test_gradient_ascent_from_a_random_start_reaches_ppcas_likelihood(data, section):
-    task, given = make(samples=8, **section), batch(data)
+    task, given = make(samples=4, **section), batch(data)
     steps = 800
     optimizer = optax.adam(optax.cosine_decay_schedule(0.03, steps))
 
