@@ -1,4 +1,4 @@
-"""What the configs of this folder share."""
+"""Parts that the configs of this folder share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def make(**sections: Any) -> ConfigDict:
     """A config of the sections that every run has, and of those given.
 
     The sections (`diffjax/assembly/sections.py` says what each holds, and refuses any other key):
-    seed, data, tokenizer, codec, conditions, guide, model, start, task, optim, ema, mesh, train,
-    sampling, evals, features, perceptual, judge, expected.
+    seed, data, tokenizer, codec, conditions, guide, model, init_from, task, optim, ema, mesh,
+    train, sampling, evals, features, perceptual, clip_scorer, expected.
     """
     defaults: dict[str, Any] = {
         "seed": 0,

@@ -33,7 +33,7 @@ def commands(folder: Path) -> dict[str, str]:
 
 
 def _folder() -> Path:
-    """Where the mains lie, beside this package.
+    """The folder of the mains, beside this package.
 
     Raises:
       ValueError: another package of that name would be imported in their place.

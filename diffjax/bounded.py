@@ -86,7 +86,7 @@ def read_json(file: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
 
 
 def gunzip(content: bytes, limit: int) -> bytes:
-    """What is compressed in `content`, at most `limit` bytes.
+    """The bytes compressed in `content`, at most `limit`.
 
     Raises:
       ValueError: it is no gzip, is cut short, or holds more.

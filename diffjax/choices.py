@@ -98,14 +98,15 @@ def said(value: Any) -> str:
 
 
 class _Complaint(NamedTuple):
-    """Why a value is not what an annotation asks for; `range` where its kind is right."""
+    """A reason why a value does not fit its annotation; `range` where its kind is right."""
 
     text: str
     range: bool = False
 
 
 def _complaint(name: str, value: Any, hint: Any) -> _Complaint | None:
-    """What is wrong with `name=value` of a config; None where nothing is, or none can tell."""
+    """The complaint about `name=value` of a config; None where nothing is wrong, or none can
+    tell."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:
         wrong = _complaint(name, value, inner[0])
@@ -116,9 +117,11 @@ def _complaint(name: str, value: Any, hint: Any) -> _Complaint | None:
     if origin in (Union, UnionType):
         # An array, or whatever else nobody can tell, is no way around the range of a number.
         number = isinstance(value, numbers.Real)
-        told = [one for one in inner if not (number and one not in _KINDS and inspect.isclass(one))]
-        wrongs = [_complaint(name, value, one) for one in told]
-        if None in wrongs or not told:
+        members = [
+            one for one in inner if not (number and one not in _KINDS and inspect.isclass(one))
+        ]
+        wrongs = [_complaint(name, value, one) for one in members]
+        if None in wrongs or not members:
             return None
         near = [wrong for wrong in wrongs if wrong is not None and wrong.range]
         return near[0] if near else _Complaint(f"{name}={said(value)} is no {_named(hint)}")
@@ -212,30 +215,30 @@ def check(
         word or flag where another kind is asked for, or a number outside its range.
     """
     section = {k: _tuples(v) for k, v in as_section(what, section).items()}
-    told = what if kind is None else f"{what} {kind!r}"
+    place = what if kind is None else f"{what} {kind!r}"
     signature = inspect.signature(maker).parameters
     parameters = {name: p for name, p in signature.items() if name not in hidden}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key in section:
         if key not in parameters and not open_ended:
-            raise unknown(f"key of {told}:", key, parameters)
+            raise unknown(f"key of {place}:", key, parameters)
     missing = [k for k, p in parameters.items() if p.default is p.empty and k not in section]
     if whole and missing and not open_ended:
-        raise ValueError(f"{told} needs {', '.join(map(repr, missing))}")
-    check_values(what, section, hints_of(maker), told)
+        raise ValueError(f"{place} needs {', '.join(map(repr, missing))}")
+    check_values(what, section, hints_of(maker), place)
     return section
 
 
 def check_values(
-    what: str, section: Mapping[str, Any], hints: Mapping[str, Any], told: str = ""
+    what: str, section: Mapping[str, Any], hints: Mapping[str, Any], place: str = ""
 ) -> None:
     """Raises ValueError where a value of `section` is not what its hint asks for; `what` as in
-    `check`, `told` with more words."""
+    `check`, `place` with more words."""
     for key, value in section.items():
         wrong = _complaint(key, value, hints.get(key, Any))
         if wrong is not None:
-            place = f"{what}." if wrong.range else f"{told or what}: "
-            raise ValueError(place + wrong.text)
+            before = f"{what}." if wrong.range else f"{place or what}: "
+            raise ValueError(before + wrong.text)
 
 
 def construct(

@@ -114,6 +114,6 @@ def check_order(what: str, choice: Any, low: str, high: str) -> None:
 
 
 def outside(value: Any, bounds: Iterable[Any]) -> str | None:
-    """What `value` must be and is not, by the metadata of an `Annotated` type; None where it is
-    inside."""
+    """The range, in words, that `value` must lie in and does not, by the metadata of an `Annotated`
+    type; None where it is inside."""
     return next(filter(None, (_broken(value, bound) for bound in _each(bounds))), None)

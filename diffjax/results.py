@@ -1,4 +1,4 @@
-"""A measured number, and its protocol: what it was measured under, and how two protocols differ.
+"""Measured numbers: with an interval, or under a name with the protocol they were measured under.
 
 A protocol is a plain mapping that survives JSON. Keys in use: `num_samples`, `nfe`, every argument
 of the predict function (`sampler`, `steps`, `guidance`, ...), `ema`, `resize`, `quantise`,
@@ -7,7 +7,7 @@ of the predict function (`sampler`, `steps`, `guidance`, ...), `ema`, `resize`, 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,38 @@ from diffjax.fingerprints import plain, short_hash
 
 # Keys that name the draw and not the protocol: results that differ in these may be averaged.
 REPEATS = ("seed", "seeds")
+# Metric in the records of earlier runs -> its name today.
+RENAMED = {f"agreement{end}": f"class_accuracy{end}" for end in ("", "_low", "_high", "_real")}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate of a share or a mean.
+
+    Attributes:
+      value: the estimate.
+      std: its standard error; None where it has none.
+      low, high: ends of its interval, of 95 % unless said otherwise; None where it has none.
+      count: of the observations, examples or seeds, that it is over.
+    """
+
+    value: float
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+    count: int = 1
+
+    @property
+    def half_width(self) -> float | None:
+        """From `value` to `high`."""
+        return None if self.high is None else self.high - self.value
+
+    def results(self, name: str, protocol: Mapping[str, Any]) -> Iterator[Result]:
+        """The value, and the ends as "<name>_low" and "<name>_high"."""
+        yield Result(name, self.value, self.std, protocol)
+        for end, value in (("low", self.low), ("high", self.high)):
+            if value is not None:
+                yield Result(f"{name}_{end}", value, None, protocol)
 
 
 @dataclass(frozen=True)
@@ -35,11 +67,22 @@ class Result:
     protocol: Mapping[str, Any] = field(default_factory=dict)
 
 
+def current_name(metric: str) -> str:
+    """Today's name of a recorded `metric`, with or without its evaluator's before it ("a/b")."""
+    before, slash, name = metric.rpartition("/")
+    return before + slash + RENAMED.get(name, name)
+
+
+def in_current_names(by_metric: Mapping[str, Any]) -> dict[str, Any]:
+    """`by_metric` under its metrics' names of today."""
+    return {current_name(metric): value for metric, value in by_metric.items()}
+
+
 def protocol(**fields: Any) -> dict[str, Any]:
     """`fields` in plain form with their `hash`, which leaves out the keys in `REPEATS`."""
-    given = {k: plain(v) for k, v in fields.items() if k != "hash"}
-    hashed = {k: v for k, v in given.items() if k not in REPEATS}
-    return {**given, "hash": short_hash(hashed)}
+    plain_fields = {k: plain(v) for k, v in fields.items() if k != "hash"}
+    hashed = {k: v for k, v in plain_fields.items() if k not in REPEATS}
+    return {**plain_fields, "hash": short_hash(hashed)}
 
 
 def extend(base: Mapping[str, Any], **fields: Any) -> dict[str, Any]:

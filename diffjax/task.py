@@ -14,7 +14,7 @@ Batch = Mapping[str, Array]
 
 
 class Variables(NamedTuple):
-    """What a task's networks hold.
+    """Variables of a task's networks.
 
     Attributes:
       params: trained by the optimizer, averaged by the EMAs.

@@ -28,7 +28,7 @@ from diffjax.launch.cli import overrides, run_main
 from diffjax.launch.flag_types import define_path
 from diffjax.launch.lock import writing
 from diffjax.launch.settings import apply_override, assignments, load_config
-from diffjax.pretrained.judge import make_scorers
+from diffjax.pretrained.clip_scorer import make_scorers
 from diffjax.pretrained.released import open_released
 from diffjax.reports.run import write_report
 from diffjax.runs.config import plain, read_config
@@ -53,11 +53,11 @@ def define_flags() -> None:
 def main() -> None:
     if bool(FLAGS.run) == bool(FLAGS.model):
         raise ValueError("give one of --run (a workdir) and --model (released weights)")
-    given = {
+    flags_of = {
         "run": {"step": FLAGS.step},
         "model": {k: FLAGS[k].value for k in ("release", "codec", "config", "workdir", "set")},
     }
-    foreign = given["model" if FLAGS.run else "run"]
+    foreign = flags_of["model" if FLAGS.run else "run"]
     for name, value in foreign.items():
         if value:
             raise ValueError(f"--{name} is not read with --{'run' if FLAGS.run else 'model'}")
@@ -81,11 +81,11 @@ def _run() -> None:
             raise ValueError(f"--config.{override}: only evals.* can change after training")
         apply_override(config, override)
     complete(plain(config), workdir, named=False)
-    assembly = Experiment(config, workdir)
-    evaluations = assembly.evaluations(**make_scorers(assembly.reference, assembly.mesh))
-    evaluations.trial(assembly.outline, FLAGS.only)
-    step, state, frozen = assembly.trained(FLAGS.step)
-    assembly.record(frozen)
+    experiment = Experiment(config, workdir)
+    evaluations = experiment.evaluations(**make_scorers(experiment.reference, experiment.mesh))
+    evaluations.trial(experiment.outline, FLAGS.only)
+    step, state, frozen = experiment.trained(FLAGS.step)
+    experiment.record(frozen)
     _write(
         workdir,
         step,
@@ -103,11 +103,11 @@ def _released() -> None:
     config = load_config(FLAGS.config, overrides())
     _keep(config, FLAGS.only)
     complete(plain(config), workdir, named=True)
-    assembly = ReleasedRun(config, workdir, model, origin, recipe)
-    assembly.check_evaluations()
-    assembly.write_config()
-    evaluations = assembly.evaluations(**make_scorers(assembly.reference, assembly.mesh))
-    evaluations.trial(assembly.outline)
+    experiment = ReleasedRun(config, workdir, model, origin, recipe)
+    experiment.check_evaluations()
+    experiment.write_config()
+    evaluations = experiment.evaluations(**make_scorers(experiment.reference, experiment.mesh))
+    evaluations.trial(experiment.outline)
     evaluators = evaluations.evaluators
     _write(workdir, 0, evaluators, lambda name: (None, evaluators[name].run(model.variables)))
 

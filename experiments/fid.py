@@ -42,7 +42,7 @@ from diffjax.launch.cli import arguments, run_main
 from diffjax.launch.flag_types import define_path, expand
 from diffjax.pretrained.clip import Encoders, released_encoders
 from diffjax.pretrained.features import InceptionFeatures, features_of_run, over_local_devices
-from diffjax.pretrained.fid_sets import Given, captions, images_of, open_set, side_of
+from diffjax.pretrained.fid_sets import ImageSet, captions, images_of, open_set, side_of
 from diffjax.reports.comparison import comparison_lines
 from diffjax.results import Result
 from diffjax.train.progress import Progress
@@ -107,15 +107,15 @@ def _cache() -> Path | None:
 
 
 def _measured(
-    given: Given, extract: FeatureExtractor | None, how: Mapping[str, Any], keep_rows: bool
+    image_set: ImageSet, extract: FeatureExtractor | None, how: Mapping[str, Any], keep_rows: bool
 ) -> FeatureSet:
     """One side, with progress on stderr."""
-    images = 0 if given.source is None else len(given.source)
+    images = 0 if image_set.source is None else len(image_set.source)
     if not images:
-        return side_of(given, None, how, keep_rows, None, lambda done: None)
+        return side_of(image_set, None, how, keep_rows, None, lambda done: None)
     own = images // jax.process_count()
     began = shown = time.monotonic()
-    with Progress(own, stream=sys.stderr, unit=f"{given.name}: image") as progress:
+    with Progress(own, stream=sys.stderr, unit=f"{image_set.name}: image") as progress:
 
         def say(done: int) -> None:
             nonlocal shown
@@ -125,13 +125,13 @@ def _measured(
             progress.update(done, pace if due and jax.process_index() == 0 else None)
             shown = now if due else shown
 
-        return side_of(given, extract, how, keep_rows, _cache(), say)
+        return side_of(image_set, extract, how, keep_rows, _cache(), say)
 
 
-def _with_texts(side: FeatureSet, given: Given, towers: Encoders | None) -> FeatureSet:
-    if towers is None or given.source is None or "clip_score" not in FLAGS.metrics:
+def _with_texts(side: FeatureSet, image_set: ImageSet, towers: Encoders | None) -> FeatureSet:
+    if towers is None or image_set.source is None or "clip_score" not in FLAGS.metrics:
         return side
-    return replace(side, texts=towers.texts(captions(given.source, given.name)))
+    return replace(side, texts=towers.texts(captions(image_set.source, image_set.name)))
 
 
 def _compared(
@@ -161,8 +161,8 @@ def _compared(
             FLAGS.save, b.moments, b.spatial, images_of(against) if FLAGS.save_images else None, how
         )
     found = []
-    for given in drawn:
-        a = _with_texts(_measured(given, extract, how, kept["a"]), given, towers)
+    for image_set in drawn:
+        a = _with_texts(_measured(image_set, extract, how, kept["a"]), image_set, towers)
         found.append(list(compare(names, settings, a, b or a, said)))
     return found
 
@@ -170,8 +170,8 @@ def _compared(
 def main() -> None:
     names = [pick("metric", name, METRICS) for name in dict.fromkeys(FLAGS.metrics)]
     settings = Settings(**_given(asdict(Settings())))
-    given, *rest = arguments()
-    samples, reference = [expand(s) for s in given.split(",")], expand(rest[0]) if rest else None
+    first, *rest = arguments()
+    samples, reference = [expand(s) for s in first.split(",")], expand(rest[0]) if rest else None
     if reference is None and any(METRICS[n].reference for n in names):
         first = next(n for n in names if METRICS[n].reference)
         raise ValueError(f"{first} compares with a reference: give it as the second argument")

@@ -125,7 +125,7 @@ def _described(size: tuple[int, int] | None, columns: int) -> dict[str, Any]:
 def _asked(
     pipeline: Pipeline | Prior,
 ) -> tuple[dict[str, np.ndarray], Sequence[str], int, int]:
-    """What is drawn by, `[rows * columns, ...]` by field, column after column of the grid; the
+    """The conditions, `[rows * columns, ...]` by field, column after column of the grid; the
     names of its rows, none where it draws by nothing; and how many rows and columns there are.
 
     Raises:
@@ -192,13 +192,13 @@ def _image(
     """(height, width), image and mask, checked: by flags, of the image, or the model's own; None
     for data that have no height and width."""
     image = None if FLAGS.init_image is None else read_image(Path(FLAGS.init_image))
-    given = (FLAGS.height, FLAGS.width)
+    size = (FLAGS.height, FLAGS.width)
     if isinstance(pipeline, Prior) or len(pipeline.image_shape) != 3:
-        if image is not None or given != (None, None):
+        if image is not None or size != (None, None):
             raise ValueError(f"{FLAGS.run} draws from noise alone, images of one size")
         return None, None, None
     own = pipeline.image_shape[:2] if image is None else image.shape[:2]
-    height, width = (a if a is not None else b for a, b in zip(given, own, strict=True))
+    height, width = (a if a is not None else b for a, b in zip(size, own, strict=True))
     if image is not None and (height, width) != own:
         raise ValueError(
             f"{FLAGS.init_image} is {own[1]} x {own[0]} pixels, but --width and --height say "

@@ -56,7 +56,7 @@ def _one_of(first: str, second: str, why: str) -> None:
 
 
 def _check_flags() -> None:
-    """What can be refused before anything is loaded."""
+    """Refuses what it can before anything is loaded."""
     _one_of("run", "model", "what encodes the images")
     _one_of("folder", "split", "what is searched")
     of_run = ("split", "step", "ema")

@@ -62,8 +62,8 @@ def run_sweep(study: Study, workdir: Path, command: str = "") -> Outcome:
 
 def main() -> None:
     study = changed(with_run(load_study(FLAGS.study), FLAGS.run), FLAGS.set)
-    given = {name: FLAGS[name].value for name in ("weights", "release", "codec")}
-    study = with_weights(study, **given)
+    networks = {name: FLAGS[name].value for name in ("weights", "release", "codec")}
+    study = with_weights(study, **networks)
     if study.features is not None and not FLAGS.workdir:
         raise ValueError(
             "this study may measure a released model, no folder of runs: give --workdir"

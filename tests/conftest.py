@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import xla_flags
 
-# No test reaches for a network; what it would fetch is not there, or is put into a cache of its own.
+# No test reaches for a network: what it would fetch is not there, or in a cache of its own.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 # What one test has compiled the others, the workers and the runs they start read from a folder, set

@@ -11,6 +11,7 @@ from diffjax.assembly import stages
 from diffjax.launch.cli import ERRORS
 from diffjax.launch.one_line import one_line
 from diffjax.launch.settings import load_config
+from diffjax.reports.run import write_report
 
 USER = tuple(kind for kind, code in ERRORS.items() if code == 2)
 
@@ -18,6 +19,7 @@ USER = tuple(kind for kind, code in ERRORS.items() if code == 2)
 def train(config: Path | str, workdir: Path, *changes: str) -> None:
     """`experiments.train --config=CONFIG --workdir=WORKDIR --config.CHANGE ...`."""
     stages.train_run(load_config(str(config), changes), workdir, named=True)
+    write_report(workdir)
 
 
 def refusal(config: Path | str, workdir: Path, *changes: str) -> str:

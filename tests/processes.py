@@ -8,6 +8,7 @@ its own. As a module this file is the test's side, as a script it is the server.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -17,10 +18,13 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xla_flags
 
 ROOT = Path(__file__).resolve().parent.parent
+MAINS = ("evaluate", "fid", "prepare_data", "report", "sample", "train")
+PROGRAM = "program"  # in place of a main: a text that is executed
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,14 @@ class Server:
         """A whole run."""
         return self.start(*arguments, devices=devices, file_size=file_size, main=main).wait()
 
+    def on_eight_devices(self, program: str, argument: object, *folders: Path) -> Any:
+        """The JSON that `program` prints at last on eight forced host devices, given `argument` as
+        JSON; it may import from `folders`."""
+        arguments = (program, json.dumps(argument), *map(str, folders))
+        done = self.run(*arguments, devices=8, main=PROGRAM)
+        assert done.code == 0, done.stderr[-3000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
     def close(self) -> None:
         """Ends the server; its runs are over by then."""
         assert self._server.stdin is not None
@@ -148,6 +160,12 @@ def _child(request: dict) -> None:
     os.environ["XLA_FLAGS"] = f"{count} {xla_flags.quick()}"
     if request["file_size"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_size"],) * 2)
+    if request["main"] == PROGRAM:
+        program, argument, *folders = request["arguments"]
+        sys.path[:0] = folders
+        sys.argv = [PROGRAM, argument]
+        exec(compile(program, PROGRAM, "exec"), {"__name__": "__main__"})
+        return
     module = sys.modules[f"experiments.{request['main']}"]
     sys.argv = [str(module.__file__), *request["arguments"]]
     module.define_flags()
@@ -157,10 +175,8 @@ def _child(request: dict) -> None:
 
 def _serve() -> None:
     """One line of standard input, one run."""
-    import experiments.evaluate
-    import experiments.fid
-    import experiments.sample
-    import experiments.train  # noqa: F401
+    for main in MAINS:
+        importlib.import_module(f"experiments.{main}")
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -13,7 +13,16 @@ BASE = {"jax", "numpy", "scipy"}
 # The package itself (its version), and the files at its top.
 SHARED = {"diffjax"} | {
     f"diffjax.{name}"
-    for name in ("keys", "choices", "compiler", "bounded", "ranges", "fingerprints", "results")
+    for name in (
+        "keys",
+        "choices",
+        "compiler",
+        "bounded",
+        "ranges",
+        "fingerprints",
+        "batches",
+        "results",
+    )
 }
 LONG_FILES = {"diffjax/diffusion/schedules.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 300, 70

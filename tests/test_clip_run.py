@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from in_process import train
 from jax.tree_util import tree_leaves_with_path
 from scenes import scenes
 
@@ -66,11 +67,10 @@ def start(processes, little):
 
 
 @pytest.fixture(scope="module")
-def trained(start, tmp_path_factory):
+def trained(little, tmp_path_factory):
     """The workdir of a whole run."""
     workdir = tmp_path_factory.mktemp("clip") / "run"
-    outcome = start(workdir).wait()
-    assert outcome.code == 0, outcome.stderr
+    train(CONFIG, workdir, *little)
     return workdir
 
 
@@ -188,12 +188,12 @@ REFUSED = {
 
 def check(config, workdir):
     """All that a run does before its first step, but for compiling."""
-    run = (assembly := Experiment(config, workdir)).run
+    run = (experiment := Experiment(config, workdir)).run
     optimizer, spec = make_optimizer(run.optimizer, run.choices.steps), run.loader.batch_spec()
     jax.eval_shape(
         lambda k: init_state(run.task, optimizer, run.emas, k, spec)[0], jax.random.key(0)
     )
-    assembly.check_evaluations()
+    experiment.check_evaluations()
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -1,9 +1,11 @@
 """What a run has written of itself and is damaged: one line that names the file."""
 
 import json
+import math
 
 import pytest
 
+from diffjax.reports.run import write_report
 from diffjax.runs.config import read_config
 from diffjax.runs.records import read_json, read_run
 from diffjax.train.writer import Writer, read_records
@@ -64,6 +66,16 @@ def test_a_measure_without_its_name_is_an_error_of_the_report(tmp_path, missing)
         read_run(tmp_path)
     said(error)
     Writer(tmp_path).truncate(4)
+
+
+def test_what_was_not_finite_is_nan_and_shown_as_a_dash(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    record = {**json.loads(GOOD), "value": None}
+    (tmp_path / "evals.jsonl").write_text(json.dumps(record) + "\n")
+    (found,) = read_run(tmp_path).results
+    assert math.isnan(found.value) and (found.name, found.eval, found.step) == ("b", "a", 4)
+    page = write_report(tmp_path).read_text()
+    assert "<b>–</b>" in page and ">nan<" not in page
 
 
 def test_a_good_record_is_read_and_a_torn_end_left_out(tmp_path):

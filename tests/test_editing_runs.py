@@ -85,8 +85,8 @@ def test_shapes_by_text():
         tokens = np.repeat(pipeline.tokenize([text]), count, axis=0)
         images = pipeline.draw({"tokens": tokens}, 0, np.arange(count), batch_size=32, **options)
         levels = np.rint((images + 1) * 127.5).astype(np.uint8)
-        asked = Scene((Thing(SHAPES.index("star"), COLOURS.index("blue")),))
-        blue = [score_scene(asked, scene)["objects"] for scene in read_batch(levels)]
+        prompt = Scene((Thing(SHAPES.index("star"), COLOURS.index("blue")),))
+        blue = [score_scene(prompt, scene)["objects"] for scene in read_batch(levels)]
         return images, float(np.mean(blue))
 
     circle = drawn("a red circle")[0][0]

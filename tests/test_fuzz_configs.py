@@ -30,7 +30,7 @@ CHEAP = (
     "configs/classifier/digits.py",
     "configs/vae/digits.py",
 )
-EACH_BY_DEFAULT, EACH = 25, 24
+EACH_BY_DEFAULT, EACH = 12, 24
 
 # Keys that may be negative, that may be infinite, and that may be beyond int32.
 SIGNED = {"bias", "log_variance", "log_scale", "mean", "shift", "start", "end", "power", "gamma",
@@ -141,10 +141,10 @@ def faults(path: str, count: int, seed: int, assembled: Any, workdir: Any) -> li
         try:
             with within(LIMIT):
                 config = ConfigDict(copy.deepcopy(tree))
-                assembly = assembled(config, workdir)
+                experiment = assembled(config, workdir)
                 if path not in LARGE and where.split(".")[0] in ("data", "model", "task", "optim"):
-                    check_state(assembly.run)
-                assembly.check_evaluations()
+                    check_state(experiment.run)
+                experiment.check_evaluations()
         except ValueError as error:
             line = " ".join(str(error).split())
             if not 10 < len(line) < 1200:

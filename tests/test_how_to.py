@@ -29,7 +29,7 @@ MOST = {
     "sampler": 1,
     "task": 2,
 }
-FAST = ("data_set", "sampler")
+FAST = ("sampler",)
 BESIDE = ("tests/", "configs/")
 COPIED = ("configs/", "diffjax/", "experiments/", "tests/", "docs/site/", "pyproject.toml")
 

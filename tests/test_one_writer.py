@@ -48,7 +48,7 @@ def test_a_prerequisite_that_another_run_trains_is_waited_for_and_used(
 ):
     """The other holds the lock as another process would, and finishes meanwhile."""
     trained, take, other, home = [], lock._take, [True], tmp_path / "first"
-    config = {"start": {"run": str(home), "config": str(tiny)}}
+    config = {"init_from": {"run": str(home), "config": str(tiny)}}
 
     def busy(path: Path):
         if other:
@@ -67,9 +67,9 @@ def test_a_prerequisite_that_another_run_trains_is_waited_for_and_used(
     threading.Timer(0.3, finish).start()
     stages.complete(config, tmp_path / "run", named=True)
     assert not trained
-    told = capsys.readouterr().out.splitlines()
-    plan = f"{tmp_path / 'run'}, stage 1 of 1, start: {home} is to be trained from {tiny}"
-    assert told == [plan, f"waiting for {home}: process 7 on elsewhere"]
+    lines = capsys.readouterr().out.splitlines()
+    plan = f"{tmp_path / 'run'}, stage 1 of 1, init_from: {home} is to be trained from {tiny}"
+    assert lines == [plan, f"waiting for {home}: process 7 on elsewhere"]
     (home / "checkpoints" / "60").rmdir()
     stages.complete(config, tmp_path / "run", named=True)
     assert trained == [1]

@@ -26,10 +26,10 @@ from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
+from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig
 from diffjax.pretrained.features import FEATURES
 from diffjax.pretrained.init_from import InitFromConfig
-from diffjax.pretrained.judge import ClipScorerConfig
 from diffjax.pretrained.perceptual import PerceptualConfig
 from diffjax.pretrained.text import TextTowerConfig
 from diffjax.ranges import Count, Decay, Dtype, Positive, Real, Rising, Seed

@@ -55,7 +55,7 @@ def small(command: str) -> list[str]:
             rest += [f"--config.evals.{name}.num_images=60" for name in ("test", "unseen")]
         elif "configs/latent/" in command:
             # It rests on the small runs above, not on runs of the config files as they are.
-            rest += [f"--config.{name}.config=None" for name in ("codec", "text", "judge")]
+            rest += [f"--config.{name}.config=None" for name in ("codec", "text", "clip_scorer")]
             kinds = ("one", "two", "unseen", "unseen_two")
             rest += [f"--config.evals.{kind}.num_prompts=16" for kind in kinds]
         elif "configs/clip/" in rest[3]:

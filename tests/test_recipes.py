@@ -154,16 +154,16 @@ def test_dit_is_guided_as_in_its_authors_code():
     level = Level(*(np.float32(a) for a in Linear().level(600.0)))
     z = jnp.asarray(rng.normal(size=(3, 8, 8, 4)), jnp.float32)
 
-    def denoise(x, level, to, told):
+    def denoise(x, level, to, labels):
         out, v = jnp.split(jnp.asarray(network(x, None)), 2, axis=-1)
         return Estimate(Eps().to_x(out, x, level), v)
 
-    told = jnp.zeros((3,), jnp.int32)
-    ours = classifier_free(denoise, told, told + 1000, guidance)(z, level, level)
+    labels = jnp.zeros((3,), jnp.int32)
+    ours = classifier_free(denoise, labels, labels + 1000, guidance)(z, level, level)
     theirs = forward_with_cfg(network, np.concatenate([z, z]), None, 1.5)[:3]
     np.testing.assert_allclose(Eps().from_x(ours.x, z, level), theirs[..., :4], atol=2e-4)
     np.testing.assert_allclose(ours.v, theirs[..., 4:], atol=1e-6)
-    all_four = classifier_free(denoise, told, told + 1000, make_recipe(guidance=1.5).guidance)
+    all_four = classifier_free(denoise, labels, labels + 1000, make_recipe(guidance=1.5).guidance)
     assert np.abs(all_four(z, level, level).x - ours.x)[..., 3].max() > 0.1
 
 
@@ -172,16 +172,16 @@ def test_the_codec_of_dit_is_the_authors(monkeypatch, tmp_path):
     model = dit.get_config().codec.model
     assert model == "stabilityai/sd-vae-ft-ema" and f"--codec={model}" in inspect.getdoc(dit)
     assert "--flips" in inspect.getdoc(dit)
-    asked = []
+    requests = []
 
     def download(name, file):
-        asked.append((name, file))
+        requests.append((name, file))
         there = ("config.json", "diffusion_pytorch_model.safetensors")
         return tmp_path / file if file in there else None
 
     monkeypatch.setattr("diffjax.interop.hub._download", download)
     assert locate_autoencoder(model) == tmp_path
-    assert (model, "diffusion_pytorch_model.safetensors") in asked
+    assert (model, "diffusion_pytorch_model.safetensors") in requests
     with pytest.raises(ValueError, match="nothing/there"):
         monkeypatch.setattr("diffjax.interop.hub._download", lambda *_: None)
         locate_autoencoder("nothing/there")

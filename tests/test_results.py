@@ -6,11 +6,9 @@ import json
 import numpy as np
 from import_graph import ROOT
 
-from diffjax.results import Result, differing, extend, protocol, same_protocol
+from diffjax.results import Interval, Result, differing, extend, protocol, same_protocol
 
 FILES = sorted(p for room in ("diffjax", "experiments") for p in (ROOT / room).rglob("*.py"))
-# A line of a run's record: a result, and of which weights it is.
-RECORDS = {("diffjax/runs/records.py", "Measure")}
 
 
 def test_protocol_survives_json_and_ignores_order():
@@ -33,6 +31,17 @@ def test_protocols_differ_where_they_differ():
     assert differing([protocol(pool=None), protocol()]) == {"pool": [None, None]}
 
 
+def test_an_interval_is_a_value_and_its_two_ends():
+    interval, how = Interval(0.5, 0.1, 0.3, 0.75, 20), protocol(steps=5)
+    assert interval.half_width == 0.25 and Interval(0.5).half_width is None
+    assert list(interval.results("share", how)) == [
+        Result("share", 0.5, 0.1, how),
+        Result("share_low", 0.3, None, how),
+        Result("share_high", 0.75, None, how),
+    ]
+    assert list(Interval(0.5).results("share", how)) == [Result("share", 0.5, None, how)]
+
+
 def test_there_is_one_kind_of_named_number():
     """No other class has a name, a value, its error and how it was measured."""
     found = set()
@@ -46,7 +55,7 @@ def test_there_is_one_kind_of_named_number():
                 }
                 if {"name", "value", "std"} <= fields:
                     found.add((path.relative_to(ROOT).as_posix(), node.name))
-    assert found == {("diffjax/results.py", Result.__name__)} | RECORDS
+    assert found == {("diffjax/results.py", Result.__name__)}
 
 
 def test_protocols_are_compared_in_one_place():

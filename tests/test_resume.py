@@ -22,10 +22,10 @@ TIMES = ("seconds", "train/images_per_second")
 
 def arrays(workdir: Path) -> dict[str, np.ndarray]:
     """Every array of the last checkpoint, and samples drawn from its weights."""
-    assembly = open_run(workdir)
-    step, state, frozen = assembly.trained()
-    assert step == assembly.choices.steps
-    draw = assembly.task.predict_fns()["sample"]
+    experiment = open_run(workdir)
+    step, state, frozen = experiment.trained()
+    assert step == experiment.choices.steps
+    draw = experiment.task.predict_fns()["sample"]
     index = np.arange(6, dtype=np.int32)
     drawn = {
         f"samples/{ema}": draw(
@@ -79,7 +79,8 @@ def whole_arrays(whole) -> dict[str, np.ndarray]:
     return arrays(whole)
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.heavy)])
+@pytest.mark.heavy
+@pytest.mark.parametrize("seed", [0, 1])
 def test_killed_twice_equals_uninterrupted(processes, command, whole, whole_arrays, tmp_path, seed):
     drawn = random.Random(seed)
     kills = sorted(4 * drawn.randint(4, 13) for _ in range(2))
@@ -94,10 +95,14 @@ def test_killed_twice_equals_uninterrupted(processes, command, whole, whole_arra
     assert metrics(workdir) == metrics(whole)
 
 
-def test_stopped_by_sigterm_goes_on_to_the_same_end(
+def test_killed_and_stopped_by_sigterm_goes_on_to_the_same_end(
     processes, command, whole, whole_arrays, tmp_path
 ):
     workdir = tmp_path / "run"
+    process = processes.start(*command(workdir))
+    process.until("step 12/60")
+    process.kill(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
     process = processes.start(*command(workdir))
     process.until("step 20/60")
     process.kill(signal.SIGTERM)

@@ -112,7 +112,7 @@ def variables(task):
 
 def test_samples_likelihoods_and_validation_noise_differ(task, variables):
     fns, label = task.predict_fns(), np.arange(4, dtype=np.int32) % 3
-    sampler = lambda v, seed, index, asked: fns["sample"](v, seed, index, asked, steps=2)  # noqa: E731
+    sampler = lambda v, seed, index, cond: fns["sample"](v, seed, index, cond, steps=2)  # noqa: E731
     drawn = [draw(sampler, variables, seed, label, 4) for seed in SEEDS]
     apart(drawn)
     # By class, a seed of 32 bits draws what its own number did.

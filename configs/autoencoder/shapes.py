@@ -38,10 +38,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     task, parts = dict(error="l2", kl_weight=4e-3, log_variance=-5.0), {}
     measures = ("psnr", "ssim", "factors")
     if adversarial:
-        rival = dict(type="patch", channels=16, layers=2, norm="group")
+        discriminator = dict(type="patch", channels=16, layers=2, norm="group")
         task |= dict(
             perceptual_weight=0.02,
-            discriminator=rival,
+            discriminator=discriminator,
             disc_start=STEPS // 2,
             disc_weight=0.1,
         )

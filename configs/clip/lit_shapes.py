@@ -18,7 +18,7 @@ from configs.clip import shapes
 def get_config(arg: str | None = None) -> ConfigDict:
     config = shapes.get_config(arg)
     with config.unlocked():
-        config.start = dict(run="runs/clip_shapes", only=("image",))
+        config.init_from = dict(run="runs/clip_shapes", only=("image",))
         config.task = dict(type="clip", locked=("image",))
         config.expected = {}
     return config

@@ -92,5 +92,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
         evals=dict(retrieval=dict(type="retrieval", split="test", every=10_000)),
     )
     if longer:
-        config.start = dict(run="runs/vit_l_14", resize=True)
+        config.init_from = dict(run="runs/vit_l_14", resize=True)
     return config

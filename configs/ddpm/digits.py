@@ -48,7 +48,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             trajectory=dict(type="trajectory"),
         ),
         expected={
-            "generation/agreement": (0.97, 1.0),
+            "generation/class_accuracy": (0.97, 1.0),
             "generation/frechet_ratio": (0.0, 2.0),
         },
     )

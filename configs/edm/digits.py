@@ -31,7 +31,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     config.sampling = HEUN
     config.expected = {
-        "generation/agreement": (0.95, 1.0),
+        "generation/class_accuracy": (0.95, 1.0),
         "generation/frechet_ratio": (0.0, 2.5),
     }
     return config

@@ -77,7 +77,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         optim=dict(type="muon", lr=3e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
         ema=dict(slow=dict(half_life=8_000, ramp=0.1)),
         train=dict(steps=3500, batch_size=128, checkpoint_every=500, log_every=50),
-        judge=CLIP,
+        clip_scorer=CLIP,
         sampling=SAMPLING,
         evals=dict(
             prompts=dict(type="samples", prompts=PROMPTS, columns=8),

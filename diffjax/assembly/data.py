@@ -1,4 +1,4 @@
-"""What a run reads: config section `data`, and batches read ahead."""
+"""Data of a run: config section `data`, and batches read ahead."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class DataConfig:
 def trained_on(
     data: DataConfig, source: Source, codec: Codec | None, pictures: Sequence[Transform]
 ) -> Source:
-    """What training reads of `source`: it, or the codec's moments of its `pictures`.
+    """The source that training reads: `source` itself, or the codec's moments of its `pictures`.
 
     Raises:
       ValueError: latents are to be kept, and there is no codec; or to be flipped, and those of the
@@ -90,7 +90,7 @@ def trained_on(
 
 
 def epoch_of(data: DataConfig, source: Source) -> np.ndarray | None:
-    """What an epoch goes through, by `data.oversample`; None for every record once."""
+    """Indices of an epoch, by `data.oversample`; None for every record once."""
     if not data.oversample:
         return None
     rules = [construct(Oversample, "data.oversample", section) for section in data.oversample]

@@ -22,7 +22,7 @@ DRAWING = ("sample", "trajectory")
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What an entry of `evals` says beside its evaluator's own options.
+    """Settings of an entry of `evals` beside its evaluator's own options.
 
     Attributes:
       every: updates between evaluations; 0 for the end of the run alone.
@@ -83,7 +83,7 @@ def evals_of(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def told_of(what: str) -> Iterator[None]:
+def error_prefix(what: str) -> Iterator[None]:
     """Whatever is raised inside is a ValueError of one line that begins with `what`."""
     try:
         yield
@@ -109,7 +109,7 @@ class RunEvaluations:
         for name in only or self.evaluators:
             if name not in self.evaluators:
                 raise unknown("evaluator", name, self.evaluators)
-            with told_of(f"evals.{name}"):
+            with error_prefix(f"evals.{name}"):
                 self.evaluators[name].trial(variables)
 
     def _due(self, step: int, last: bool) -> list[str]:
@@ -129,7 +129,7 @@ class RunEvaluations:
             yield name, *self.one(name, state, frozen)
 
     def one(self, name: str, state: TrainState, frozen: Params) -> tuple[str | None, Iterable[Any]]:
-        """Which average of the weights, and the records, of one evaluator."""
+        """The average of the weights, and the records, of one evaluator."""
         if name not in self.evaluators:
             raise unknown("evaluator", name, self.evaluators)
         ema = self.choices[name].ema

@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax.assembly.data import DataConfig, Prefetching, epoch_of, trained_on
-from diffjax.assembly.evaluations import RunEvaluations, evals_of, split_evals, told_of
+from diffjax.assembly.evaluations import RunEvaluations, error_prefix, evals_of, split_evals
 from diffjax.assembly.frozen import load_frozen
 from diffjax.assembly.model_section import model_section
 from diffjax.assembly.sections import check_sections
@@ -30,7 +30,7 @@ from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.context import ClipScorer
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
-from diffjax.pretrained.init_from import make_start
+from diffjax.pretrained.init_from import make_init_from
 from diffjax.pretrained.perceptual import TOWER, make_perceptual
 from diffjax.pretrained.reference import followed
 from diffjax.runs.config import plain, read_config
@@ -40,9 +40,9 @@ from diffjax.tasks import make_task
 from diffjax.train import sharding
 from diffjax.train.checkpoint import Checkpoints
 from diffjax.train.ema import EMA
+from diffjax.train.init_from import chain
 from diffjax.train.loop import Run, TrainConfig, build_state
 from diffjax.train.optim import Optimizer
-from diffjax.train.start import chain
 from diffjax.train.state import TrainState
 
 
@@ -114,7 +114,9 @@ class Experiment:
         self.eval_choices, self.eval_sections = split_evals(
             evals_of(self.config), self.emas, self.choices.steps_per_dispatch
         )
-        self.start = make_start(self.reference("start"), workdir, network, self.tokenizer)
+        self.init_from = make_init_from(
+            self.reference("init_from"), workdir, network, self.tokenizer
+        )
 
     def _check_captions(self, source: Source, *more: Mapping[str, Any]) -> None:
         """Raises ValueError, before anything is computed, for a caption that cannot be tokenised;
@@ -143,7 +145,11 @@ class Experiment:
             seed=self.config.get("seed", 0),
             workdir=self.workdir,
             config=self.config,
-            start=chain(self.start, self.frozen.start(self.workdir), self.seen and self.seen[1]),
+            init_from=chain(
+                self.init_from,
+                self.frozen.init_from(self.workdir),
+                self.seen and self.seen[1],
+            ),
             begin=self.record,
         )
 
@@ -158,7 +164,7 @@ class Experiment:
 
     @property
     def fields(self) -> list[str]:
-        """Of a batch, that samples are drawn by."""
+        """Fields of a batch that samples are drawn by."""
         model = getattr(self.task, "model", None)
         if model is not None:
             return model.fields
@@ -188,9 +194,9 @@ class Experiment:
         }
 
     def context(
-        self, features: FeatureExtractor | None, judge: ClipScorer | None = None
+        self, features: FeatureExtractor | None, clip_scorer: ClipScorer | None = None
     ) -> EvalContext:
-        """What the evaluators of this run are built from."""
+        """The context that the evaluators of this run are built from."""
         return EvalContext(
             predict_fns=self.task.predict_fns(),
             train=self.arrays["train"],
@@ -206,7 +212,7 @@ class Experiment:
             tokenize=None if self.tokenizer is None else self.tokenizer.encode,
             detokenize=None if self.tokenizer is None else self.tokenizer.decode,
             drawn_by=[field for field in self.fields if field != "label"],
-            judge=judge,
+            clip_scorer=clip_scorer,
             tried=self._tried,
         )
 
@@ -224,12 +230,12 @@ class Experiment:
         return jax.eval_shape(lambda key: self.task.init(key, spec), jax.random.key(0))
 
     def evaluations(
-        self, features: FeatureExtractor | None, judge: ClipScorer | None = None
+        self, features: FeatureExtractor | None, clip_scorer: ClipScorer | None = None
     ) -> RunEvaluations:
         """The evaluators of the config, built now so that a mistake shows before training."""
-        context, built = self.context(features, judge), {}
+        context, built = self.context(features, clip_scorer), {}
         for name, section in self.eval_sections.items():
-            with told_of(f"evals.{name}"):
+            with error_prefix(f"evals.{name}"):
                 built[name] = make_evaluator(context=context, **section)
         return RunEvaluations(built, self.eval_choices)
 
@@ -237,7 +243,7 @@ class Experiment:
         """Builds the evaluators as they will be and tries them by shape, so that a mistake in one
         shows before anything is trained: with the shapes of their feature extractor where they are
         known, else with a stand-in."""
-        measured = self.config.get("features") or self.config.get("judge")
+        measured = self.config.get("features") or self.config.get("clip_scorer")
         self.try_evaluations(self.evaluations(features or (STAND_IN if measured else None)))
 
     def try_evaluations(self, evaluations: RunEvaluations) -> None:

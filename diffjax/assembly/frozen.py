@@ -17,7 +17,7 @@ from diffjax.pretrained.init_from import recorded
 from diffjax.pretrained.text import TextTower, load_text_tower
 from diffjax.runs.pieces import describe_pieces
 from diffjax.task import Task
-from diffjax.train.start import Given, Start
+from diffjax.train.init_from import Collections, InitFrom
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class Frozen:
         return {name: tower.tower for name, tower in self.towers.items()}
 
     def pieces(self, conditions: tuple[Condition, ...], space: Space) -> dict[str, Any]:
-        """What a task is given, by its name for it, of what there is."""
+        """Arguments of a task, by its names for them, of what there is."""
         guide = None if self.guide is None else self.guide.model
         found = {"conditions": conditions, "space": self.codec and space, "guide": guide}
         return {name: piece for name, piece in found.items() if piece}
@@ -85,7 +85,7 @@ class Frozen:
         guide = self.guide and self.guide.resolved
         return describe_pieces(model.space, conditions, self.read_towers, guide)
 
-    def start(self, workdir: Path) -> Start | None:
+    def init_from(self, workdir: Path) -> InitFrom | None:
         """Gives the frozen networks their weights; None where there are none."""
         held: dict[str, Any] = {} if self.codec is None else {"codec": self.codec}
         held |= self.towers
@@ -93,13 +93,13 @@ class Frozen:
         if not held:
             return None
 
-        def load() -> Given:
+        def load() -> Collections:
             for name, part in held.items():
                 file = workdir / f"{name}.json"
                 recorded(file, name, {"origin": self.origins[name]}, part.variables)
             return {"params": {name: part.variables for name, part in held.items()}}
 
-        return Start(load, " and ".join(self.origins[n] for n in held), tuple(held))
+        return InitFrom(load, " and ".join(self.origins[n] for n in held), tuple(held))
 
 
 def load_frozen(

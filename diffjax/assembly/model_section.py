@@ -55,10 +55,10 @@ def _text(model: Mapping[str, Any], tokenizer: Tokenizer) -> Any:
         "context": tokenizer.context,
         "eos": tokenizer.eot,
     }
-    given = model.get("text", {})
-    if not isinstance(given, Mapping):
-        return given  # The network says what a section is.
-    section |= given
+    own = model.get("text", {})
+    if not isinstance(own, Mapping):
+        return own  # The network says what a section is.
+    section |= own
     if section["eos"] != tokenizer.eot:
         raise ValueError(
             f"model.text.eos={section['eos']}, but texts of the tokenizer end with {tokenizer.eot}"

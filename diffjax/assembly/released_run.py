@@ -43,7 +43,7 @@ class ReleasedRun(Experiment):
         sections = {**plain(config), **plain(model.sections)}
         for name, section in sections.get("evals", {}).items():
             sections["evals"][name] = _by_the_model(section, recipe)
-        for name in ("start", "sampling"):
+        for name in ("init_from", "sampling"):
             sections.pop(name, None)
         super().__init__(ConfigDict(sections), workdir, named=True)
         self.origin, self.released = dict(origin), model

@@ -34,23 +34,24 @@ from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
+from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig
 from diffjax.pretrained.features import FEATURES
 from diffjax.pretrained.guide import GuideConfig
 from diffjax.pretrained.init_from import InitFromConfig
-from diffjax.pretrained.judge import ClipScorerConfig
 from diffjax.pretrained.perceptual import PerceptualConfig
 from diffjax.pretrained.text import TextTowerConfig
 from diffjax.ranges import Seed
+from diffjax.runs.migrate import RENAMED
 from diffjax.tasks import PARTS, TASKS
 from diffjax.train import sharding
 from diffjax.train.ema import EMA
 from diffjax.train.optim import Optimizer
 from diffjax.train.run import TrainConfig
 
-SECTIONS = ("seed", "data", "tokenizer", "codec", "conditions", "guide", "model", "start", "task",
-            "optim", "ema", "mesh", "train", "sampling", "evals", "features", "perceptual", "judge",
-            "expected")  # fmt: skip
+SECTIONS = ("seed", "data", "tokenizer", "codec", "conditions", "guide", "model", "init_from",
+            "task", "optim", "ema", "mesh", "train", "sampling", "evals", "features", "perceptual",
+            "clip_scorer", "expected")  # fmt: skip
 NEEDED = ("data", "model", "task", "optim", "train")
 # What a run gives its task and its evaluators itself.
 GIVEN = ("network", "image_shape", "conditions", "space", "guide", "perceptual")
@@ -135,11 +136,11 @@ def _features(what: str, section: Any) -> None:
 
 OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "tokenizer": partial(_typed, TOKENIZERS, hidden=("captions",)),
-    "start": partial(construct, InitFromConfig),
+    "init_from": partial(construct, InitFromConfig),
     "perceptual": partial(construct, PerceptualConfig),
     "codec": partial(construct, CodecConfig),
     "guide": partial(construct, GuideConfig),
-    "judge": partial(construct, ClipScorerConfig),
+    "clip_scorer": partial(construct, ClipScorerConfig),
     "features": _features,
 }
 
@@ -153,6 +154,8 @@ def check_sections(config: Mapping[str, Any]) -> None:
             "dict(type='text', tower=dict(...), drop=...))"
         )
     for key in config:
+        if key in RENAMED:
+            raise ValueError(f"the section `{key}` is called `{RENAMED[key]}` now")
         if key not in SECTIONS:
             raise unknown("config section", key, SECTIONS)
     missing = [k for k in NEEDED if k not in config]

@@ -1,7 +1,7 @@
 """The stages of a run: what its config names in other runs, trained first where it is missing.
 
-    codec, the towers of conditions, guide, perceptual, start    before the run is assembled
-    features, judge                                              before it is evaluated
+    codec, the towers of conditions, guide, perceptual, init_from    before the run is assembled
+    features, clip_scorer                                            before it is evaluated
 
 Each of these runs may rest on others in turn: the plan goes through them depth first. What opens a
 section later (`Reference.open`) trains nothing.
@@ -28,8 +28,8 @@ from diffjax.evals.features import FeatureExtractor, from_classifier
 from diffjax.launch import distributed
 from diffjax.launch.lock import writing
 from diffjax.launch.settings import load_config
+from diffjax.pretrained.clip_scorer import make_scorers
 from diffjax.pretrained.codec import keep_scale
-from diffjax.pretrained.judge import make_scorers
 from diffjax.pretrained.reference import check_there, followed, is_finished, is_pinned
 from diffjax.runs import TrainedRun, environment, open_run
 from diffjax.runs.config import check_config, check_workdir, plain, read_config
@@ -37,10 +37,10 @@ from diffjax.runs.resolved import FILE
 from diffjax.runs.tokenizer import keep_tokenizer
 from diffjax.train.loop import build_state, train
 
-TASK = ("codec", "conditions", "guide", "perceptual", "start")
-EVALUATION = ("features", "judge")
+TASK = ("codec", "conditions", "guide", "perceptual", "init_from")
+EVALUATION = ("features", "clip_scorer")
 # Of a run that another rests on, not all need be there: it may begin from any step.
-UNFINISHED = ("start",)
+UNFINISHED = ("init_from",)
 
 
 @dataclass(frozen=True)
@@ -193,10 +193,10 @@ def record(workdir: Path) -> None:
       ValueError: it can no longer be assembled.
     """
     complete(read_config(workdir), workdir, False, TASK)
-    assembly = assemble.open_run(workdir)
-    with jax.set_mesh(assembly.mesh):
-        _, frozen, _ = build_state(assembly.run, replaced=True)
-    assembly.record(frozen)
+    experiment = assemble.open_run(workdir)
+    with jax.set_mesh(experiment.mesh):
+        _, frozen, _ = build_state(experiment.run, replaced=True)
+    experiment.record(frozen)
 
 
 def opened(workdir: Path, step: int | None = None, ema: str | None = None) -> TrainedRun:
@@ -209,9 +209,9 @@ def opened(workdir: Path, step: int | None = None, ema: str | None = None) -> Tr
 
 def _images(workdir: Path, count: int) -> Any:
     """The first `count` training images of a run, as it evaluates them."""
-    assembly = assemble.open_run(workdir)
-    transforms = make_transforms(assembly.data.eval_transforms, assembly.tokenizer)
-    return as_arrays(assembly.source, transforms, count)["image"]
+    experiment = assemble.open_run(workdir)
+    transforms = make_transforms(experiment.data.eval_transforms, experiment.tokenizer)
+    return as_arrays(experiment.source, transforms, count)["image"]
 
 
 def train_run(config: ConfigDict, workdir: Path, named: bool) -> Experiment:
@@ -227,18 +227,18 @@ def train_run(config: ConfigDict, workdir: Path, named: bool) -> Experiment:
     check_sections(plain(config))
     check_config(plain(config), workdir)
     complete(plain(config), workdir, named, TASK)
-    assembly = Experiment(config, workdir, named)
-    check_workdir(assembly.config, workdir)
+    experiment = Experiment(config, workdir, named)
+    check_workdir(experiment.config, workdir)
     environment.write(workdir, environment.command_line("experiments.train"))
-    if assembly.tokenizer is not None and jax.process_index() == 0:
-        keep_tokenizer(assembly.tokenizer, workdir)
-    check_state(assembly.run)
-    assembly.check_evaluations(outline_features(assembly))
-    complete(assembly.config, workdir, named, EVALUATION)
-    evaluations = assembly.evaluations(**make_scorers(assembly.reference, assembly.mesh))
-    assembly.try_evaluations(evaluations)
-    train(assembly.run, evaluations)
-    return assembly
+    if experiment.tokenizer is not None and jax.process_index() == 0:
+        keep_tokenizer(experiment.tokenizer, workdir)
+    check_state(experiment.run)
+    experiment.check_evaluations(outline_features(experiment))
+    complete(experiment.config, workdir, named, EVALUATION)
+    evaluations = experiment.evaluations(**make_scorers(experiment.reference, experiment.mesh))
+    experiment.try_evaluations(evaluations)
+    train(experiment.run, evaluations)
+    return experiment
 
 
 def train_config(config: str, workdir: str | Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -253,10 +253,10 @@ def train_config(config: str, workdir: str | Path, overrides: Sequence[str] = ()
         return train_run(load_config(config, overrides), Path(workdir), named=True)
 
 
-def outline_features(assembly: Experiment) -> FeatureExtractor | None:
+def outline_features(experiment: Experiment) -> FeatureExtractor | None:
     """The extractor of a run's `features` section by shape, where it is a classifier of ours, which
     may be trained only later; None for others. See `FeatureExtractor.shapes`."""
-    section = assembly.reference("features")
+    section = experiment.reference("features")
     if not section or section.get("type", "classifier") != "classifier":
         return None
     home, source = Path(section["run"]), section.get("config")

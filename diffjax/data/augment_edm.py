@@ -27,7 +27,7 @@ TRANSLATE_STD = 0.125  # of the width or height
 
 
 class Parameters(NamedTuple):
-    """What is done to each image, in this order; every field `[B]`, zero (False) for nothing.
+    """Operations on each image, in this order; every field `[B]`, zero (False) for nothing.
 
     Attributes:
       x_flip, y_flip: bool, mirrored left to right, upside down.

@@ -57,32 +57,32 @@ class Tokenize:
             chosen = counts - 1 if self.pick == "last" else 0 * counts
         texts = [captions[i] for captions, i in zip(several, chosen, strict=True)]
         tokens = self.tokenizer.encode(texts)
-        tokens[draws.uniform("drop") < self.drop] = self.tokenizer.blank
+        tokens[draws.uniform("drop") < self.drop] = self.tokenizer.null_ids
         others = {name: c for name, c in columns.items() if name != "caption"}
         return {**others, "tokens": tokens}
 
 
 def tokenize(
-    given: Tokenizer | None,
+    run_tokenizer: Tokenizer | None,
     pick: Pick = "random",
     drop: Probability = 0.0,
     tokenizer: str | None = None,
 ) -> Tokenize:
-    """The transform of a config section; `given` is the run's tokenizer.
+    """The transform of a config section; `run_tokenizer` is the run's.
 
     `tokenizer` may name the fingerprint that the section was written for, as `describe` does.
 
     Raises:
       ValueError: no tokenizer, or another one than the section names.
     """
-    if given is None:
+    if run_tokenizer is None:
         raise ValueError("transform 'tokenize' needs the run's tokenizer, and there is none")
-    if tokenizer not in (None, given.fingerprint):
+    if tokenizer not in (None, run_tokenizer.fingerprint):
         raise ValueError(
             f"transform 'tokenize' was made for tokenizer {tokenizer}, but this run's is "
-            f"{given.fingerprint}"
+            f"{run_tokenizer.fingerprint}"
         )
-    return Tokenize(given, pick, drop)
+    return Tokenize(run_tokenizer, pick, drop)
 
 
 def captions_of(source: Source) -> Iterator[tuple[str, str | list[str]]]:
@@ -108,12 +108,12 @@ def check_captions(source: Source, transforms: Sequence[Any]) -> None:
     Raises:
       ValueError: a caption that the tokenizer refuses, by the file and line where it stands.
     """
-    asked: dict[Pick, Tokenizer] = {
+    tokenizers: dict[Pick, Tokenizer] = {
         t.pick: t.tokenizer for t in transforms if isinstance(t, Tokenize)
     }
-    for pick, tokenizer in asked.items():
+    for pick, tokenizer in tokenizers.items():
         # All that "first" and "last" ask for is among what "random" may.
-        if (pick != "random" and "random" in asked) or _takes_all(tokenizer):
+        if (pick != "random" and "random" in tokenizers) or _takes_all(tokenizer):
             continue
         if isinstance(source, PreparedSource) and len(source) > MANY:
             logging.warning(

@@ -1,4 +1,4 @@
-"""How a caption is cleaned before it is cut into tokens: as OpenAI's CLIP does, or transformers.
+"""Cleaning of captions before they are cut into tokens: as in OpenAI's CLIP, or in transformers.
 
 A model must see the cleaning that it was trained with; the two differ on broken encodings, HTML
 entities, curly quotes and full-width characters.
@@ -31,7 +31,8 @@ def clean_openai(text: str) -> str:
 
 
 def normalizer(style: Style) -> normalizers.Normalizer | None:
-    """What the tokenizers library does to a text: all of the cleaning of "hf", none of "openai"."""
+    """The normalisation of a text by the tokenizers library: all of the cleaning of "hf", none of
+    "openai"."""
     if style == "openai":
         return None
     return normalizers.Sequence(

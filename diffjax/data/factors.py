@@ -85,7 +85,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Template:
-    """How much a caption says, after which words."""
+    """A template of captions: how much one says, after which words."""
 
     start: str = ""
     size: bool = False
@@ -102,7 +102,7 @@ TEMPLATES: Mapping[str, Template] = {
 
 
 def caption(scene: Scene, template: str = "full") -> str:
-    """What `template` (of TEMPLATES) says of `scene`: "a small red circle above a blue star".
+    """The caption of `scene` by `template` (of TEMPLATES): "a small red circle above a blue star".
 
     What a scene leaves at -1 is left out, and a thing without a shape is "a red object": so
     prompts for one factor are captions of scenes that say no other.
@@ -123,8 +123,8 @@ def caption(scene: Scene, template: str = "full") -> str:
 
 def captions(scene: Scene) -> list[str]:
     """Every template's caption, of two things in either order, none twice."""
-    told = (scene,) if len(scene.things) == 1 else (scene, scene.swapped())
-    return list(dict.fromkeys(caption(s, template) for template in TEMPLATES for s in told))
+    orders = (scene,) if len(scene.things) == 1 else (scene, scene.swapped())
+    return list(dict.fromkeys(caption(s, template) for template in TEMPLATES for s in orders))
 
 
 def _phrase(thing: Thing, with_size: bool) -> str:

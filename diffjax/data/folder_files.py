@@ -30,7 +30,7 @@ SYSTEM = (
 
 @dataclass
 class Listing:
-    """What lies below a folder, each by its path relative to it, with "/" between names.
+    """The files below a folder, each by its path relative to it, with "/" between names.
 
     Attributes:
       images: by their suffix; sorted, folder by folder.
@@ -49,7 +49,7 @@ class Listing:
     hidden: int = 0
 
     def left_out(self, texts_too: bool = True) -> str:
-        """What is not read, counted, "3 .heic, 1 .mp4"; empty where there is nothing."""
+        """The files that are not read, counted, "3 .heic, 1 .mp4"; empty where there is nothing."""
         files = [*self.others, *(self.texts if texts_too else [])]
         count = Counter(PurePosixPath(f).suffix.lower() or "without suffix" for f in files)
         parts = [f"{n} {suffix}" for suffix, n in count.most_common()]

@@ -1,4 +1,4 @@
-"""What a folder of images says about them: file, label and captions of every example.
+"""Index of a folder of images: file, label and captions of every example.
 
 Layouts, told apart by what is there:
   metadata.jsonl    one object a line: file_name, and caption (a string or a list) or label or both
@@ -99,7 +99,7 @@ def _table(folder: Path, listing: Listing, labels: bool) -> Path | None:
 def _left_out(
     listing: Listing, captions: dict[str, tuple[str, str]], *more: str
 ) -> tuple[str, ...]:
-    """What of `listing` is not read, where the texts of `captions` are."""
+    """The files of `listing` that are not read, where the texts of `captions` are."""
     said = listing.left_out(texts_too=not captions)
     spare = len(listing.texts) - len(captions)
     lines = [f"left out {said}"] if said else []

@@ -62,7 +62,7 @@ def table_entries(
 
 
 def _said(table: Path, listing: Listing, listed: dict[str, Row], entries: list[Entry]) -> list[str]:
-    """What of the folder and the table is not read."""
+    """The parts of the folder and the table that are not read."""
     spare = len(set(listing.images) - set(listed))
     said = [f"left out {spare} images that {table.name} does not list"] if spare else []
     unread = {key for row in listed.values() for key in row.values} - set(FIELDS)
@@ -123,25 +123,25 @@ def _class_names(labels: list[Any]) -> tuple[str, ...]:
     return () if all(_NUMBER.fullmatch(name) for name in names) else tuple(sorted(names))
 
 
-def _entry(file: str, row: Row, names: tuple[str, ...], labels: bool, given: bool) -> Entry:
+def _entry(file: str, row: Row, names: tuple[str, ...], labels: bool, named: bool) -> Entry:
     label = row.values.get("label") if labels else None
     if label is not None:
-        label = _label(label, row.where, names, given)
+        label = _label(label, row.where, names, named)
     caption = row.values.get("caption", row.values.get("text"))
     return Entry(file, label, _checked_caption(caption, row.where), row.where)
 
 
-def _label(label: Any, where: str, names: tuple[str, ...], given: bool) -> int:
+def _label(label: Any, where: str, names: tuple[str, ...], named: bool) -> int:
     """The number of a class from its number or its name, which `names` has."""
     name = normal(label.strip()) if isinstance(label, str) else None
     if name is not None and name in names:
         return names.index(name)
     whole = isinstance(label, int) and not isinstance(label, bool)
     if not whole and (name is None or not _NUMBER.fullmatch(name)):
-        if given and name is not None:
+        if named and name is not None:
             raise unknown(f"class in {where}:", name, names)
         raise ValueError(f"{where}: label {repr(label)[:80]} is neither a whole number nor a name")
-    if names and not given:
+    if names and not named:
         raise ValueError(f"{where}: label {label!r} is a number, others are names")
     if len(str(label)) > _DIGITS or abs(int(label)) > _LARGEST_LABEL:
         raise ValueError(f"{where}: label {str(label)[:80]} is larger than any number of classes")

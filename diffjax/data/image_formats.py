@@ -1,4 +1,4 @@
-"""Which files are images: what this Pillow opens by itself, but for what is listed here."""
+"""Formats of image files: those that this Pillow opens by itself, but for those listed here."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class NoPicture(ValueError):
 
 @dataclass(frozen=True)
 class Grey16:
-    """How levels of 16-bit grey are read: `white` is the level of white (of black, if `inverted`),
+    """The range of levels of 16-bit grey: `white` is the level of white (of black, if `inverted`),
     `clear` the level of transparent pixels or None."""
 
     white: int = 65535
@@ -68,7 +68,7 @@ def reason(error: Exception) -> str:
 
 
 def grey_levels(image: Image.Image) -> Grey16 | None:
-    """How the levels of an opened image are read that has more than 8 bits; None where it has 8.
+    """The range of the levels of an opened image of more than 8 bits; None where it has 8.
 
     Raises:
       NoPicture: floats, or integers of 32 bits: nothing says which number is white.

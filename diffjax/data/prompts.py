@@ -40,10 +40,10 @@ def prompts(columns: Mapping[str, np.ndarray], template: str, count: int) -> lis
     rows = range(len(columns["num_objects"]))
     scenes = [scene_at(columns, row) for row in rows]
     names = TEMPLATES if template == EVERY else (template,)
-    told = [dict.fromkeys(_prompt(scene, name) for scene in scenes) for name in names]
+    by_template = [dict.fromkeys(_prompt(scene, name) for scene in scenes) for name in names]
     chosen: list[Prompt] = []
-    for place, offered in enumerate(sorted(map(list, told), key=len)):
-        share = (count - len(chosen)) // (len(told) - place)
+    for place, offered in enumerate(sorted(map(list, by_template), key=len)):
+        share = (count - len(chosen)) // (len(by_template) - place)
         spread = np.linspace(0, len(offered) - 1, min(share, len(offered)))
         chosen += [offered[i] for i in np.rint(spread).astype(int)]
     again = min(count, max(len(scenes), len(chosen)))

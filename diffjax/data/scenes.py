@@ -21,7 +21,7 @@ _CHUNK = 512
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the objects of N scenes are; the second's row is meaningless where there is none.
+    """Places of the objects of N scenes; the second's row is meaningless where there is none.
 
     Attributes:
       centre: `[N, 2 objects, 2] float64`, (x, y) from the upper left corner, in [0, 1].

@@ -1,4 +1,4 @@
-"""What a data set is made of: its description, its records, and the columns of a batch."""
+"""Data sets: their description, their records, and the columns of a batch."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class Tokenizer:
         return self.vocab[EOT]
 
     @property
-    def blank(self) -> np.ndarray:
+    def null_ids(self) -> np.ndarray:
         """The row of the empty caption `[L] int32`, which unconditional guidance asks for."""
         row = np.full(self.context, self.pad, np.int32)
         row[:2] = self.sot, self.eot
@@ -132,7 +132,7 @@ class Tokenizer:
                 raise RefusedText(i, f"holds half of a surrogate pair: {_quoted(text)}")
         clean = [clean_openai(t) for t in texts] if self.style == "openai" else list(texts)
         encoded = self._backend.encode_batch(clean, add_special_tokens=False)
-        rows = np.tile(self.blank, (len(texts), 1))
+        rows = np.tile(self.null_ids, (len(texts), 1))
         for i, (text, encoding) in enumerate(zip(texts, encoded, strict=True)):
             ids = self._checked(i, text, encoding.ids)
             rows[i, 1 : 1 + len(ids)] = ids

@@ -60,12 +60,12 @@ def load_tokenizer(
     if not isinstance(length, int | float) or not length >= 1:
         raise ValueError(f"{path}: model_max_length={shortened(length)} is no length")
     length = CONTEXT if length > _NO_LENGTH else int(length)
-    given = {"context": context, "pad": pad, "overlong": overlong, "empty": empty}
+    arguments = {"context": context, "pad": pad, "overlong": overlong, "empty": empty}
     chosen = {
         "context": length,
         "pad": style_pad(cleaning, vocab, config.get("pad_token")),
         **{k: v for k, v in own.items() if k != "style"},
-        **{k: v for k, v in given.items() if v is not None},
+        **{k: v for k, v in arguments.items() if v is not None},
     }
     return Tokenizer(vocab, merges, cleaning, **chosen)
 
@@ -107,7 +107,7 @@ def _openai(path: Path) -> tuple[dict[str, int], Merges]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Of a list of merges, compressed or not."""
+    """The tokenizer of a list of merges, compressed or not."""
     content = read_bytes(path, _MERGES)
     try:
         content = gunzip(content, _MERGES) if path.suffix == ".gz" else content
@@ -159,7 +159,7 @@ def _pairs(lines: list[str], path: Path) -> Merges:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    """What the folder says of a tokenizer beside its vocabulary."""
+    """Settings of a folder's tokenizer beside its vocabulary."""
     folder = path if path.is_dir() else path.parent
     found: dict[str, Any] = {}
     if path.is_dir() or path.suffix == ".json":

@@ -86,12 +86,12 @@ class DiffusionModel:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one state."""
+        """Shape of one state."""
         return self.space.shape
 
     @property
     def fields(self) -> list[str]:
-        """Of a batch, that samples are drawn by."""
+        """Fields of a batch that samples are drawn by."""
         return fields_of(self.conditions)
 
     def resized(self, height: int, width: int) -> DiffusionModel:
@@ -120,16 +120,16 @@ class DiffusionModel:
         if self.guide is not None:
             frozen["guide"] = _guide_variables(self.guide, batch_spec)
         x = jnp.zeros((1, *self.shape), jnp.float32)
-        given = zeros_of(self.conditions, batch_spec)
+        zeros = zeros_of(self.conditions, batch_spec)
         params = {PARAMS: own} if own else {}
-        cond = self.encode(params, frozen, given, x)
+        cond = self.encode(params, frozen, zeros, x)
         got = self.network.init(key, x, jnp.zeros((1,)), cond, train=False)
         return Variables({**got["params"], **params}, {}, frozen)
 
-    def encode(self, params: Params, frozen: Params, given: ByName, x: Array) -> Conditioning:
-        """The network's inputs for what is `given` by name; `x [B, ...]` is shaped like the
+    def encode(self, params: Params, frozen: Params, cond: ByName, x: Array) -> Conditioning:
+        """The network's inputs for `cond`, by name; `x [B, ...]` is shaped like the
         states."""
-        return encode(self.conditions, params, frozen, given, x)
+        return encode(self.conditions, params, frozen, cond, x)
 
     def output(
         self, params: Params, z: Array, level: Level, cond: Conditioning, **kw: Any
@@ -156,31 +156,31 @@ class DiffusionModel:
         """The guided denoiser of `cond`, see `check_cond`; `negative` stands in for the null where
         it says something. `z [B, ...]` is shaped like the states that it will see."""
         self.check_guidance(guidance, negative is not None)
-        given: Cond = check_cond(self.conditions, cond)
+        cond = check_cond(self.conditions, cond)
         other: Cond = {} if negative is None else check_cond(self.conditions, negative, True)
-        wanted = by_name(self.conditions, given)
-        nulls = negative_cond(self.conditions, given, other)
+        positive = by_name(self.conditions, cond)
+        nulls = negative_cond(self.conditions, cond, other)
 
         estimate = self._conditional(variables.params)
 
         def branch(dropped: tuple[str, ...]) -> Branch:
-            told = {name: nulls[name] if name in dropped else wanted[name] for name in wanted}
-            return Branch(estimate, self.encode(variables.params, variables.frozen, told, z))
+            inputs = {name: nulls[name] if name in dropped else positive[name] for name in positive}
+            return Branch(estimate, self.encode(variables.params, variables.frozen, inputs, z))
 
         names = guidance.dropped([c.name for c in self.conditions])
         branches = {name: branch(dropped) for name, dropped in names.items()}
         if self.guide is not None and GUIDE in guidance.branches:
-            branches[GUIDE] = self.guide.branch(variables.frozen["guide"], given, z)
+            branches[GUIDE] = self.guide.branch(variables.frozen["guide"], cond, z)
         return guided(branches, guidance)
 
     def branch(self, held: Params, cond: Cond, z: Array) -> Branch:
         """The model as the guide of another: its estimates by those of the fields of `cond` that it
         reads; `held` are its `params` and `frozen`."""
         fields = {c.field for c in self.conditions}
-        given = check_cond(self.conditions, {k: v for k, v in cond.items() if k in fields})
+        cond = check_cond(self.conditions, {k: v for k, v in cond.items() if k in fields})
         frozen = held.get("frozen", {})
-        told = self.encode(held["params"], frozen, by_name(self.conditions, given), z)
-        return Branch(self._conditional(held["params"]), told)
+        encoded = self.encode(held["params"], frozen, by_name(self.conditions, cond), z)
+        return Branch(self._conditional(held["params"]), encoded)
 
     def _conditional(self, params: Params) -> ConditionalDenoiser:
         def estimate(z: Array, at: Level, to: Level, cond: Conditioning) -> Estimate:

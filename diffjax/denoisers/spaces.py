@@ -16,7 +16,7 @@ from diffjax.task import Params
 
 
 class Space(Protocol):
-    """Where the states of diffusion live.
+    """A space of diffusion's states.
 
     Attributes:
       image_shape: (H, W, C) of one `image` of a batch; (D,) of a point or an embedding.
@@ -143,7 +143,7 @@ class LatentSpace:
         return {"codec": placeholder_variables(self.codec, image)}
 
     def moments(self, frozen: Params, image: Array) -> Array:
-        """What is kept of `image [B, H, W, 3]` in [-1, 1]: mean and log variance of its posterior
+        """Moments of `image [B, H, W, 3]` in [-1, 1]: mean and log variance of its posterior
         `[B, h, w, 2 C] float32`, or under "vq" what is to be quantised, `[B, h, w, C]`."""
         z: Any = self.codec.apply(frozen["codec"], image, method="encode")
         z = jnp.concatenate(z, axis=-1) if isinstance(z, Posterior) else z

@@ -53,7 +53,7 @@ class Scales(NamedTuple):
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly, against what, and where.
+    """Settings of guidance: how strongly, against what, and where.
 
     A scale is 1 where there is no guidance, and may be an array [], then it is never taken for 1.
 
@@ -114,7 +114,7 @@ class Guidance:
         return (COND, *uncond, *chain, *guide)
 
     def dropped(self, conditions: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Of a network's `conditions`, those that each of its branches is not given; the guiding
+        """Branch -> those of a network's `conditions` that it is not given; the guiding
         network's, which is given all, is not among them.
 
         Raises:

@@ -28,13 +28,13 @@ def ode(grid: Grid, clock: str = "linear", order: Factor = 2) -> StepTable:
     """
     if order not in (1, 2):
         raise ValueError(f"order={order} is unknown; known: 1 (Euler), 2 (Heun)")
-    clocks = CLOCKS[pick("clock", clock, CLOCKS)]
+    make_time = CLOCKS[pick("clock", clock, CLOCKS)]
     signal = grid.t.ratio[grid.t.ratio < FULL_NOISE]
-    follow = clocks(float(signal[0]), float(signal[-1])) if len(signal) else Linear()
+    edm_time = make_time(float(signal[0]), float(signal[-1])) if len(signal) else Linear()
     rows = []
     for i in range(grid.steps):
         t, s = take(grid.t, i), take(grid.s, i)
-        rows += _step(follow, t, s, order) if t.ratio < FULL_NOISE else [_ddim(t, s)]
+        rows += _step(edm_time, t, s, order) if t.ratio < FULL_NOISE else [_ddim(t, s)]
     at, to = (stack([row[k] for row in rows]) for k in range(2))
     z, x, past, keep_z, keep_x = np.array([row[2:] for row in rows], np.float64).T
     return make_step_table(at, to, z, x, past_coef=past[:, None], keep_z=keep_z, keep_x=keep_x)
@@ -45,18 +45,18 @@ def _ddim(t: Level, s: Level) -> list:
     return [t, s, z, s.alpha - t.alpha * z, 0.0, 0.0, 0.0]
 
 
-def _step(follow: Linear, t: Level, s: Level, order: int) -> list[list]:
+def _step(edm_time: Linear, t: Level, s: Level, order: int) -> list[list]:
     """The rows of one step: levels, z and x_hat, what the first slope adds, and the slope kept."""
-    h = follow.time(s.ratio) - follow.time(t.ratio)
-    here, there = follow.scale(t.ratio), follow.scale(s.ratio)
-    pull = follow.speed(t.ratio)
-    push = follow.growth(t.ratio) + pull
+    h = edm_time.time(s.ratio) - edm_time.time(t.ratio)
+    here, there = edm_time.scale(t.ratio), edm_time.scale(s.ratio)
+    pull = edm_time.speed(t.ratio)
+    push = edm_time.growth(t.ratio) + pull
     move = s.alpha * here / there
     z, x = move / t.alpha * (1 + h * push), -move * h * pull
     first = [t, s, z, x, 0.0, here * push / t.alpha, -here * pull]
     if order == 1 or s.sigma == 0:
         return [first]
-    pull = follow.speed(s.ratio)
-    push = follow.growth(s.ratio) + pull
+    pull = edm_time.speed(s.ratio)
+    push = edm_time.growth(s.ratio) + pull
     half = s.alpha * h / 2
     return [first, [s, s, 1 + h * push / 2, -half * pull, -half / there, 0.0, 0.0]]

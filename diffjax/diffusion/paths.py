@@ -1,4 +1,4 @@
-"""What every noise schedule offers: time t to a level (alpha, sigma), and log SNR back to t.
+"""Noise schedules: time t to a level (alpha, sigma), and log SNR back to t.
 
 Numpy in, float64 numpy out (tables); jax in, float32 jax out (training), so a sampler's
 coefficients never lose digits to float32.
@@ -27,7 +27,7 @@ def variance_preserving(t: Any, logsnr: Any) -> Level:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What every schedule offers.
+    """A noise schedule.
 
     Attributes (on subclasses):
       t_min, t_max: the ends of time, least and most noise.

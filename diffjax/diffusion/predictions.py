@@ -1,4 +1,4 @@
-"""What a network predicts, and how its output becomes an estimate of the clean image.
+"""Predictions: a network's target, and how its output becomes an estimate of the clean image.
 
 A prediction is one line: the target as a mix `F = a x + b eps` of the image and its noise. With
 `z = alpha x + sigma eps` that is a 2 x 2 linear system of determinant `D = alpha b - sigma a`, so
@@ -25,7 +25,7 @@ from diffjax.ranges import Positive
 
 @dataclass(frozen=True)
 class Prediction:
-    """What every prediction offers; subclasses give `mix`."""
+    """A prediction; subclasses give `mix`."""
 
     def mix(self, level: Level) -> tuple[Any, Any]:
         """`(a, b)` of the target `a x + b eps`, each shaped like the level."""
@@ -45,7 +45,7 @@ class Prediction:
         return level.alpha * b - level.sigma * a
 
     def target(self, x: Array, eps: Array, level: Level) -> Array:
-        """What the network should say, `[B, ...] float32`."""
+        """The network's target, `[B, ...] float32`."""
         a, b = self.mix(level)
         return broadcast_to(a, x) * x + broadcast_to(b, x) * eps
 

@@ -87,7 +87,7 @@ def denoising_loss(
 def loss_weight(
     schedule: Schedule, level: Level, prediction: Prediction, weighting: Weighting
 ) -> Array:
-    """What multiplies the MSE of the network's own target, shaped like the level."""
+    """The weight of the MSE of the network's own target, shaped like the level."""
     return weighting(schedule, level) * prediction.eps_loss_scale(level)
 
 

@@ -41,7 +41,7 @@ _GUIDANCE = {
 
 
 class CompiledRecipe(NamedTuple):
-    """What of a recipe is numbers, float32: recipes that differ in nothing else share one
+    """The numbers of a recipe, float32: recipes that differ in nothing else share one
     compiled sampler. The table `rows`, the first state's `std` [] and level, the guidance's
     `scales`."""
 
@@ -53,7 +53,7 @@ class CompiledRecipe(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to draw samples.
+    """Sampler, grid and guidance that samples are drawn by.
 
     Attributes:
       sampler: a name in SAMPLERS.
@@ -76,7 +76,8 @@ class Recipe:
         return SAMPLERS[self.sampler](self.make_grid(schedule, strength), **self.options)
 
     def passes(self, schedule: Schedule, strength: float = 1.0) -> int:
-        """How often a network sees one image: once per branch in an evaluation that is guided."""
+        """Evaluations of a network for one image: one per branch in an evaluation that is
+        guided."""
         ratio, g = self.rows(schedule, strength).at.ratio, self.guidance
         inside = int(((ratio > g.low) & (ratio <= g.high)).sum())
         return len(ratio) + (len(g.branches) - 1) * inside
@@ -145,23 +146,23 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
 
 
 def recipe_over(
-    own: Mapping[str, Any], given: Mapping[str, Any], kept: Collection[str]
+    own: Mapping[str, Any], options: Mapping[str, Any], kept: Collection[str]
 ) -> dict[str, Any]:
-    """Options of `make_recipe`: those `given` over a model's `own`.
+    """Options of `make_recipe`: the `options` of a call over a model's `own`.
 
     Another sampler than the model's takes over those `kept` alone. One scale of all conditions and
     one of each stand for each other. What belongs to a spacing goes
     with it: given another one, the offset stays behind, and a scheduler that does not have it, or
     that is given up for our own rule.
     """
-    if given.get("sampler", own.get("sampler")) != own.get("sampler"):
+    if options.get("sampler", own.get("sampler")) != own.get("sampler"):
         own = {name: value for name, value in own.items() if name in kept}
-    left: set[str] = {"guidance"} if _BY in given else {_BY} if "guidance" in given else set()
-    spacing = given.get("spacing", own.get("spacing"))
-    scheduler = given.get("scheduler", own.get("scheduler", OWN))
+    left: set[str] = {"guidance"} if _BY in options else {_BY} if "guidance" in options else set()
+    spacing = options.get("spacing", own.get("spacing"))
+    scheduler = options.get("scheduler", own.get("scheduler", OWN))
     if scheduler not in RULES or spacing not in RULES[scheduler].spacings:
         left |= {"scheduler", "between"}
         moved = spacing != own.get("spacing") or scheduler != own.get("scheduler", scheduler)
         if moved and not str(spacing).startswith("leading"):
             left.add("offset")
-    return {**{name: value for name, value in own.items() if name not in left}, **given}
+    return {**{name: value for name, value in own.items() if name not in left}, **options}

@@ -17,7 +17,7 @@ from diffjax.diffusion.samplers import StepTable
 
 
 class Estimate(NamedTuple):
-    """What a denoiser says of `z_t`.
+    """A denoiser's output for `z_t`.
 
     Attributes:
       x: the clean image `[B, ...] float32`.
@@ -118,5 +118,5 @@ def sample(
         after, memory, x_hat = _advance(denoise, row, *carry, noise)
         return (after, memory), (after, x_hat) if trajectory else None
 
-    (last, _), way = jax.lax.scan(body, (z, memory), (jnp.arange(rows.nfe), table))
-    return last if way is None else (last, way[0], way[1])
+    (last, _), states = jax.lax.scan(body, (z, memory), (jnp.arange(rows.nfe), table))
+    return last if states is None else (last, states[0], states[1])

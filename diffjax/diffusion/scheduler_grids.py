@@ -30,7 +30,7 @@ _RATIOS = ("karras", "log_snr")
 
 
 class _Choice(NamedTuple):
-    """What of a grid is the user's or the file's; `size` is T. See `scheduler_grid`."""
+    """Settings of a grid that are the user's or the file's; `size` is T. See `scheduler_grid`."""
 
     size: int
     steps: int
@@ -59,7 +59,7 @@ def _end(schedule: Schedule, c: _Choice) -> Level:
 
 
 def _chain(t: Level, end: Level) -> Level:
-    """Where steps land that go each to the next level, the last one to the `end`."""
+    """The levels that steps go to, each to the next one, the last to the `end`."""
     return Level(*(np.append(a[1:], b) for a, b in zip(t, end, strict=True)))
 
 

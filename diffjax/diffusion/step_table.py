@@ -62,7 +62,7 @@ def stack(levels: Sequence[Level]) -> Level:
 
 
 def make_step_table(
-    at: Level, to: Level, z: np.ndarray, x: np.ndarray, **given: np.ndarray | None
+    at: Level, to: Level, z: np.ndarray, x: np.ndarray, **more: np.ndarray | None
 ) -> StepTable:
     """A table of `z' = z z + x x_hat`, plus whatever fields are given."""
     zero = np.zeros_like(z)
@@ -74,4 +74,4 @@ def make_step_table(
         keep_z=zero,
         keep_x=zero,
     )
-    return StepTable(at=at, to=to, z_coef=z, x_coef=x, **{**fields, **given})
+    return StepTable(at=at, to=to, z_coef=z, x_coef=x, **{**fields, **more})

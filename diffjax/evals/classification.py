@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.evals import trial
 from diffjax.evals.base import Picture
-from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import count_matrix
 from diffjax.fingerprints import fingerprint
@@ -68,10 +68,8 @@ class Classification:
         how = protocol(split=self.split, data=fingerprint(arrays), num_images=len(label))
         loss = metrics.cross_entropy(label, logits)
         yield Result("loss", float(loss.mean()), float(loss.std() / np.sqrt(len(loss))), how)
-        got = metrics.agreement(label, logits)
-        yield Result("accuracy", got.value, got.std, how)
-        yield Result("accuracy_low", got.low, None, how)
-        yield Result("accuracy_high", got.high, None, how)
+        got = metrics.class_accuracy(label, logits)
+        yield from got.results("accuracy", how)
         counts = metrics.confusion_matrix(label, logits.argmax(axis=1), logits.shape[1])
         names = self.context.names
         names = names if len(names) == len(counts) else tuple(str(k) for k in range(len(counts)))

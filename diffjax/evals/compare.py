@@ -148,7 +148,7 @@ def _clip_score(s: Settings, a: FeatureSet, b: FeatureSet) -> dict[str, Measured
     # Images of one caption are no independent examples of how well images fit captions.
     same = np.unique(a.texts, axis=0, return_inverse=True)[1].reshape(-1)
     found = clip_score(_rows(a, "clip_score").features, a.texts, clusters=same)
-    return {"clip_score": Measured(*found)}
+    return {"clip_score": Measured(found.value, found.std)}
 
 
 _K = ("subset_size", "subsets", "seed")
@@ -182,9 +182,9 @@ def compare(
         options = {k: v for k, v in asdict(settings).items() if k in metric.options}
         if "subset_size" in options:
             options["subset_size"] = min(options["subset_size"], a.count, b.count)
-        against = {"reference": b.content, "reference_size": b.count or "unknown"}
+        reference = {"reference": b.content, "reference_size": b.count or "unknown"}
         said = protocol(
-            **how, **options, num_samples=a.count, **(against if metric.reference else {})
+            **how, **options, num_samples=a.count, **(reference if metric.reference else {})
         )
         found = metric.compute(settings, a, b)
         warn_of_few((number, got.said) for number, got in found.items())

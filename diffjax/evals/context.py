@@ -1,4 +1,4 @@
-"""What every evaluator is built from: predict functions, data, features, names, a cache."""
+"""Context that every evaluator is built from: predict functions, data, features, names, a cache."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class EvalContext:
       tokenize: texts -> `tokens [N, L] int32`; None where the run has no tokenizer.
       detokenize: the way back.
       drawn_by: fields of a split that samples are drawn by, beside the class: tokens, images.
-      judge: a CLIP that says how well images fit texts; None where there is none.
+      clip_scorer: a CLIP that says how well images fit texts; None where there is none.
       tried: what `shapes` has found, to be shared by the contexts of one task.
     """
 
@@ -73,7 +73,7 @@ class EvalContext:
     tokenize: Callable[[Sequence[str]], np.ndarray] | None = None
     detokenize: Callable[[np.ndarray], Sequence[str]] | None = None
     drawn_by: Sequence[str] = ()
-    judge: ClipScorer | None = None
+    clip_scorer: ClipScorer | None = None
     tried: dict[Any, Any] = field(default_factory=dict)
 
     @functools.cached_property
@@ -129,7 +129,7 @@ class EvalContext:
         return np.asarray(arrays.get("label", np.zeros(len(arrays["image"]))), np.int32)
 
     def cond(self, count: int, split: str = "test", start: int = 0) -> Any:
-        """What samples `start` .. `start` + `count` - 1 are drawn by: `label [count] int32`, the
+        """Conditions of samples `start` .. `start` + `count` - 1: `label [count] int32`, the
         classes in turn; or, where it is not the class alone, a mapping of it by name: the examples
         of a split in turn."""
         label = balanced_labels(start + count, len(self.names))[start:]
@@ -141,7 +141,7 @@ class EvalContext:
         return self.cond_of({**held, "label": label}, split)
 
     def cond_of(self, examples: Mapping[str, Any], split: str) -> Any:
-        """What samples like `examples` of a split are drawn by: their `label [N]`, or a mapping by
+        """Conditions of samples like `examples` of a split: their `label [N]`, or a mapping by
         name; arrays, or their shapes.
 
         Raises:
@@ -197,13 +197,13 @@ class EvalContext:
             self._compiled[pred] = jax.jit(self.bind(pred)[0])
         return self._compiled[pred]
 
-    def shapes(self, pred: str, pred_kw: Mapping[str, Any], variables: Any, *given: Any) -> Any:
-        """By shape, what a predict function gives of `given`; all are ShapeDtypeStructs."""
-        leaves, tree = jax.tree.flatten((variables, *given))
+    def shapes(self, pred: str, pred_kw: Mapping[str, Any], variables: Any, *inputs: Any) -> Any:
+        """By shape, what a predict function gives of `inputs`; all are ShapeDtypeStructs."""
+        leaves, tree = jax.tree.flatten((variables, *inputs))
         said = [(x.shape, str(x.dtype)) for x in leaves]
         key = (pred, repr(sorted(dict(pred_kw).items())), str(tree), str(said))
         if key not in self.tried:
-            self.tried[key] = jax.eval_shape(self.bind(pred, pred_kw)[0], variables, *given)
+            self.tried[key] = jax.eval_shape(self.bind(pred, pred_kw)[0], variables, *inputs)
         return self.tried[key]
 
     def bind(self, pred: str, pred_kw: Any = ()) -> tuple[Callable[..., Any], dict[str, Any]]:
@@ -213,10 +213,8 @@ class EvalContext:
           ValueError: for a function or an option that does not exist, naming the nearest, or a
             value outside its range.
         """
-        fn, given = (
-            self.predict_fns[pick("predict function", pred, self.predict_fns)],
-            dict(pred_kw),
-        )
+        fn = self.predict_fns[pick("predict function", pred, self.predict_fns)]
+        chosen = dict(pred_kw)
         parameters = inspect.signature(fn).parameters.values()
         options = {
             p.name: p.default
@@ -225,11 +223,11 @@ class EvalContext:
             or (p.kind is not p.VAR_KEYWORD and p.default is not p.empty)
         }
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        for key in given:
+        for key in chosen:
             if key not in options and not open_ended:
                 raise unknown(f"option of predict function {pred!r}:", key, options)
-        check_values("pred_kw", given, hints_of(fn))
+        check_values("pred_kw", chosen, hints_of(fn))
         # A default of None stands for "not given" and says nothing in a protocol.
         silent = (None, inspect.Parameter.empty)
         defaults = {k: v for k, v in options.items() if not any(v is s for s in silent)}
-        return functools.partial(fn, **given), {**defaults, **given}
+        return functools.partial(fn, **chosen), {**defaults, **chosen}

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffjax.evals.batches import map_batches
+from diffjax.batches import map_batches
 from diffjax.keys import seed_words
 
 

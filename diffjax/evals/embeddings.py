@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.evals.batches import map_batches
+from diffjax.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.task import Variables
 

@@ -1,4 +1,4 @@
-"""What embeddings know of a scene's factors: arithmetic, and questions turned into captions."""
+"""Factors of a scene in embeddings: arithmetic, and questions turned into captions."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class Questions:
             _words(self.context, str(question["factor"]), what)
             if "{answer}" not in str(question["caption"]):
                 raise ValueError(f"{what}: caption {question['caption']!r} holds no {{answer}}")
-            _values(self._asked(question), str(question["factor"]), what)
+            _values(self._examples(question), str(question["factor"]), what)
             self._captions(name)
         assert self.towers
 
@@ -186,7 +186,7 @@ class Questions:
     def trial(self, variables: Variables) -> None:
         """See `Evaluator.trial`."""
         for name, question in self.questions.items():
-            image = self._asked(question)["image"]
+            image = self._examples(question)["image"]
             tokens = trial.texts(self.context, self._captions(name))
             trial.towers(self.context, variables, image, tokens, self.batch_size)
 
@@ -194,7 +194,7 @@ class Questions:
         """One scalar per question: the share answered right."""
         for name, question in self.questions.items():
             what, factor = f"questions.{name}", str(question["factor"])
-            arrays, answers = self._asked(question), _words(self.context, factor, what)
+            arrays, answers = self._examples(question), _words(self.context, factor, what)
             text = self.towers.texts(variables, self._captions(name))
             text = text.reshape(len(arrays["image"]), len(answers), -1)
             image = self.towers.images(variables, arrays["image"])
@@ -210,7 +210,7 @@ class Questions:
             )
             yield Result(name, got.value, got.std, how)
 
-    def _asked(self, question: Mapping[str, object]) -> dict[str, np.ndarray]:
+    def _examples(self, question: Mapping[str, object]) -> dict[str, np.ndarray]:
         """The examples that a question is asked of."""
         where: Mapping[str, int] = question.get("where", {})  # type: ignore[assignment]
         arrays = self.context.chosen(self.split, where)
@@ -220,14 +220,14 @@ class Questions:
     def _captions(self, name: str) -> list[str]:
         """Every answer's caption of every example, the answers innermost."""
         question = self.questions[name]
-        arrays, caption = self._asked(question), str(question["caption"])
+        arrays, caption = self._examples(question), str(question["caption"])
         answers = _words(self.context, str(question["factor"]), f"questions.{name}")
-        told = {f: words for f, words in self.context.factors.items() if f in arrays}
+        factors = {f: words for f, words in self.context.factors.items() if f in arrays}
         texts = []
         for i in range(len(arrays["image"])):
             known = {
                 factor: [words[v] for v in np.atleast_1d(arrays[factor][i]) if v >= 0]
-                for factor, words in told.items()
+                for factor, words in factors.items()
             }
             try:
                 texts += [article(caption.format(answer=answer, **known)) for answer in answers]
@@ -235,6 +235,6 @@ class Questions:
                 raise ValueError(
                     f"questions.{name}: caption {caption!r} does not fit example {i} "
                     f"({type(error).__name__}: {error}); it may hold {{answer}} and what `where` "
-                    f"leaves of {', '.join(f'{{{f}[0]}}' for f in told)}"
+                    f"leaves of {', '.join(f'{{{f}[0]}}' for f in factors)}"
                 ) from None
         return texts

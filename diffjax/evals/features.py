@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.choices import pick, unknown
 from diffjax.compiler import compiler_options
-from diffjax.evals.batches import map_batches
 from diffjax.evals.resample import Resample
 from diffjax.fingerprints import fingerprint
 
@@ -68,7 +68,8 @@ def dequantised(image: np.ndarray, how: str, start: int = 0) -> np.ndarray:
 
 
 class Extracted(NamedTuple):
-    """Of N images: `features [N, D]`, `logits [N, K]` and `spatial [N, S]`, float32 or None."""
+    """Features of N images: `features [N, D]`, `logits [N, K]` and `spatial [N, S]`, float32 or
+    None."""
 
     features: np.ndarray
     logits: np.ndarray | None = None
@@ -132,7 +133,7 @@ class FeatureExtractor:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What its features depend on beside the images; {} where its weights are shapes."""
+        """Facts that its features depend on beside the images; {} where its weights are shapes."""
         if any(isinstance(x, jax.ShapeDtypeStruct) for x in jax.tree.leaves(self.weights)):
             return {}
         noise = {} if self.dequantise == "none" else {"dequantise": self.dequantise}

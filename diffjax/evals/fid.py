@@ -97,7 +97,7 @@ class FID:
         return self.split or "test"
 
     def _cond(self, start: int) -> Any:
-        """What the batch that begins with sample `start` is drawn by."""
+        """The conditions of the batch that begins with sample `start`."""
         count = min(self.batch_size, self.num_samples - start)
         return self.context.cond(count, self._split, start)
 
@@ -151,14 +151,14 @@ class FID:
         return side, np.concatenate(first)[:_SHOWN]
 
     def _strata(self) -> dict[str, np.ndarray]:
-        """Which samples are of one class, or of one example of the split."""
+        """Clusters of samples: those of one class, or of one example of the split."""
         if not self.context.drawn_by:
             return {"label": balanced_labels(self.num_samples, len(self.context.names))}
         examples = len(self.context.split(self._split)["image"])
         return {"clusters": np.arange(self.num_samples) % examples}
 
     def _of_split(self) -> dict[str, Any]:
-        """What the protocol says of the texts or images that samples are drawn by."""
+        """The protocol of the texts or images that samples are drawn by."""
         if not self.context.drawn_by:
             return {}
         arrays = self.context.split(self._split)

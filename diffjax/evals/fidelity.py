@@ -45,11 +45,11 @@ FEW = "few_images"  # of a protocol
 
 def warn_of_few(numbers: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
     """One line in the log for each reason to doubt a Frechet distance, of names and protocols."""
-    told: dict[str, list[str]] = {}
+    by_reason: dict[str, list[str]] = {}
     for name, said in numbers:
         if FEW in said:
-            told.setdefault(said[FEW], []).append(name)
-    for few, names in told.items():
+            by_reason.setdefault(said[FEW], []).append(name)
+    for few, names in by_reason.items():
         logging.getLogger(__name__).warning(
             "%s: no more images than features (%s): their covariance is singular and the distance "
             "says little; take more images, or narrower features",
@@ -60,7 +60,7 @@ def warn_of_few(numbers: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How to compare.
+    """Settings of a comparison.
 
     Attributes:
       groups: of the jackknife; 0 leaves the error bars out (at 2048 features each group costs
@@ -180,7 +180,7 @@ class Fidelity:
 
 @dataclass(frozen=True, eq=False)
 class RealSide:
-    """What samples are compared with; computed once a run.
+    """Real images that samples are compared with; computed once a run.
 
     Attributes:
       train, train_label: features and labels of the training images, the reference.

@@ -1,4 +1,4 @@
-"""One sampling pass, many numbers: distances, manifolds, class agreement, and three pictures."""
+"""One sampling pass, many numbers: distances, manifolds, class accuracy, and three pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diffjax.evals.pictures import count_matrix, tile_grid
 from diffjax.evals.samples import caption, sample_grid
 from diffjax.fingerprints import fingerprint, short_hash
 from diffjax.keys import check_seed
-from diffjax.metrics.classification import agreement, confusion_matrix, inception_score
+from diffjax.metrics.classification import class_accuracy, confusion_matrix, inception_score
 from diffjax.metrics.frechet import moments
 from diffjax.metrics.nearest import nearest
 from diffjax.ranges import Amount, MaybeAmount, Seed, Tiles
@@ -29,7 +29,7 @@ from diffjax.results import Result, extend, protocol
 from diffjax.task import Variables
 
 # Numbers that describe the held-out images alone: no sampler belongs to their protocol.
-REAL = ("frechet_real", "kernel_real", "agreement_real")
+REAL = ("frechet_real", "kernel_real", "class_accuracy_real")
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,13 +172,11 @@ class Generation:
         out = {"inception_score": Measured(*inception_score(logits, seed=0))}
         if not self._by_class:
             return out
-        hit = agreement(np.tile(self._label, len(got)), logits)
-        out["agreement"] = Measured(hit.value, hit.std)
-        out["agreement_low"] = Measured(hit.low, None)
-        out["agreement_high"] = Measured(hit.high, None)
+        hit = class_accuracy(np.tile(self._label, len(got)), logits)
+        out |= {r.name: Measured(r.value, r.std) for r in hit.results("class_accuracy", {})}
         if self._real.test is not None and self._real.test.logits is not None:
-            real = agreement(self._real.test_label, self._real.test.logits)
-            out["agreement_real"] = Measured(real.value, real.std)
+            real = class_accuracy(self._real.test_label, self._real.test.logits)
+            out["class_accuracy_real"] = Measured(real.value, real.std)
         return out
 
     def _results(
@@ -225,7 +223,7 @@ class Generation:
         logits = np.concatenate([e.logits for e in got if e.logits is not None])
         label = np.tile(self._label, len(got))
         counts = confusion_matrix(label, logits.argmax(axis=1), len(self.context.names))
-        hit = agreement(label, logits)
+        hit = class_accuracy(label, logits)
         note = f"{100 * hit.value:.1f} % of {hit.count} samples are given their class"
         picture = count_matrix(
             counts,

@@ -1,4 +1,4 @@
-"""What the latent of an autoencoder holds: active units, traversals, interpolations."""
+"""Latents of an autoencoder: active units, traversals, interpolations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.evals import trial
 from diffjax.evals.base import Picture
-from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.fingerprints import fingerprint, to_host

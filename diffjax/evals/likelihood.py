@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.evals import trial
 from diffjax.evals.base import Picture
-from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.fingerprints import fingerprint
 from diffjax.keys import check_seed, seed_after, seed_words

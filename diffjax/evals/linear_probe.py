@@ -92,9 +92,7 @@ class LinearProbe:
             data=fingerprint({"image": test["image"], "label": test["label"]}),
             num_images=got.count,
         )
-        yield Result("accuracy", got.value, got.std, how)
-        yield Result("accuracy_low", got.low, None, how)
-        yield Result("accuracy_high", got.high, None, how)
+        yield from got.results("accuracy", how)
         yield Result("regulariser", chosen, None, how)
 
 

@@ -85,7 +85,7 @@ class Prompts:
 
     @cached_property
     def _clusters(self) -> np.ndarray:
-        """Which text each image of all seeds is of, `[prompts x seeds]`."""
+        """The number of the text of each image of all seeds, `[prompts x seeds]`."""
         return np.tile(np.unique(self._texts, return_inverse=True)[1], len(self.seeds))
 
     @cached_property
@@ -112,9 +112,9 @@ class Prompts:
             c.features.shapes(c.outline("train")["image"])
 
     def run(self, variables: Variables) -> Iterator[Result | Picture]:
-        """For each of `verdict`'s kinds the share of the prompts that speak of it, "<kind>", with
-        the ends of its 95 % interval over texts, "<kind>_low" and "<kind>_high"; "clip_score" and
-        "frechet" where the run has a judge and a feature extractor; picture "prompts"."""
+        """For each of `scene_score.KINDS` its share of the prompts that speak of it, "<kind>",
+        with the ends of its 95 % interval over texts, "<kind>_low" and "<kind>_high"; "clip_score"
+        and "frechet" where the run has a CLIP and a feature extractor; picture "prompts"."""
         images = np.concatenate([self._drawn(variables, s, self._texts) for s in self.seeds])
         how = extend(
             self._bound[1],
@@ -143,18 +143,16 @@ class Prompts:
                 num_prompts=len(rows) // len(self.seeds),
                 num_texts=len(np.unique(texts)),
             )
-            yield Result(kind, got.value, got.std, of)
-            yield Result(f"{kind}_low", got.low, None, of)
-            yield Result(f"{kind}_high", got.high, None, of)
+            yield from got.results(kind, of)
         yield from self._by_networks(images, how)
         yield self._picture(variables)
 
     def _by_networks(self, images: np.ndarray, how: Mapping[str, Any]) -> Iterator[Result]:
-        judge, extract = self.context.judge, self.context.features
-        if judge is not None:
-            texts = judge.texts(self._texts * len(self.seeds))
-            fits = clip_score(judge.images(images), texts, clusters=self._clusters)
-            yield Result("clip_score", fits.mean, fits.std, extend(how, judge=judge.name))
+        clip_scorer, extract = self.context.clip_scorer, self.context.features
+        if clip_scorer is not None:
+            texts = clip_scorer.texts(self._texts * len(self.seeds))
+            fits = clip_score(clip_scorer.images(images), texts, clusters=self._clusters)
+            yield Result("clip_score", fits.value, fits.std, extend(how, judge=clip_scorer.name))
         if extract is not None:
             real = self.context.chosen("train", self.where)["image"]
             reference = moments(extract(real, real=True).features)
@@ -182,5 +180,5 @@ class Prompts:
         names = [f"{t}  ({n} of {self.columns})" for t, n in zip(texts, right, strict=True)]
         note = f"{caption(self._bound[1])} · in brackets: drawn right, by the oracle"
         picture = tile_grid(tiles, rows=names, title="Drawn from text", note=note)
-        told = f"{len(self._prompts)} prompts, {len(different)} texts"
-        return Picture("prompts", picture, f"Some of {told} ({self.split}), a row each. {note}.")
+        counts = f"{len(self._prompts)} prompts, {len(different)} texts"
+        return Picture("prompts", picture, f"Some of {counts} ({self.split}), a row each. {note}.")

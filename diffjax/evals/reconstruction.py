@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.choices import pick
 from diffjax.evals import trial
 from diffjax.evals.base import Picture
-from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.pictures import tile_grid
 from diffjax.evals.reconstruction_metrics import MEASURES, Pairs, check_measure, try_measure
@@ -66,9 +66,9 @@ class Reconstruction:
 
     def trial(self, variables: Variables) -> None:
         """See `Evaluator.trial`."""
-        given = {**self.context.outline(self.split)}
-        given["label"] = jax.ShapeDtypeStruct(given["image"].shape[:1], np.int32)
-        batch = trial.batch_of(self.context, given, self.batch_size)
+        spec = {**self.context.outline(self.split)}
+        spec["label"] = jax.ShapeDtypeStruct(spec["image"].shape[:1], np.int32)
+        batch = trial.batch_of(self.context, spec, self.batch_size)
         image, cond = batch["image"], self.context.cond_of(batch, self.split)
         z = self.context.shapes(self.encode, self.pred_kw, variables, image, cond)
         decoded = self.context.shapes(self.decode, self.pred_kw, variables, z, cond)
@@ -90,9 +90,9 @@ class Reconstruction:
 
         image = np.asarray(arrays["image"])
         fields = [name for name in self.context.drawn_by if name in arrays]
-        given = {name: arrays[name] for name in ("image", *fields)}
-        given["label"] = self.context.labels(self.split)[: len(image)]
-        z, decoded = map_batches(one, given, self.batch_size, self.context.batch_sharding)
+        batch = {name: arrays[name] for name in ("image", *fields)}
+        batch["label"] = self.context.labels(self.split)[: len(image)]
+        z, decoded = map_batches(one, batch, self.batch_size, self.context.batch_sharding)
         mse = np.square(decoded.astype(np.float64) - image).reshape(len(image), -1).mean(axis=1)
         how = extend(
             options,

@@ -1,4 +1,4 @@
-"""How near reconstructions come to their images: each measure by its name."""
+"""Closeness of reconstructions to their images: each measure by its name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.data import oracle
 from diffjax.data.factors import FIELDS, scene_at
-from diffjax.evals.batches import map_batches
 from diffjax.evals.context import EvalContext
 from diffjax.evals.features import to_uint8
 from diffjax.evals.fidelity import Fidelity, warn_of_few

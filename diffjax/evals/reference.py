@@ -30,7 +30,7 @@ SAME = ("resize", "scale", "width", "features", "dequantise")
 
 
 class Reference(NamedTuple):
-    """What a file holds, None where it does not.
+    """Contents of a file of statistics, None where it does not hold them.
 
     Attributes:
       moments: of the pooled features.

@@ -1,4 +1,4 @@
-"""How an evaluator's images come to its network's size: the resamplings that published numbers use.
+"""Resamplings of an evaluator's images to its network's size, as published numbers use them.
 
 Each is a matrix along an axis, built in float64, so that the same one serves a whole batch on a
 device and single images of any size on the host. Results are float32 and never rounded to levels.

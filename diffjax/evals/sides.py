@@ -19,7 +19,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True, eq=False)
 class FeatureSet:
-    """What a set of images is compared by.
+    """Features by which a set of images is compared.
 
     Attributes:
       name: for people.
@@ -68,7 +68,7 @@ class Running:
         self._waiting = []
 
     def result(self) -> Moments | None:
-        """Of all rows so far; None where there were none."""
+        """Moments of all rows so far; None where there were none."""
         if self._waiting:
             self._merge()
         return self._total

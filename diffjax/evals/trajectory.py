@@ -1,4 +1,4 @@
-"""How samples come out of the noise: the frames of a few sampling runs, left to right."""
+"""Trajectories of samples out of the noise: the frames of a few sampling runs, left to right."""
 
 from __future__ import annotations
 

@@ -89,10 +89,8 @@ class ZeroShot:
             data=fingerprint({"image": arrays["image"], "label": label}),
             num_images=len(label),
         )
-        got = metrics.agreement(label, scores)
-        yield Result("accuracy", got.value, got.std, how)
-        yield Result("accuracy_low", got.low, None, how)
-        yield Result("accuracy_high", got.high, None, how)
+        got = metrics.class_accuracy(label, scores)
+        yield from got.results("accuracy", how)
         if len(self.names) > 5:
             top = np.argpartition(-scores, 5, axis=1)[:, :5]
             five = metrics.share((top == label[:, None]).any(axis=1))

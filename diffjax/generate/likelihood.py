@@ -31,9 +31,9 @@ def bits_per_dim(
     grid = make_grid(model.schedule, steps, "linspace")
     x = snap(batch["image"], levels)
     keys = per_row(stream(root(seed), "bits"), jnp.arange(len(x)))
-    given = {c.field: batch[c.field] for c in model.conditions}
+    cond = {c.field: batch[c.field] for c in model.conditions}
     clipped = make_recipe(clip=True).guidance
-    denoise = model.denoiser(variables, given, clipped, None, x)
+    denoise = model.denoiser(variables, cond, clipped, None, x)
     bound = likelihood.variational_bound(denoise, grid, x, keys, variance, levels)
     return {k: bound[k] for k in ("total", "prior", "diffusion", "decoder")}
 
@@ -55,8 +55,8 @@ def flow_bits_per_dim(
     width = 2 / (levels - 1)
     shift = uniform(keys, model.shape) - 0.5
     x = batch["image"] + width * shift
-    given = {c.field: batch[c.field] for c in model.conditions}
-    denoise = model.denoiser(variables, given, make_recipe().guidance, None, x)
+    cond = {c.field: batch[c.field] for c in model.conditions}
+    denoise = model.denoiser(variables, cond, make_recipe().guidance, None, x)
     first = take(grid.t, -1)
     log_p, z = likelihood.flow_log_likelihood(denoise, grid, float(first.alpha) * x, keys, probes)
     size = x[0].size

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.denoisers.conditions.base import fields_of
 from diffjax.denoisers.conditions.image import MaskedImageCondition
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over
-from diffjax.generate.known import make_known
+from diffjax.generate.known import Known, make_known
 from diffjax.generate.predict import describe_recipe, noise_levels, predict_fns
 from diffjax.generate.sample import draw
 from diffjax.keys import seed_words
@@ -50,13 +50,13 @@ class Pipeline:
 
     @property
     def fields(self) -> list[str]:
-        """That it draws by: label, tokens, ...; but for what inpainting itself gives."""
+        """Fields that it draws by: label, tokens, ...; but for what inpainting itself gives."""
         conditions = self.model.conditions
         return fields_of([c for c in conditions if not isinstance(c, MaskedImageCondition)])
 
     @property
     def num_classes(self) -> int:
-        """Of the labels that it draws by; 0 for none."""
+        """Number of classes of the labels that it draws by; 0 for none."""
         found = [getattr(c, "classes", 0) for c in self.model.conditions if c.field == "label"]
         return found[0] if found else 0
 
@@ -68,18 +68,18 @@ class Pipeline:
     def full(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """`options` of a recipe over the model's own, those that are None left out; what is one
         sampler's alone does not reach another."""
-        given = {k: v for k, v in options.items() if v is not None}
+        chosen = {k: v for k, v in options.items() if v is not None}
         own = self.recipe
         if self.recipe_of is not None:
-            own = self.recipe_of(given.get("sampler"))
-        return recipe_over(own, given, self.kept)
+            own = self.recipe_of(chosen.get("sampler"))
+        return recipe_over(own, chosen, self.kept)
 
     def make_recipe(self, **options: Any) -> Recipe:
         """The recipe of `full`."""
         return make_recipe(**self.full(options))
 
     def describe(self, strength: float = 1.0, **options: Any) -> dict[str, Any]:
-        """What drawing by the recipe of `full` amounts to: every default spelled out, the network
+        """Settings of drawing by the recipe of `full`: every default spelled out, the network
         evaluations (`nfe`) and how often the network sees one image (`network_passes`).
 
         Raises:
@@ -119,27 +119,29 @@ class Pipeline:
           ValueError: what does not fit the model, before anything is drawn.
         """
         model = self.model if size is None else self.model.resized(*size)
-        recipe, count = self.full(options), len(index)
-        words = np.asarray(seed_words(seed), np.uint32)
-        rows = {"index": np.asarray(index, np.int32), "cond": cond, "negative": negative}
-        take = lambda a, at: jax.tree.map(lambda x: np.asarray(x)[at], a)  # noqa: E731
-        drawn = []
-        for first in range(0, count, batch_size):
-            # Whole batches alone, so that one program serves all: the last row is repeated.
-            at = np.minimum(np.arange(first, first + min(batch_size, count)), count - 1)
-            some = take(rows, at)
-            known = None
-            if image is not None:
-                parts = [None if a is None else jnp.repeat(jnp.asarray(a)[None], len(at), 0)
-                         for a in (image, mask)]  # fmt: skip
-                start = mask is None or strength < 1
-                known = make_known(model, parts[0], parts[1], start)  # type: ignore[arg-type]
-            got = draw(
-                model, recipe, self.variables, jnp.asarray(words), some["index"], some["cond"],
-                some["negative"], None, known, strength,
-            )  # fmt: skip
-            drawn.append(np.asarray(got, np.float32)[: count - first])
-        return np.concatenate(drawn)
+        recipe = self.full(options)
+        words = jnp.asarray(np.asarray(seed_words(seed), np.uint32))
+        rows = {"number": np.asarray(index, np.int32), "cond": cond, "negative": negative}
+
+        def known(count: int) -> Known | None:
+            if image is None:
+                return None
+            images, masks = (
+                None if a is None else jnp.repeat(jnp.asarray(a)[None], count, 0)
+                for a in (image, mask)
+            )
+            start = mask is None or strength < 1
+            return make_known(model, images, masks, start)  # type: ignore[arg-type]
+
+        def one(batch: dict[str, Any]) -> Any:
+            number, cond, negative = batch["number"], batch["cond"], batch["negative"]
+            held = known(len(number))
+            return draw(
+                model, recipe, self.variables, words, number, cond, negative, None, held, strength
+            )
+
+        # Whole batches alone, so that one program serves all.
+        return map_batches(one, rows, min(batch_size, len(index))).astype(np.float32)
 
     # As evaluators take it, see `tasks.diffusion.DiffusionTask`.
 

@@ -82,7 +82,7 @@ def draw(
     strength: float = 1.0,
     trajectory: bool = False,
 ) -> Any:
-    """What `sample`, `trajectory`, `image2image` and `inpaint` share.
+    """Sampling as `sample`, `trajectory`, `image2image` and `inpaint` share it.
 
     Args:
       model, variables, seed, index, cond, negative, noise: see `sample`.

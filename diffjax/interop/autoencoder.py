@@ -87,15 +87,15 @@ def load_autoencoder(folder: str | Path) -> Part:
       ValueError: as `load_unet`.
     """
     folder = Path(folder)
-    told = folder / "config.json"
-    config = read_config(told, CLASSES.values())
-    section = _section(config, told)
+    config_file = folder / "config.json"
+    config = read_config(config_file, CLASSES.values())
+    section = _section(config, config_file)
     facts = {key: config[key] for key in FACTS if key in config}
     file = weights_file(folder)
     with blamed_on(file):
         weights = modern(read_tensors(file))
-        check_stack(section, weights, "encoder.", told)
-        _check_ends(section, weights, told)
+        check_stack(section, weights, "encoder.", config_file)
+        _check_ends(section, weights, config_file)
         shapes = autoencoder_shapes(section)
         levels = len(section["channel_mult"])
         table = autoencoder_table(levels, section["blocks"], shapes)

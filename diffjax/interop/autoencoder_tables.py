@@ -1,4 +1,4 @@
-"""Where each tensor of a released autoencoder is in ours: diffusers' layout, and the original one.
+"""Tables of a released autoencoder's tensors and ours: diffusers' layout, and the original one.
 
 Of diffusers' `AutoencoderKL` and `VQModel`; of CompVis's `AutoencoderKL` and `VQModel`.
 """

@@ -20,7 +20,7 @@ _PROJECTION = re.compile(r"\.attentions\.\d+\.to_(q|k|v|out\.0)\.weight$")
 
 @dataclass(frozen=True)
 class Names:
-    """What a layout calls the parts of a block.
+    """A layout's names of the parts of a block.
 
     Attributes:
       norm1, conv1, embed, norm2, conv2, skip: of a residual block.

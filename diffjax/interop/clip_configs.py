@@ -52,7 +52,7 @@ PIXELS = {
 
 
 def read_huggingface(folder: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """What a folder of transformers' says: `image`, `text` (to be merged), `mean`, `std`.
+    """The settings in a folder of transformers': `image`, `text` (to be merged), `mean`, `std`.
 
     `sizes` are those of its weights, as `infer_section` gives them.
 
@@ -80,8 +80,8 @@ def read_huggingface(folder: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tower_says(section: Mapping[str, Any], file: Path, kind: str) -> dict[str, Any]:
-    """What a tower's section of transformers' config says that its shapes do not; `kind` is "text"
-    or "vision"."""
+    """Settings of a tower's section of transformers' config that its shapes do not hold; `kind` is
+    "text" or "vision"."""
     check_fields(section, file, _TOWER)
     found = {
         "heads": section.get("num_attention_heads", 12 if kind == "vision" else 8),
@@ -181,7 +181,7 @@ def huggingface_text(text: Any) -> dict[str, Any]:
 
 
 def heads_of(tower: Any) -> int:
-    """Of a tower's attention: 64 channels each unless it says."""
+    """Heads of a tower's attention: 64 channels each unless it says."""
     return tower.heads or tower.width // 64
 
 

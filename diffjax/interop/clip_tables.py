@@ -1,4 +1,4 @@
-"""Where each tensor of a released CLIP is in ours: one rename table per layout.
+"""Tables of a released CLIP's tensors and ours, one per layout.
 
 Layouts: "openai" (also open_clip's plain `CLIP`), "open_clip_custom" (its `CustomTextCLIP`: the
 text tower under `text.`) and "huggingface" (transformers' `CLIPModel`).

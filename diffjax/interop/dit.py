@@ -80,15 +80,15 @@ def load_dit(folder: str | Path) -> Part:
       ValueError: as `load_unet`.
     """
     folder = Path(folder)
-    told = folder / "config.json"
-    config = read_config(told, (CLASS, OLD_CLASS))
-    section = _section(config, told)
+    config_file = folder / "config.json"
+    config = read_config(config_file, (CLASS, OLD_CLASS))
+    section = _section(config, config_file)
     facts = {key: config[key] for key in FACTS if key in config}
     channels = config.get("in_channels", 4)
     file = weights_file(folder)
     with blamed_on(file):
         weights = read_tensors(file)
-        _check_sizes(section, channels, weights, told)
+        _check_sizes(section, channels, weights, config_file)
         table = diffusers_table(section["depth"], channels)
         return fill(section, facts, weights, _shapes(section, channels), table)
 

@@ -1,4 +1,4 @@
-"""Where each tensor of a released DiT is in ours: diffusers' layout and the authors' own."""
+"""Tables of a released DiT's tensors and ours: diffusers' layout and the authors' own."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ def diffusers_table(depth: int, channels: int) -> list[Row]:
     There every block has the time's layers and the classes' table, all of them copies.
     """
     blocks = [f"transformer_blocks.{i}" for i in range(depth)]
-    told = [f"{b}.norm1.emb" for b in blocks]
-    rows = [Row(LABEL, tuple(f"{e}.class_embedder.embedding_table.weight" for e in told), "table",
-                copies=True)]  # fmt: skip
+    embedders = [f"{b}.norm1.emb" for b in blocks]
+    tables = tuple(f"{e}.class_embedder.embedding_table.weight" for e in embedders)
+    rows = [Row(LABEL, tables, "table", copies=True)]
     for i in (1, 2):
-        places = [f"{e}.timestep_embedder.linear_{i}" for e in told]
+        places = [f"{e}.timestep_embedder.linear_{i}" for e in embedders]
         for leaf, kind, key in (("kernel", "dense", "weight"), ("bias", "vector", "bias")):
             keys = tuple(f"{place}.{key}" for place in places)
             rows.append(Row(f"embed/layer{i}/{leaf}", keys, kind, copies=True))

@@ -148,7 +148,7 @@ _DHARIWAL = {
 
 
 def _song(weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What is a SongUNet's alone."""
+    """Settings of a SongUNet alone."""
     return {
         "num_heads": 1,
         "decoder_attention": "last",

@@ -1,4 +1,4 @@
-"""Where each tensor of EDM's SongUNet and DhariwalUNet is in ours."""
+"""Tables of the tensors of EDM's SongUNet and DhariwalUNet, and ours."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def edm_table(section: Mapping[str, Any], size: int, ours: Mapping[str, Any]) ->
 
 
 def _labels(ours: Mapping[str, Any]) -> list[Row]:
-    """What the class and the augmentation add to what blocks are told."""
+    """Rows of the class and the augmentation, which add to the noise embedding."""
     rows = []
     if "augment/kernel" in ours:
         rows.append(Row("augment/kernel", ("map_augment.weight",), "dense"))

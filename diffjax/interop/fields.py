@@ -1,4 +1,4 @@
-"""What a field of a released config may say: kinds of values, and the check of a whole config.
+"""Fields of a released config: kinds of values that they may hold, and the check of a whole one.
 
 The greatest numbers lie far beyond any network that was released; they keep an absurd one from
 being built before it is found to be none.

@@ -160,7 +160,7 @@ def _check_count(file: Path, count: int) -> None:
 
 
 def _header(file: Path) -> dict[str, Any]:
-    """What the list of tensors that a safetensors file begins with says of each."""
+    """The entries of the list of tensors that a safetensors file begins with."""
     with open(file, "rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         rest = file.stat().st_size - 8
@@ -208,7 +208,7 @@ def write_tensors(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def tensor_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
-    """What `write_tensors` writes."""
+    """The bytes that `write_tensors` writes."""
     return save({k: tensors[k] for k in sorted(tensors)}, metadata=_LAYOUT)
 
 

@@ -30,7 +30,7 @@ _TEXT = {"heads": WIDTH, "pool_type": WORD, "eos_id": whole(0, 10_000_000)}
 
 
 def read_open_clip(file: Path, resnet: bool) -> dict[str, Any]:
-    """What open_clip's config says: `image`, `text` (to be merged), `mean`, `std`.
+    """The settings in open_clip's config: `image`, `text` (to be merged), `mean`, `std`.
 
     Raises:
       ValueError: it says what we do not have.

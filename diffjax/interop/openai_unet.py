@@ -26,7 +26,7 @@ from diffjax.interop.unet_tables import original_levels, original_table
 
 @dataclass(frozen=True)
 class Release:
-    """What a file does not say.
+    """Facts of a release that its file does not hold.
 
     Attributes:
       size: side of the images.
@@ -119,7 +119,7 @@ def _infer(weights: Mapping[str, np.ndarray], release: Release) -> tuple[dict[st
         width, channels = weights["input_blocks.0.0.weight"].shape[:2]
         embed, noise = weights["time_embed.0.weight"].shape
         out = len(weights["out.2.bias"])
-        told = len(weights["input_blocks.1.0.emb_layers.1.bias"])
+        embed_out = len(weights["input_blocks.1.0.emb_layers.1.bias"])
     except (KeyError, ValueError) as error:
         raise ValueError(f"no U-Net of iDDPM or ADM: {error} is not there") from error
     if any(".transformer_blocks." in key for key in weights):
@@ -134,7 +134,7 @@ def _infer(weights: Mapping[str, np.ndarray], release: Release) -> tuple[dict[st
         "blocks": levels.blocks,
         "attention_levels": levels.attention_levels,
         "resample": "resblock" if levels.resblock else "conv",
-        "scale_shift": told == 2 * levels.widths[0],
+        "scale_shift": embed_out == 2 * levels.widths[0],
         "norm_eps": 1e-5,
         "time_embed": "cos",
         "init_style": "adm",

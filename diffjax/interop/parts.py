@@ -53,8 +53,8 @@ def shapes_of(
     model: nn.Module, *inputs: Any, static: Mapping[str, Any] | None = None, **named: Any
 ) -> dict[str, Any]:
     """`parameter_shapes` of a network."""
-    told = (tuple(sorted(named.items())), tuple(sorted((static or {}).items())))
-    return dict(_shapes_of(model, inputs, *told))
+    keywords = (tuple(sorted(named.items())), tuple(sorted((static or {}).items())))
+    return dict(_shapes_of(model, inputs, *keywords))
 
 
 @lru_cache(maxsize=8)
@@ -191,10 +191,10 @@ def check_same_network(section: Mapping[str, Any], again: Mapping[str, Any], whe
     Raises:
       ValueError: the first attribute that would be lost.
     """
-    given: Any = build_model(**section)
+    built: Any = build_model(**section)
     read: Any = build_model(**again)
-    for field in dataclasses.fields(given):
-        a, b = getattr(given, field.name), getattr(read, field.name)
+    for field in dataclasses.fields(built):
+        a, b = getattr(built, field.name), getattr(read, field.name)
         if field.name not in _OURS_ALONE and a != b:
             raise ValueError(
                 f"{where} has no place for {field.name}={a!r}: it would read {b!r} back"

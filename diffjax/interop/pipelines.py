@@ -145,7 +145,7 @@ def save_pipeline(folder: str | Path, pipeline: Pipeline) -> None:
 
 
 def _place(folder: Path, part: str, file: str) -> Path:
-    """Where a part's `file` is: in its own folder, or at the root.
+    """The path of a part's `file`: in its own folder, or at the root.
 
     Raises:
       ValueError: in neither.

@@ -45,7 +45,7 @@ _BESIDE = ("steps", "guidance")
 
 
 class Sampling(NamedTuple):
-    """How a released model is drawn from, as config sections; equal where these are.
+    """Schedule and sampler of a released model, as config sections; equal where these are.
 
     Attributes:
       schedule, prediction: `type` and its options, of `SCHEDULES` and `PREDICTIONS`.
@@ -70,7 +70,7 @@ class Sampling(NamedTuple):
 
 
 def read_scheduler(folder: str | Path, forced: Mapping[str, Any] | None = None) -> Sampling:
-    """What scheduler_config.json in `folder` says.
+    """The schedule and sampler of scheduler_config.json in `folder`.
 
     Args:
       folder: of the scheduler.
@@ -86,8 +86,8 @@ def read_scheduler(folder: str | Path, forced: Mapping[str, Any] | None = None) 
 def sampling_of(
     said: Mapping[str, Any], forced: Mapping[str, Any] | None = None, where: str = FILE
 ) -> Sampling:
-    """What a scheduler's config says; arguments and errors as `read_scheduler`, the file's name
-    being `where`."""
+    """The schedule and sampler of a scheduler's config; arguments and errors as `read_scheduler`,
+    the file's name being `where`."""
     forced = forced or {}
     name = said["_class_name"]
     check_known(said, where)

@@ -57,7 +57,7 @@ def axes_of(weights: Weights, key: str, count: int) -> tuple[int, ...]:
 
 
 def count_of(keys: Iterable[str], prefix: str) -> int:
-    """How many numbers follow `prefix` in the keys: blocks of a tower, levels, ...
+    """The count of the numbers that follow `prefix` in the keys: blocks of a tower, levels, ...
 
     Raises:
       ValueError: more than any network has.

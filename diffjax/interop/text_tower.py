@@ -43,20 +43,20 @@ def load_text(folder: str | Path) -> Part:
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder / 'config.json'} is missing, which says what the tower is")
-    told = folder / "config.json"
-    config = read_json(told)
+    config_file = folder / "config.json"
+    config = read_json(config_file)
     kind = config.get("model_type")
     if kind not in KINDS:
-        raise ValueError(f"{told} is of a {shortened(kind)} model, not of a {KINDS[0]!r}")
-    check_fields(config, told, {"projection_dim": WIDTH})
-    says = tower_says(config, told, "text")
+        raise ValueError(f"{config_file} is of a {shortened(kind)} model, not of a {KINDS[0]!r}")
+    check_fields(config, config_file, {"projection_dim": WIDTH})
+    says = tower_says(config, config_file, "text")
     file = weights_file(folder)
     with blamed_on(file):
         weights = {k: v for k, v in read_tensors(file).items() if not IGNORED.search(k)}
         if "embeddings.token_embedding.weight" in weights:  # as transformers 5 names them
             weights = {f"text_model.{k}": v for k, v in weights.items()}
         sizes = text_sizes(weights)
-        check_tower(config, sizes, told)
+        check_tower(config, sizes, config_file)
         section = {"type": "text", "embed": config.get("projection_dim", 512), **sizes, **says}
         shapes = text_shapes(section, whole=False)
         return fill(section, {}, weights, shapes, text_table(huggingface_text, shapes))

@@ -39,23 +39,24 @@ class Instance:
 
 
 class Meaning(Protocol):
-    """What names and persistent ids stand for; each may refuse by an error of its own."""
+    """Meanings of names and persistent ids; each may refuse by an error of its own."""
 
     def check(self, full: str) -> None:
         """Refuses a name that is none of those known."""
         ...
 
     def call(self, full: str, arguments: tuple[Any, ...]) -> Any:
-        """What the name, called with `arguments`, gives."""
+        """The result of the name, called with `arguments`."""
         ...
 
     def persistent(self, pid: Any) -> Any:
-        """What lies outside the pickle under an id."""
+        """The object outside the pickle under an id."""
         ...
 
 
 def run_pickle(opened: IO[bytes], meaning: Meaning) -> Any:
-    """What the pickle that begins where `opened` stands says; it is read to its end and no further.
+    """The content of the pickle that begins where `opened` stands; it is read to its end and no
+    further.
 
     Lists, dicts and tuples are Python's, sets are lists; names are `Name`s, what is called is what
     `meaning` gives.
@@ -80,7 +81,7 @@ def run_pickle(opened: IO[bytes], meaning: Meaning) -> Any:
 
 
 class _Bounded:
-    """What `pickletools` reads of a file: no more than a program may take, whatever length an
+    """A file as `pickletools` reads it: no more than a program may take, whatever length an
     instruction claims."""
 
     def __init__(self, opened: IO[bytes]):
@@ -118,7 +119,7 @@ class _Machine:
         self.stack = []
 
     def pop_mark(self) -> list[Any]:
-        """What was pushed since the last mark."""
+        """The objects pushed since the last mark."""
         found, self.stack = self.stack, self.below.pop()
         return found
 

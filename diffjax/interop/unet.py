@@ -107,15 +107,15 @@ def load_unet(folder: str | Path) -> Part:
         has not; tensors missing or unexpected; shapes that do not fit.
     """
     folder = Path(folder)
-    told = folder / "config.json"
-    config = read_config(told, (CLASS,))
-    section = _section(config, told)
+    config_file = folder / "config.json"
+    config = read_config(config_file, (CLASS,))
+    section = _section(config, config_file)
     facts = {key: config[key] for key in FACTS if key in config}
     file = weights_file(folder)
     with blamed_on(file):
         weights = read_tensors(file)
-        check_stack(section, weights, "", told)
-        _check_attention(config, section, weights, told)
+        check_stack(section, weights, "", config_file)
+        _check_attention(config, section, weights, config_file)
         shapes = unet_shapes(section, weights, "conv_in.weight", "attn2.to_k.weight")
         proj = projection(facts)
         table = rename_table(section["channel_mult"], section["blocks"], shapes, proj)

@@ -82,15 +82,15 @@ def load_unet_2d(folder: str | Path) -> Part:
       ValueError: as `load_unet`.
     """
     folder = Path(folder)
-    told = folder / "config.json"
-    config = read_config(told, (CLASS,))
-    section = _section(config, told)
+    config_file = folder / "config.json"
+    config = read_config(config_file, (CLASS,))
+    section = _section(config, config_file)
     facts = {key: config[key] for key in FACTS if key in config}
     file = weights_file(folder)
     with blamed_on(file):
         weights = modern(read_tensors(file))
-        check_stack(section, weights, "", told)
-        _check_ends(config, section, weights, told)
+        check_stack(section, weights, "", config_file)
+        _check_ends(config, section, weights, config_file)
         shapes = unet_2d_shapes(section, config.get("in_channels", 3))
         table = rename_table(section["channel_mult"], section["blocks"], shapes)
         return fill(section, facts, weights, shapes, table)

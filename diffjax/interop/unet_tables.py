@@ -1,4 +1,4 @@
-"""Where each tensor of a released U-Net is in ours: in diffusers' layout and in the original one.
+"""Tables of a released U-Net's tensors and ours: diffusers' layout, and the original one.
 
 Of diffusers' `UNet2DModel` and `UNet2DConditionModel`; of OpenAI's iDDPM and ADM and, after them,
 CompVis's and Stability's Stable Diffusion.
@@ -127,8 +127,8 @@ def original_table(
 
 
 class Levels(NamedTuple):
-    """What the shapes of a U-Net in the original layout say: the width of each level, whether it
-    attends, the blocks of all, and whether residual blocks change the resolution."""
+    """Settings read off the shapes of a U-Net in the original layout: the width of each level,
+    whether it attends, the blocks of all, and whether residual blocks change the resolution."""
 
     widths: tuple[int, ...]
     attends: tuple[bool, ...]

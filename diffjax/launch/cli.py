@@ -1,4 +1,4 @@
-"""How every main starts: absl flags, config overrides, one-line errors."""
+"""Start of every main: absl flags, config overrides, one-line errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def overrides() -> list[str]:
 
 
 def arguments() -> list[str]:
-    """What stood on the command line without a flag."""
+    """Arguments of the command line without a flag."""
     return list(_arguments)
 
 
@@ -73,8 +73,8 @@ def _hush() -> None:
     """
 
     def told_elsewhere(record: stdlib_logging.LogRecord) -> bool:
-        told = f"{record.pathname} {record.getMessage()}"
-        others = "orbax" in told or "exception was never retrieved" in told
+        message = f"{record.pathname} {record.getMessage()}"
+        others = "orbax" in message or "exception was never retrieved" in message
         return not (record.levelno >= stdlib_logging.ERROR and others)
 
     def unraisable(args: Any) -> None:

@@ -44,9 +44,9 @@ def join(workdir: Path | None = None) -> None:
     Raises:
       ValueError: some of the flags are missing, or the others cannot be reached.
     """
-    given = (FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    named = any(x is not None for x in given)
-    if named and None in given:
+    flags = (FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    named = any(x is not None for x in flags)
+    if named and None in flags:
         raise ValueError("--coordinator, --num_processes and --process_id go together: give all")
     if not (named or FLAGS.distributed or "JAX_COORDINATOR_ADDRESS" in os.environ):
         return
@@ -55,7 +55,7 @@ def join(workdir: Path | None = None) -> None:
             f"--process_id={FLAGS.process_id}: processes are 0 to {FLAGS.num_processes - 1}"
         )
     try:
-        jax.distributed.initialize(*given, heartbeat_timeout_seconds=FLAGS.peer_timeout)
+        jax.distributed.initialize(*flags, heartbeat_timeout_seconds=FLAGS.peer_timeout)
     except RuntimeError as error:
         raise ValueError(f"the processes do not find each other: {error}") from error
     count, me = global_state.num_processes, global_state.process_id
@@ -76,7 +76,7 @@ def leave(error: BaseException, code: int) -> None:
 
 
 def by_first(act: Callable[[], Any]) -> Any:
-    """What `act()`, run by process 0 alone, returns (as JSON), in every process, once it is done.
+    """The result of `act()` (as JSON), run by process 0 alone, in every process, once it is done.
 
     Raises:
       ValueError: `act` raised it, or an OSError; with its message, in every process.
@@ -95,12 +95,12 @@ def by_first(act: Callable[[], Any]) -> Any:
         return result
     while True:
         try:
-            told = json.loads(client.blocking_key_value_get(key, 60_000))
+            reply = json.loads(client.blocking_key_value_get(key, 60_000))
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
         else:
             break
-    if "error" in told:
-        raise ValueError(f"process 0: {told['error']}")
-    return told["result"]
+    if "error" in reply:
+        raise ValueError(f"process 0: {reply['error']}")
+    return reply["result"]

@@ -66,7 +66,7 @@ def _taken(folder: Path, wait: bool) -> Callable[[], None]:
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     home = folder.resolve()
-    told = False
+    announced = False
     while not _ours.get(home):
         try:
             free = _take(home / FILE)
@@ -76,9 +76,9 @@ def _taken(folder: Path, wait: bool) -> Callable[[], None]:
                     f"{folder} is in use by another run: {error}. Wait for it, stop it, or take "
                     "another workdir"
                 ) from None
-            if not told:
+            if not announced:
                 print(f"waiting for {folder}: {error}", flush=True)
-            told = True
+            announced = True
             time.sleep(AGAIN)
         else:
             break
@@ -165,7 +165,7 @@ def _is_at(file: int, path: Path) -> bool:
 
 
 def _myself() -> bytes:
-    """What the next one is told of this process."""
+    """The record of this process, for the next one."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = f"-m {spec.name}" if spec else sys.argv[0]
     record = {
@@ -178,7 +178,7 @@ def _myself() -> bytes:
 
 
 def _holder(path: Path) -> str:
-    """Who holds the lock, as far as its record says."""
+    """The holder of the lock, as far as its record says."""
     for _ in range(20):  # It is written right after the lock was taken.
         try:
             record = json.loads(path.read_bytes())

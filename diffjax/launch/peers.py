@@ -1,4 +1,4 @@
-"""When one process of a run of several is gone, the others say so in one line and end.
+"""Watch over the processes of a run: when one is gone, the others say so in one line and end.
 
 JAX's coordination service notices a process that sends no heartbeats, and then ends every other by
 `abort`, with pages of its own log and a stack dump on descriptor 2. What it writes there is read
@@ -38,7 +38,7 @@ _STATUS = re.compile(
 
 @dataclass
 class Watch:
-    """What this process knows of the others.
+    """Watch of this process over the others.
 
     Attributes:
       count: processes of the run; this is number `me`.
@@ -85,8 +85,8 @@ class Watch:
 
     def _who(self) -> str:
         """The processes that are gone, as far as the service has said."""
-        told = "".join(self._held)
-        numbers = {int(n) for found in _GONE.finditer(told) for n in re.findall(r"\d+", found[0])}
+        output = "".join(self._held)
+        numbers = {int(n) for found in _GONE.finditer(output) for n in re.findall(r"\d+", found[0])}
         if not numbers and self.me:
             numbers = {0}  # The service, which would have named another, is in process 0.
         gone = sorted(n for n in numbers if n < self.count and n != self.me)

@@ -60,13 +60,13 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def run_name(config: str) -> str:
-    """What a run of a config file is called: of `configs/classifier/digits.py`,
+    """The name of a run of a config file: of `configs/classifier/digits.py`,
     `classifier_digits`."""
     return "_".join(Path(config.partition(":")[0]).with_suffix("").parts[-2:])
 
 
 def _where(error: Exception, file: Path) -> str:
-    """What went wrong in a config file, and in which line of it."""
+    """The error in a config file, and in which line of it."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: SyntaxError: {error.msg}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]

@@ -1,27 +1,21 @@
-"""How well images fit their texts, by embeddings of both."""
+"""CLIPScore: the fit of images and their texts, by embeddings of both."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from diffjax.metrics.clusters import clustered_error
 from diffjax.metrics.kernel import unit_rows
+from diffjax.results import Interval
 
 
-class ClipScore(NamedTuple):
-    """`mean` over the pairs, and its standard error `std`."""
+def clip_score(image: Any, text: Any, *, scale: float = 100.0, clusters: Any = None) -> Interval:
+    """CLIPScore: the mean of `scale * max(cos(image, text), 0)` over pairs of rows `[N, E]`.
 
-    mean: float
-    std: float
-
-
-def clip_score(image: Any, text: Any, *, scale: float = 100.0, clusters: Any = None) -> ClipScore:
-    """`scale * max(cos(image, text), 0)` over pairs of rows `[N, E]` (Hessel et al. 2021, eq. 1).
-
-    The paper's scale is 2.5; 100 is what text-to-image papers print. `clusters [N]` are equal where
-    pairs share a text: the standard error is then over texts.
+    Hessel et al. 2021, equation 1. The paper's scale is 2.5; 100 is what text-to-image papers
+    print. `clusters [N]` are equal where pairs share a text: the standard error is then over texts.
 
     Raises:
       ValueError: different numbers of images and texts, or a row that is zero or not finite.
@@ -30,6 +24,7 @@ def clip_score(image: Any, text: Any, *, scale: float = 100.0, clusters: Any = N
         raise ValueError(f"{np.shape(image)} images and {np.shape(text)} texts do not pair up")
     each = scale * np.maximum((unit_rows(image) * unit_rows(text)).sum(axis=1), 0.0)
     if clusters is not None:
-        return ClipScore(float(each.mean()), clustered_error(each, clusters).std)
-    std = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else 0.0
-    return ClipScore(float(each.mean()), float(std))
+        std = clustered_error(each, clusters).std
+    else:
+        std = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else 0.0
+    return Interval(float(each.mean()), std, count=len(each))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -10,16 +10,7 @@ from scipy import special
 from diffjax.keys import seed_words
 from diffjax.metrics.clusters import clustered_error
 from diffjax.metrics.rows import feature_rows
-
-
-class Share(NamedTuple):
-    """A share in [0, 1] of `count` examples, its standard error, its Wilson interval."""
-
-    value: float
-    std: float
-    low: float
-    high: float
-    count: int
+from diffjax.results import Interval
 
 
 def wilson(successes: float, count: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -41,8 +32,8 @@ def wilson(successes: float, count: float, confidence: float = 0.95) -> tuple[fl
     return low, 1.0 if successes == count else float(centre + half)
 
 
-def share(hits: Any, confidence: float = 0.95, *, clusters: Any = None) -> Share:
-    """The share of True in `hits [N] bool`.
+def share(hits: Any, confidence: float = 0.95, *, clusters: Any = None) -> Interval:
+    """The share of True in `hits [N] bool`, with its Wilson interval.
 
     `clusters [N]`, of any values, say which examples are no independent ones (draws of one text):
     standard error and interval are then those of a share over clusters, drawn at random
@@ -54,10 +45,10 @@ def share(hits: Any, confidence: float = 0.95, *, clusters: Any = None) -> Share
         return _clustered(hits, np.asarray(clusters), confidence)
     low, high = wilson(successes, count, confidence)
     p = successes / count
-    return Share(p, float(np.sqrt(p * (1 - p) / count)), low, high, count)
+    return Interval(p, float(np.sqrt(p * (1 - p) / count)), low, high, count)
 
 
-def _clustered(hits: np.ndarray, clusters: np.ndarray, confidence: float) -> Share:
+def _clustered(hits: np.ndarray, clusters: np.ndarray, confidence: float) -> Interval:
     """The share with an error bar by clusters, at least the binomial one; and the Wilson interval
     of as many independent examples as would have it, with Student's quantile of the clusters (Korn
     and Graubard 1998).
@@ -76,10 +67,10 @@ def _clustered(hits: np.ndarray, clusters: np.ndarray, confidence: float) -> Sha
     if careful > 0:
         effective = p * (1 - p) / careful * float(special.ndtri(tail) / student) ** 2
     low, high = wilson(p * effective, effective, confidence)
-    return Share(p, float(np.sqrt(variance)), low, high, count)
+    return Interval(p, float(np.sqrt(variance)), low, high, count)
 
 
-def agreement(labels: Any, logits: Any) -> Share:
+def class_accuracy(labels: Any, logits: Any) -> Interval:
     """The share of examples whose largest of `logits [N, K]` is at `labels [N]`.
 
     On real data that is accuracy; on class-conditional samples, how many are what was asked for.

@@ -17,7 +17,8 @@ class Clustered(NamedTuple):
 
 
 def clustered_error(each: Any, clusters: Any) -> Clustered:
-    """Of the mean of `each [N]`, linearised (Cochran 1977, eq. 11.30): clusters may differ in size.
+    """The standard error of the mean of `each [N]`, linearised (Cochran 1977, eq. 11.30): clusters
+    may differ in size.
 
     Args:
       clusters: `[N]`, of any values: examples of equal ones belong together.

@@ -1,4 +1,4 @@
-"""How a codebook is used."""
+"""Usage of a codebook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Usage(NamedTuple):
 
 
 def usage(index: np.ndarray) -> Usage:
-    """Of the choices `index [...] int`, at least one."""
+    """The usage of the choices `index [...] int`, at least one."""
     count = np.bincount(np.asarray(index).reshape(-1))
     share = count[count > 0] / index.size
     return Usage(float(np.exp(-np.sum(share * np.log(share)))), len(share))

@@ -111,7 +111,7 @@ def distance_to(reference: Moments) -> Callable[[Moments], float]:
 
 
 def few_images(width: int, **counts: int) -> str:
-    """Which of `counts` are no more than features are wide: "samples 200, of 2048 features".
+    """Those of `counts` that are no more than features are wide: "samples 200, of 2048 features".
 
     Their covariance is singular. "" where all are more, or unknown (0).
     """

@@ -84,7 +84,7 @@ def random_subsets(
 
 
 def _balance(x: np.ndarray, label: np.ndarray, size: np.ndarray) -> float:
-    """What `squared_mmd` of the subset `x [s, D]` lacks of the mixture that it was drawn of.
+    """The correction of `squared_mmd` of the subset `x [s, D]` for the mixture it was drawn of.
 
     Of the whole set of n rows, `size [K]` of each class, pairs of one class are
     (n_k - 1) / (n - 1) n / n_k as frequent as in the mixture, others n / (n - 1); so they are,

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from diffjax.metrics.classification import Share, share
+from diffjax.metrics.classification import share
+from diffjax.results import Interval
 
 
 def first_relevant_ranks(scores: Any, queries: Any, candidates: Any) -> np.ndarray:
-    """How many irrelevant candidates stand before the best relevant one, `[N] int64`, 0 is first.
+    """The count of irrelevant candidates before the best relevant one, `[N] int64`, 0 is first.
 
     Args:
       scores: `[N, M]`, larger is better.
@@ -36,7 +37,7 @@ def first_relevant_ranks(scores: Any, queries: Any, candidates: Any) -> np.ndarr
     return (~(scores < best) & ~relevant).sum(axis=1)
 
 
-def recall_at(ranks: Any, k: int, clusters: Any = None) -> Share:
+def recall_at(ranks: Any, k: int, clusters: Any = None) -> Interval:
     """The share of queries with a relevant candidate among their first `k`; `clusters` as in
     `share`, of queries that are not independent."""
     if k < 1:

@@ -1,4 +1,4 @@
-"""What every distance is given: features, one row an example, checked before they are compared."""
+"""Features, one row an example, checked before distances compare them."""
 
 from __future__ import annotations
 

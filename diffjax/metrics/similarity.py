@@ -1,4 +1,4 @@
-"""How near images are to others, pixel by pixel and window by window."""
+"""Similarity of pairs of images, pixel by pixel and window by window."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from diffjax.metrics.rows import feature_pair
 
 @dataclass(frozen=True, eq=False)
 class Strata:
-    """How a set of n rows, sorted by class, stands for a mixture of K classes.
+    """Weights by which n rows, sorted by class, stand for a mixture of K classes.
 
     Attributes:
       size: `[K] int`, rows of each class, two or more.
@@ -65,8 +65,9 @@ class Strata:
 
 
 class Variance(NamedTuple):
-    """Of an MMD^2 by its parts (Hoeffding 1948): `x` and `y`, of what single rows contribute, and
-    `xx`, `yy`, `xy`, of pairs, which alone are left where both distributions are equal."""
+    """Variance of an MMD^2 by its parts (Hoeffding 1948): `x` and `y`, of what single rows
+    contribute, and `xx`, `yy`, `xy`, of pairs, which alone are left where both distributions are
+    equal."""
 
     x: float
     y: float
@@ -118,7 +119,7 @@ def _second(weight: np.ndarray, k: np.ndarray, of_rows: np.ndarray, of_columns: 
 
 
 def _within(k: np.ndarray, x: Strata) -> _Part:
-    """Of pairs of different rows of one set; `k [n, n]` is changed."""
+    """The sum over pairs of different rows of one set; `k [n, n]` is changed."""
     np.fill_diagonal(k, 0.0)
     of_rows = x.sums(k, 1)
     sums, partners = x.sums(of_rows, 0), x.size - np.eye(len(x.size))
@@ -130,7 +131,7 @@ def _within(k: np.ndarray, x: Strata) -> _Part:
 
 
 def _across(k: np.ndarray, x: Strata, y: Strata) -> _Part:
-    """Of pairs of a row of each set; `k [n, m]` is changed."""
+    """The sum over pairs of a row of each set; `k [n, m]` is changed."""
     of_rows, of_columns = y.sums(k, 1), x.sums(k, 0)
     means = x.sums(of_rows, 0) / np.outer(x.size, y.size)
     rows, columns = k @ y.row, x.row @ k
@@ -218,7 +219,7 @@ def subsets_error(
 
 
 def _variance_of_rows(x: np.ndarray, label: np.ndarray, y: np.ndarray) -> Variance:
-    """Of the MMD^2 of two sets whose rows weigh alike."""
+    """The variance of the MMD^2 of two sets whose rows weigh alike."""
     label = merged(label)
     order, size = np.argsort(label, kind="stable"), np.bincount(label)
     if size.min() < 2:  # a single row of its kind: its class's spread cannot be told

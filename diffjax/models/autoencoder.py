@@ -214,8 +214,8 @@ class Autoencoder(nn.Module):
         return unpatchify(y, y.shape[1], y.shape[2], self.patch)
 
     def to_latents(self, x: Array, noise: Array | None = None) -> Array:
-        """What diffusion sees of images `x`: their mode or (given `noise`) a sample; under "vq"
-        what is to be quantised, `[B, H / f, W / f, C] float32`."""
+        """Latents of images `x` as diffusion sees them: their mode or (given `noise`) a sample;
+        under "vq" what is to be quantised, `[B, H / f, W / f, C] float32`."""
         z = self.encode(x)
         if isinstance(z, Posterior):
             z = z.mean if noise is None else z.sample(noise)

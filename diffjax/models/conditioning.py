@@ -81,8 +81,8 @@ def check_unread(network: str, cond: Conditioning, reads: Sequence[str]) -> None
       ValueError: names the first field.
     """
     for name, value in cond._asdict().items():
-        given = len(value) > 0 if name == "residuals" else value is not None
-        if given and name not in reads:
+        present = len(value) > 0 if name == "residuals" else value is not None
+        if present and name not in reads:
             raise ValueError(
                 f"{network} is conditioned by {', '.join(reads) or 'nothing'}, not by a {name}"
             )
@@ -94,10 +94,10 @@ def check_vector(width: int, cond: Conditioning) -> None:
     Raises:
       ValueError: says both widths.
     """
-    given = 0 if cond.vector is None else cond.vector.shape[-1]
-    if width != given:
+    found = 0 if cond.vector is None else cond.vector.shape[-1]
+    if width != found:
         raise ValueError(
-            f"model.vector_dim={width}, but the conditions give a vector of {given}: set it to "
+            f"model.vector_dim={width}, but the conditions give a vector of {found}: set it to "
             "the width of what conditions with to='vector' give, together"
         )
 

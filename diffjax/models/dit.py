@@ -104,7 +104,7 @@ class DiT(nn.Module):
         return constrain_batch(unpatchify(h, rows, columns, self.patch))
 
     def _embedding(self, c_noise: Array, cond: Conditioning, batch: int) -> Array:
-        """Of noise level, class and vector, `[B, width] float32`."""
+        """The embedding of noise level, class and vector, `[B, width] float32`."""
         features = sinusoid(c_noise, self.time_features, self.time_embed)
         embedding = NoiseMLP(self.width, DIT_INIT, name="embed")(features)
         if self.num_classes:

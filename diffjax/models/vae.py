@@ -237,11 +237,11 @@ def build_vae(
         "decoder": (DECODERS, decoder, {"shape": shape, "dtype": dtype}),
     }
     parts = {}
-    for name, (table, section, given) in own.items():
+    for name, (table, section, inferred) in own.items():
         if not hasattr(section, "keys"):  # a ConfigDict is no Mapping
             raise ValueError(f"model.{name} is a section, dict(type='conv', ...), not {section!r}")
-        for key in given:
+        for key in inferred:
             if key in section:
                 raise ValueError(f"model.{name}.{key} follows from the rest: leave it out")
-        parts[name] = build(table, f"model.{name}", {**section, **given}, LINEN)
+        parts[name] = build(table, f"model.{name}", {**section, **inferred}, LINEN)
     return VAE(latent=latent, scale=scale, log_scale=log_scale, **parts)

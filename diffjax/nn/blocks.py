@@ -1,4 +1,4 @@
-"""What U-Nets and convolutional autoencoders stack: a residual block, then attention."""
+"""Blocks of U-Nets and convolutional autoencoders: a residual block, then attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the papers draw their weights, one frozen choice per family.
+"""Initialisers of the papers' weights, one frozen choice per family.
 
 Flax's own defaults (LeCun normal kernels, zero biases) are nobody's in this field, so every layer
 is handed its initialisers explicitly.

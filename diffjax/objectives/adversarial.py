@@ -29,7 +29,7 @@ def _mean(x: Array) -> Array:
     return x.astype(jnp.float32).reshape(len(x), -1).mean(-1)
 
 
-GAMES: dict[str, GANLoss] = {
+GAN_LOSSES: dict[str, GANLoss] = {
     # Lim & Ye 2017; half the sum, as Esser et al. 2021 have it.
     "hinge": GANLoss(
         lambda real, fake: _mean(0.5 * (jax.nn.relu(1.0 - real) + jax.nn.relu(1.0 + fake))),

@@ -20,7 +20,7 @@ NONE = -1e30
 
 
 class Statistics(NamedTuple):
-    """What the logits say of every pair, each `[B] float32`.
+    """Statistics of the logits for every pair, each `[B] float32`.
 
     Attributes:
       own: the pair's logit.
@@ -90,7 +90,7 @@ def cosines(image: Array, text: Array) -> Array:
 
 
 def statistics(kind: Kind, image: Array, text: Array, scale: Array, bias: Array) -> Statistics:
-    """Of unit vectors `[B, E]`, from the whole matrix of logits."""
+    """Statistics of unit vectors `[B, E]`, from the whole matrix of logits."""
     logits = scale * cosines(image, text) + bias
     same = jnp.eye(len(logits), dtype=bool)
     own, rivals = split(logits, same)

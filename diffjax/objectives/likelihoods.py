@@ -1,4 +1,4 @@
-"""What a decoder says of an image: Gaussian, Bernoulli and discretised-logistic likelihoods.
+"""Likelihoods of an image under a decoder: Gaussian, Bernoulli and discretised logistic.
 
 Images are `[B, ...] float32 in [-1, 1]`; a likelihood first takes from them what it is a
 likelihood of (`target`), and gives nats per image.
@@ -49,7 +49,8 @@ class Likelihood(Protocol):
         ...
 
     def target(self, image: Array, keys: Array) -> Array:
-        """What is modelled of `image [B, ...]`; `keys [B]` for what is random about it."""
+        """The target that is modelled of `image [B, ...]`; `keys [B]` for what is random about
+        it."""
         ...
 
     def log_prob(self, decoded: Decoded, target: Array) -> Array:

@@ -96,7 +96,7 @@ def gathered(
         best = lax.stop_gradient(rivals)
 
         def home(parts: Array) -> Array:
-            """What every device found of these columns: `[ways * b]` of each to `[ways, b]`."""
+            """Every device's part of these columns: `[ways * b]` of each to `[ways, b]`."""
             return lax.all_to_all(parts.reshape(ways, b), axes, 0, 0)
 
         column = kind.join(home(kind.reduce(rivals, 0)), 0)

@@ -152,9 +152,9 @@ def tower_tokenizer(path: str | Path, tower: Any, **choices: Any) -> Tokenizer:
     return found
 
 
-def _tokenizer(name: str, given: str | None, tower: Any) -> Tokenizer | None:
-    if given is not None:
-        return tower_tokenizer(given, tower)
+def _tokenizer(name: str, tokenizer: str | None, tower: Any) -> Tokenizer | None:
+    if tokenizer is not None:
+        return tower_tokenizer(tokenizer, tower)
     path = Path(name)
     folder = fetch(name, TOKENIZER_FILES) if not path.exists() else path
     folder = folder if folder.is_dir() else folder.parent

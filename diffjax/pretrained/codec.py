@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.choices import construct
-from diffjax.evals.batches import map_batches
 from diffjax.fingerprints import fingerprint, short_hash, to_host
 from diffjax.interop.autoencoder import load_autoencoder
 from diffjax.interop.hub import locate_autoencoder

@@ -73,8 +73,8 @@ FEATURES: dict[str, Any] = {"classifier": ClassifierFeatures, "inception": Incep
 
 
 def over_local_devices(batch_size: int) -> tuple[jax.sharding.Sharding | None, int]:
-    """How a batch lies over the devices of this process, and its size rounded up to fit them;
-    None where there is one."""
+    """The sharding of a batch over the devices of this process, and its size rounded up to fit
+    them; None where there is one."""
     devices = jax.local_devices()
     if len(devices) == 1:
         return None, batch_size

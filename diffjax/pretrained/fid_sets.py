@@ -26,8 +26,8 @@ from diffjax.fingerprints import short_hash
 EMBEDDED = ("digits", "shapes")
 
 
-class Given(NamedTuple):
-    """What stands at one side.
+class ImageSet(NamedTuple):
+    """One side of a comparison.
 
     Attributes:
       name: as it was given.
@@ -42,7 +42,7 @@ class Given(NamedTuple):
     content: str = ""
 
 
-def open_set(name: str, channels: int) -> Given:
+def open_set(name: str, channels: int) -> ImageSet:
     """A folder of images, an `.npz` file of statistics or images, or a data set `name[:split]`.
 
     Args:
@@ -54,33 +54,33 @@ def open_set(name: str, channels: int) -> Given:
     """
     path = Path(name)
     if path.is_dir():
-        return Given(name, FolderSource(path, channels=channels, labels=False))
+        return ImageSet(name, FolderSource(path, channels=channels, labels=False))
     if path.suffix == ".npz":
         reference = read_reference(path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:10]
         images = reference.images
         source = None if images is None else ArraySource(images, name=path.name)
-        return Given(name, source, reference, digest)
+        return ImageSet(name, source, reference, digest)
     base, _, split = name.partition(":")
     if "/" in name or not base:
         raise ValueError(f"{name}: no such folder or .npz file")
     if base in EMBEDDED:
-        return Given(name, make_source(base, split=split or "train"))
+        return ImageSet(name, make_source(base, split=split or "train"))
     try:
-        return Given(name, make_source("tfds", name=base, split=split or "train"))
+        return ImageSet(name, make_source("tfds", name=base, split=split or "train"))
     except ValueError as error:
         raise ValueError(f"{name}: no folder, no .npz file, and no data set: {error}") from error
 
 
 def side_of(
-    given: Given,
+    images: ImageSet,
     extract: FeatureExtractor | None,
     how: Mapping[str, Any],
     keep_rows: bool,
     cache: Path | None,
     say: Callable[[int], None],
 ) -> FeatureSet:
-    """The features of what is given, out of the cache, from its images, or its statistics alone.
+    """The features of `images`, out of the cache, from its images, or its statistics alone.
 
     Args:
       extract: None where no side has images.
@@ -91,57 +91,57 @@ def side_of(
       ValueError: images without an extractor, or of other channels than it takes; statistics of
         another protocol.
     """
-    stated = given.reference is not None and given.reference.moments is not None
-    if given.source is None or (stated and not keep_rows):
-        return _stated(given, how)
+    stated = images.reference is not None and images.reference.moments is not None
+    if images.source is None or (stated and not keep_rows):
+        return _stated(images, how)
     if extract is None:
         raise ValueError(
-            f"{given.name} holds images: give --weights, InceptionV3 as pytorch-fid or "
+            f"{images.name} holds images: give --weights, InceptionV3 as pytorch-fid or "
             "torch-fidelity publish it"
         )
     # Grey images become three equal channels where images are resized.
-    channels = given.source.info.image_shape[2]
+    channels = images.source.info.image_shape[2]
     if channels != extract.channels and (channels != 1 or not extract.takes_grey):
         raise ValueError(
-            f"{given.name} has images of {channels} channels, but {extract.name} takes "
+            f"{images.name} has images of {channels} channels, but {extract.name} takes "
             f"{extract.channels}"
         )
-    key = short_hash([given.source.info.fingerprint, dict(how)])
+    key = short_hash([images.source.info.fingerprint, dict(how)])
     file = None if cache is None else cache / f"{key}.npz"
-    side = _cached(file, given, keep_rows)
+    side = _cached(file, images, keep_rows)
     if side is None:
-        side = measure(given.name, given.source, extract, keep_rows, say)
+        side = measure(images.name, images.source, extract, keep_rows, say)
         if file is not None and jax.process_index() == 0:
             _store(file, side, how)
     if stated:
         # guided-diffusion's references: moments of all images, and some of them to draw rows from.
-        return replace(_stated(given, how), rows=side.rows)
+        return replace(_stated(images, how), rows=side.rows)
     return side
 
 
-def _stated(given: Given, how: Mapping[str, Any]) -> FeatureSet:
-    reference = given.reference
+def _stated(images: ImageSet, how: Mapping[str, Any]) -> FeatureSet:
+    reference = images.reference
     assert reference is not None
-    check_protocol(given.name, reference, how)
-    return FeatureSet(given.name, given.content, reference.moments, reference.spatial)
+    check_protocol(images.name, reference, how)
+    return FeatureSet(images.name, images.content, reference.moments, reference.spatial)
 
 
 def _rows_file(file: Path) -> Path:
     return file.with_suffix(".rows.npz")
 
 
-def _cached(file: Path | None, given: Given, keep_rows: bool) -> FeatureSet | None:
+def _cached(file: Path | None, images: ImageSet, keep_rows: bool) -> FeatureSet | None:
     """The side that an earlier call has kept; None where it is not there for every process."""
     there = file is not None and file.exists() and (not keep_rows or _rows_file(file).exists())
     if not all(int(x[0]) for x in gather(np.asarray([int(there)]))):
         return None
-    assert file is not None and given.source is not None
+    assert file is not None and images.source is not None
     held, rows = read_reference(file), None
     if keep_rows:
         with np.load(_rows_file(file), allow_pickle=False) as opened:
             rows = Extracted(opened["features"], opened.get("logits"))
-    content = given.source.info.fingerprint
-    return FeatureSet(given.name, content, held.moments, held.spatial, rows)
+    content = images.source.info.fingerprint
+    return FeatureSet(images.name, content, held.moments, held.spatial, rows)
 
 
 def _store(file: Path, side: FeatureSet, how: Mapping[str, Any]) -> None:
@@ -172,12 +172,12 @@ def captions(source: Source, name: str) -> list[str]:
     return found
 
 
-def images_of(given: Given | None) -> np.ndarray:
+def images_of(images: ImageSet | None) -> np.ndarray:
     """All images of a set, `[N, H, W, C] uint8`, to be saved with its statistics.
 
     Raises:
       ValueError: no set of images, or images of several sizes.
     """
-    if given is None or given.source is None or None in given.source.info.image_shape:
+    if images is None or images.source is None or None in images.source.info.image_shape:
         raise ValueError("--save_images needs a reference of images of one size")
-    return np.stack([given.source[i]["image"] for i in range(len(given.source))])
+    return np.stack([images.source[i]["image"] for i in range(len(images.source))])

@@ -1,4 +1,4 @@
-"""Config section `start`: the weights that a run begins from, another run's or a released CLIP."""
+"""Config section `init_from`: weights that a run begins from, of another run or a released CLIP."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from diffjax.nn.positions import resize_positions
 from diffjax.pretrained.reference import Reference
 from diffjax.ranges import Whole
 from diffjax.runs.records import read_json
-from diffjax.train.start import Given, Start
+from diffjax.train.init_from import Collections, InitFrom
 from diffjax.train.writer import replace_file
 
-RECORD = "start.json"
+RECORD = "start.json"  # From when the section was called so: runs of then go on.
 # What no shape shows: with these different, the same weights are another function.
 SEMANTIC_ATTRIBUTES = ("activation", "eps", "pool", "stem_pool", "mean", "std")
 
 
 @dataclass(frozen=True)
 class InitFromConfig(Reference):
-    """Config section `start`: a released CLIP, or another run (see `Reference`), which must stay
-    where it is for as long as this one is trained with a locked tower of it.
+    """Config section `init_from`: a released CLIP, or another run (see `Reference`), which must
+    stay where it is for as long as this one is trained with a locked tower of it.
 
     Attributes:
       clip: a folder, a file, or a name on the hub (see `load_clip`).
@@ -50,7 +50,7 @@ class InitFromConfig(Reference):
     only: tuple[str, ...] = ()
     activation: str | None = None
     resize: bool = False
-    section: ClassVar[str] = "start"
+    section: ClassVar[str] = "init_from"
     released: ClassVar[tuple[str, ...]] = ("clip",)
     whole: ClassVar[bool] = False
 
@@ -58,13 +58,13 @@ class InitFromConfig(Reference):
         super().__post_init__()
         foreign, there = ("activation", "run") if self.clip is None else ("step", "clip")
         if getattr(self, foreign) is not None:
-            raise ValueError(f"start.{foreign} is not read with start.{there}")
+            raise ValueError(f"init_from.{foreign} is not read with init_from.{there}")
 
 
-def make_start(
+def make_init_from(
     section: Mapping[str, Any] | None, workdir: Path, network: Any, tokenizer: Tokenizer | None
-) -> Start | None:
-    """The `start` of a run, None where its config has no such section; nothing is read yet.
+) -> InitFrom | None:
+    """The `init_from` of a run, None where its config has no such section; nothing is read yet.
 
     Args:
       workdir, network, tokenizer: of the run that begins.
@@ -76,31 +76,35 @@ def make_start(
     """
     if not section:
         return None
-    choices: InitFromConfig = construct(InitFromConfig, "start", section)
-    return Start(partial(_load, choices, workdir, network, tokenizer), choices.origin, choices.only)
+    choices: InitFromConfig = construct(InitFromConfig, "init_from", section)
+    return InitFrom(
+        partial(_load, choices, workdir, network, tokenizer), choices.origin, choices.only
+    )
 
 
-def _load(choices: InitFromConfig, workdir: Path, ours: Any, tokenizer: Tokenizer | None) -> Given:
+def _load(
+    choices: InitFromConfig, workdir: Path, ours: Any, tokenizer: Tokenizer | None
+) -> Collections:
     record, origin = workdir / RECORD, choices.origin
     known = read_json(record, missing={})
     words, step = None, None
     if choices.clip is None:
         other = choices.open(choices.step if choices.step is not None else known.get("step"))
         held, step = other.variables, other.step
-        given = {"params": {**held.params, **held.frozen}, **held.model_state}
-        given = jax.tree.map(to_host, given)
+        weights = {"params": {**held.params, **held.frozen}, **held.model_state}
+        weights = jax.tree.map(to_host, weights)
         theirs, words = other.network, other.tokenizer
     else:
-        section, given = load_clip(choices.clip, choices.activation)
+        section, weights = load_clip(choices.clip, choices.activation)
         theirs = build_model(**section)
-    names = choices.only or tuple(given["params"])
+    names = choices.only or tuple(weights["params"])
     _check_settings(origin, theirs, ours, names)
     if "text" in names and words is not None:
         _check_tokenizer(origin, words, tokenizer)
     if choices.resize and "image" in names:
-        given = {**given, "params": _resized(given["params"], ours)}
-    taken = {c: {n: t for n, t in trees.items() if n in names} for c, trees in given.items()}
-    recorded(record, "start", {"origin": origin, "step": step}, taken)
+        weights = {**weights, "params": _resized(weights["params"], ours)}
+    taken = {c: {n: t for n, t in trees.items() if n in names} for c, trees in weights.items()}
+    recorded(record, "init_from", {"origin": origin, "step": step}, taken)
     return taken
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffjax.batches import map_batches
 from diffjax.data.builders.base import RecordBuilder, prepare
 from diffjax.data.builders.latents import builder
 from diffjax.data.draws import Draws
@@ -16,7 +17,6 @@ from diffjax.data.prepared import PreparedSource, default_data_dir
 from diffjax.data.schema import FLIPPED, Columns, Source
 from diffjax.data.transforms import Transform, apply, describe
 from diffjax.denoisers.spaces import LatentSpace
-from diffjax.evals.batches import map_batches
 from diffjax.fingerprints import short_hash
 from diffjax.pretrained.codec import Codec
 
@@ -79,10 +79,10 @@ def latent_builder(
 
     def encode(columns: Columns, indices: np.ndarray) -> dict[str, np.ndarray]:
         upright = pictures(columns, indices)
-        given = {"image": upright} | ({FLIPPED: upright[:, :, ::-1]} if flips else {})
+        images = {"image": upright} | ({FLIPPED: upright[:, :, ::-1]} if flips else {})
         return {
             field: map_batches(lambda batch: moments(batch["image"]), {"image": image}, _AT_ONCE)
-            for field, image in given.items()
+            for field, image in images.items()
         }
 
     first = next(iter(sources.values()))

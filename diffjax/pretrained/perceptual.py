@@ -15,7 +15,7 @@ from diffjax.interop.perceptual import load_lpips
 from diffjax.models.perceptual import VGG16, Perceptual
 from diffjax.pretrained.init_from import recorded
 from diffjax.pretrained.reference import Reference
-from diffjax.train.start import Given, Start
+from diffjax.train.init_from import Collections, InitFrom
 
 TOWER = "perceptual"
 
@@ -44,7 +44,7 @@ class PerceptualConfig(Reference):
 
 def make_perceptual(
     section: Mapping[str, Any] | None, workdir: Path
-) -> tuple[Perceptual, Start] | None:
+) -> tuple[Perceptual, InitFrom] | None:
     """The network of the section, and what fills it with its weights; None without a section.
 
     Args:
@@ -68,9 +68,9 @@ def make_perceptual(
         network, origin = Perceptual(run.network, heads=False), str(run.workdir)
         read = lambda: {"backbone": jax.tree.map(to_host, run.variables.params)}  # noqa: E731
 
-    def load() -> Given:
+    def load() -> Collections:
         tower = read()
         recorded(workdir / f"{TOWER}.json", TOWER, {"origin": origin}, tower)
         return {"params": {TOWER: tower}}
 
-    return network, Start(load, origin, (TOWER,))
+    return network, InitFrom(load, origin, (TOWER,))

@@ -25,7 +25,7 @@ from diffjax.tasks.diffusion import DiffusionTask
 def open_pipeline(
     name: str | Path, *, step: int | None = None, ema: str | None = "sampling", **released: Any
 ) -> Pipeline:
-    """What draws: of a run's workdir, or of a released model.
+    """A pipeline of a run's workdir, or of a released model.
 
     Args:
       name: a workdir; a Stable Diffusion (folder, name on the hub, or `.safetensors` or `.ckpt`
@@ -113,7 +113,7 @@ class Prior:
 
 
 def drawn_by(run: TrainedRun) -> Pipeline | Prior:
-    """What a run draws by.
+    """The recipe that a run draws by.
 
     Raises:
       ValueError: a run that draws nothing.

@@ -40,16 +40,16 @@ class Reference:
     whole: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        given = [name for name in self.released if getattr(self, name) is not None]
+        named = [name for name in self.released if getattr(self, name) is not None]
         of_run = self.run is not None or self.config is not None
-        if of_run + len(given) != 1:
+        if of_run + len(named) != 1:
             others = "".join(f" and {name} (released weights)" for name in self.released)
             raise ValueError(
                 f"{self.section} needs one of run (a workdir, or the config that one is trained "
                 f"from){others}"
             )
         if self.ema is not None and not of_run:
-            raise ValueError(f"{self.section}.ema is not read with {self.section}.{given[0]}")
+            raise ValueError(f"{self.section}.ema is not read with {self.section}.{named[0]}")
         if self.overrides and self.config is None:
             raise ValueError(
                 f"{self.section}.overrides are of a config, and not read without "
@@ -58,7 +58,7 @@ class Reference:
 
     @property
     def origin(self) -> str:
-        """What it names, for messages."""
+        """The name of its weights, for messages."""
         names = ("run", "config", *self.released)
         return str(next(v for v in (getattr(self, n) for n in names) if v is not None))
 

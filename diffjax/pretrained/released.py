@@ -141,7 +141,7 @@ def stable_diffusion_pipeline(
         raise ValueError(f"--clip_skip={clip_skip} of a tower of {depth} blocks")
     tower = build_model(**held.text.section)
     words = tower_tokenizer(tokenizer or str(held.tokenizer), tower, empty="allow")
-    model, variables = stable_diffusion(held, words.blank.tolist(), clip_skip - 1)
+    model, variables = stable_diffusion(held, words.null_ids.tolist(), clip_skip - 1)
     sampling, recipe = held.sampling, {**held.sampling.recipe, "guidance": 7.5}
     return Pipeline(
         model,

@@ -60,7 +60,7 @@ class Folder:
 
 
 def _stamp(file: Path) -> str:
-    """What changes when the file does."""
+    """A fingerprint that changes when the file does."""
     try:
         fact = file.stat()
     except OSError:  # A link to nothing, which is told of when it is read.
@@ -101,7 +101,7 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Index:
-    """What a search looks through.
+    """An index that a search looks through.
 
     Attributes:
       embeddings: `[N, E] float32`, unit rows.

@@ -101,12 +101,12 @@ def text_tower(
     ids = jnp.zeros((1, tokenizer.context), jnp.int32)
     init = lambda ids: network.init(jax.random.key(0), ids, pooled=pooled, skip=skip)  # noqa: E731
     read = flatten_dict(dict(jax.eval_shape(init, ids)), sep="/")
-    given = flatten_dict(dict(variables), sep="/")
-    lacks = [path for path in read if path not in given]
+    arrays = flatten_dict(dict(variables), sep="/")
+    lacks = [path for path in read if path not in arrays]
     if lacks:
         raise ValueError(f"the text tower's weights lack {lacks[0]}: they are another network's")
-    kept = unflatten_dict({path: np.asarray(given[path]) for path in read}, sep="/")
-    tower = FrozenTower(network, tuple(tokenizer.blank.tolist()), skip)
+    kept = unflatten_dict({path: np.asarray(arrays[path]) for path in read}, sep="/")
+    tower = FrozenTower(network, tuple(tokenizer.null_ids.tolist()), skip)
     return TextTower(tower, kept, tokenizer, fingerprint(kept))
 
 

@@ -7,6 +7,7 @@ value with its protocol, sweeps, the whole config.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from diffjax.reports import figures, page
 from diffjax.reports import sweep as sweep_report
 from diffjax.results import differing, same_protocol
 from diffjax.runs import environment
-from diffjax.runs.records import Measure, Plate, Run, read_run
+from diffjax.runs.records import Plate, Record, Run, read_run
 from diffjax.sweeps.table import number
 from diffjax.train.progress import duration
 
@@ -77,7 +78,7 @@ def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _cards(run: Run) -> list[dict[str, str]]:
     """Expected values first (the last measure of each name when none are expected), then the run's
     own numbers."""
-    latest: dict[str, Measure] = {}
+    latest: dict[str, Record] = {}
     for m in run.latest():
         latest.setdefault(m.key, m)  # the average evaluated first speaks for the run
         latest[f"{m.key}@{m.ema}"] = m
@@ -104,7 +105,7 @@ def _fact(label: str, value: str, note: str) -> dict[str, str]:
     return {"label": label, "group": "", "value": value, "note": note, "state": "", "error": ""}
 
 
-def _card(name: str, m: Measure | None, band: Sequence[float | None] | None) -> dict[str, str]:
+def _card(name: str, m: Record | None, band: Sequence[float | None] | None) -> dict[str, str]:
     group, _, label = name.rpartition("/")
     card = {"label": label.replace("_", " "), "group": group, "value": "–", "error": ""}
     card |= {"note": "", "state": ""}
@@ -116,7 +117,7 @@ def _card(name: str, m: Measure | None, band: Sequence[float | None] | None) -> 
         return card
     where = f" ({m.ema} average)" if m is not None and m.ema else ""
     card["note"] = f"expected {_words(band)}{where}"
-    if m is None or m.value is None:
+    if m is None or math.isnan(m.value):
         return card | {"state": "missing"}
     return card | {"state": "met" if _inside(m.value, band) else "unmet"}
 
@@ -153,15 +154,15 @@ def _measure_plots(run: Run) -> list[dict[str, Any]]:
     """Each (eval, name) over training, one line per average of the weights, with error bars."""
     expected = run.config.get("expected") or {}
     plots = []
-    for key in dict.fromkeys(m.key for m in run.measures):
-        mine = [m for m in run.measures if m.key == key and m.value is not None]
+    for key in dict.fromkeys(m.key for m in run.results):
+        mine = [m for m in run.results if m.key == key and not math.isnan(m.value)]
         if len({m.step for m in mine}) < 2:
             continue
         lines = []
         for ema in dict.fromkeys(m.ema for m in mine):
             points = [m for m in mine if m.ema == ema]
             steps, stds = [m.step for m in points], [m.std for m in points]
-            values = [m.value for m in points if m.value is not None]
+            values = [m.value for m in points]
             lines.append(figures.Line(ema or "trained weights", steps, values, stds))
         label = mine[0].name.replace("_", " ")
         svg = figures.line_plot(lines, "step", label, band=expected.get(key))
@@ -177,10 +178,10 @@ def _measure_rows(run: Run) -> list[dict[str, Any]]:
     expected = run.config.get("expected") or {}
     rows = []
     for m in run.latest():
-        same = [other.protocol for other in run.measures if other.key == m.key]
+        same = [other.protocol for other in run.results if other.key == m.key]
         band = expected.get(m.key)
         state = ""
-        if band is not None and m.value is not None:
+        if band is not None and not math.isnan(m.value):
             state = "met" if _inside(m.value, band) else "unmet"
         rows.append(
             {

@@ -1,4 +1,4 @@
-"""What a search found, as one page with its pictures inside."""
+"""Results of a search, as one page with its pictures inside."""
 
 from __future__ import annotations
 

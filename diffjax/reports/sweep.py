@@ -10,10 +10,10 @@ from typing import Any
 
 from diffjax.evals.fidelity import FEW
 from diffjax.reports import figures, page
+from diffjax.results import Interval
 from diffjax.runs.records import read_json
 from diffjax.sweeps.claims import Claim, cards, lines
 from diffjax.sweeps.grid import short
-from diffjax.sweeps.intervals import Summary
 from diffjax.sweeps.published import beside
 from diffjax.sweeps.table import (
     Row,
@@ -44,7 +44,7 @@ def write_sweep_report(workdir: str | os.PathLike[str]) -> Path:
 
 
 def content(workdir: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the template of a sweep shows, for its own page or inside a run's report."""
+    """Variables of a sweep's template, for its own page or inside a run's report."""
     table = read_table(workdir)
     done = len(table.sweep["cells"]) - table.missing - len(table.failed)
     axes_named = {short(axis) for axis in table.axes} | {"nfe", FEW}
@@ -80,9 +80,9 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
     for metric in table.metrics:
         summary = row.summaries[metric]
         others = [r.summaries[metric] for r in table.rows]
-        means = [s.mean for s in others if s is not None]
+        means = [s.value for s in others if s is not None]
         span = max(means) - min(means) if means else 0
-        fill = (summary.mean - min(means)) / span if summary and span else 0
+        fill = (summary.value - min(means)) / span if summary and span else 0
         metrics.append(
             {
                 "summary": summary,
@@ -137,7 +137,7 @@ def _values(table: Table, axis: str | None) -> list[Any]:
 
 def _along(
     table: Table, axis: str, fixed: Mapping[str, Any], metric: str
-) -> list[tuple[Any, Summary]]:
+) -> list[tuple[Any, Interval]]:
     """(axis value, summary) of the cells that have one."""
     out = []
     for value in _values(table, axis):
@@ -181,9 +181,9 @@ def _axis_plots(table: Table, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _line(label: str, points: Sequence[tuple[Any, Summary]]) -> figures.Line:
+def _line(label: str, points: Sequence[tuple[Any, Interval]]) -> figures.Line:
     x, summaries = zip(*points, strict=True)
-    return figures.Line(label, x, [s.mean for s in summaries], [s.half_width for s in summaries])
+    return figures.Line(label, x, [s.value for s in summaries], [s.half_width for s in summaries])
 
 
 def _range(lines: Sequence[figures.Line]) -> tuple[float, float]:
@@ -233,10 +233,10 @@ def _trade_off_lines(table: Table, spec: Mapping[str, Any], metric: str) -> list
             lines.append(
                 figures.Line(
                     f"{metric} {label}".strip() if spec.get("right") else label,
-                    [xs[v].mean for v in common],
-                    [ys[v].mean for v in common],
-                    error=[ys[v].se for v in common],
-                    x_error=[xs[v].se for v in common],
+                    [xs[v].value for v in common],
+                    [ys[v].value for v in common],
+                    error=[ys[v].std for v in common],
+                    x_error=[xs[v].std for v in common],
                     notes=[str(v) for v in common],
                 )
             )
@@ -252,7 +252,7 @@ def _pictures(workdir: Path, table: Table) -> list[dict[str, Any]]:
             path = workdir / "cells" / p["file"]
             if len(out) < _MOST_PICTURES and path.exists():
                 values = {
-                    metric: number(s.mean)
+                    metric: number(s.value)
                     for metric in table.metrics[:2]
                     if (s := row.summaries[metric]) is not None
                 }

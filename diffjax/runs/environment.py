@@ -1,4 +1,4 @@
-"""What a run ran on and how it was started: written once by a main, shown by the report."""
+"""Environment and command of a run: written once by a main, shown by the report."""
 
 from __future__ import annotations
 

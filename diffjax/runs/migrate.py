@@ -1,7 +1,8 @@
-"""Configs of runs from before conditions were sections of their own, in today's words.
+"""Configs of earlier runs in today's sections.
 
-A diffusion task once said itself what its network was conditioned by. Parameters, random streams
-and checkpoints have stayed as they were, so such a run goes on, and is opened, as it is.
+A diffusion task once said itself what its network was conditioned by, and two sections had other
+names. Parameters, random streams and checkpoints have stayed as they were, so such a run goes on,
+and is opened, as it is.
 """
 
 from __future__ import annotations
@@ -9,16 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# Section of then -> of today.
+RENAMED = {"start": "init_from", "judge": "clip_scorer"}
 _MOVED = ("num_classes", "label_drop", "caption_drop", "hint", "hint_drop")
 
 
 def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
     """The `config.json` of a run in today's sections; as it is where it has them already."""
+    config = {RENAMED.get(name, name): section for name, section in config.items()}
     task = config.get("task")
     if not isinstance(task, Mapping) or task.get("type") != "diffusion":
-        return dict(config)
+        return config
     if "text" not in config and not any(name in task for name in _MOVED):
-        return dict(config)
+        return config
     rest = {k: v for k, v in config.items() if k not in ("text", "task")}
     conditions = {**_label(task), **_caption(config, task), **_image(task)}
     kept = {k: v for k, v in task.items() if k not in _MOVED}
@@ -27,7 +31,7 @@ def migrated(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sampling(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the first of the evaluators that drew was drawn by."""
+    """The recipe of the first of the evaluators that drew."""
     evals = config.get("evals")
     sections = evals.values() if isinstance(evals, Mapping) else ()
     for section in sections:

@@ -1,4 +1,4 @@
-"""What a diffusion task is given beside its own network, as sections: its space, its conditions.
+"""Pieces of a diffusion task beside its own network, as sections: its space, its conditions.
 
 A network in a section is a section itself, under "network"; towers stand by their condition's name.
 """
@@ -62,7 +62,7 @@ def build_task(resolved: Resolved) -> Task:
     Raises:
       ValueError: a section that builds nothing.
     """
-    given: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     pieces = as_section("pieces", resolved.pieces)
     if pieces:
         space: Any = DataSpace(resolved.image_shape)
@@ -79,14 +79,14 @@ def build_task(resolved: Resolved) -> Task:
         }
         sections = as_section("pieces.conditions", pieces.get("conditions", {}))
         made = make_conditions(sections, resolved.num_classes, space, towers)
-        given = {"conditions": made, "space": space}
+        parts = {"conditions": made, "space": space}
         if "guide" in pieces:
             section = check(Resolved, "pieces.guide", pieces["guide"], whole=False)
             task: Any = build_task(dataclasses.replace(resolved, **section))
-            given["guide"] = task.model
+            parts["guide"] = task.model
     network = _build("model", resolved.model)
     return make_task(
-        _typed("task", resolved.task), network, resolved.image_shape, resolved.num_classes, given
+        _typed("task", resolved.task), network, resolved.image_shape, resolved.num_classes, parts
     )
 
 

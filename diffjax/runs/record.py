@@ -1,4 +1,4 @@
-"""What a run needs to be opened again, written into its workdir when its training begins."""
+"""Record by which a run is opened again, written into its workdir when its training begins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Sections = Callable[[str], Mapping[str, Any] | None]
 RELEASED = {
     "codec": {"model": "autoencoder"},
     "tower": {"clip": "clip", "model": "text_encoder"},
-    "start": {"clip": "clip"},
+    "init_from": {"clip": "clip"},
 }
 
 
@@ -33,7 +33,7 @@ def describe_run(
     batch_spec: Mapping[str, Any],
     emas: tuple[str, ...],
 ) -> Resolved:
-    """How a run was built, but for its tokenizer and its frozen networks.
+    """Resolved sections of a run, but for its tokenizer and its frozen networks.
 
     Args:
       config: its sections.
@@ -90,19 +90,19 @@ def record_run(
 
 
 def _origin(sections: Sections, name: str) -> Mapping[str, Any]:
-    """Where a frozen network is from, as its section says or, of a locked tower, `start`; {} for a
+    """The origin of a frozen network, by its section or, of a locked tower, `init_from`; {} for a
     tower that stays as it was drawn."""
     own, where = "tower", f"conditions.{name}.tower"
     if name in ("codec", "guide"):
         own = where = name
     section = sections(where)
     if not section:
-        own, section = "start", sections("start") or {}
+        own, section = "init_from", sections("init_from") or {}
     if section.get("run"):
         return {k: section[k] for k in ("run", "step", "ema") if section.get(k) is not None}
     for field, reader in RELEASED.get(own, {}).items():
         if section.get(field):
             part = {"part": "text" if own == "tower" else name} if reader == "clip" else {}
-            given = {k: section[k] for k in ("activation",) if section.get(k) is not None}
-            return {reader: section[field], **part, **given}
+            activation = {k: section[k] for k in ("activation",) if section.get(k) is not None}
+            return {reader: section[field], **part, **activation}
     return {}

@@ -9,20 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffjax.results import Result, current_name, in_current_names
 from diffjax.train.writer import read_records, read_text
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One measured value. `std` is its error bar, None where it has none."""
+@dataclass(frozen=True, kw_only=True)
+class Record(Result):
+    """A result of a run: at which step, by which evaluator, of which average of the weights (None
+    for the weights themselves). What was not finite is NaN."""
 
     step: int
     eval: str
     ema: str | None
-    name: str
-    value: float | None
-    std: float | None
-    protocol: Mapping[str, Any]
 
     @property
     def key(self) -> str:
@@ -43,19 +41,19 @@ class Plate:
 
 @dataclass(frozen=True)
 class Run:
-    """What is recorded in a workdir. `metrics` are the objects of `metrics.jsonl`, by step."""
+    """Records of a workdir. `metrics` are the objects of `metrics.jsonl`, by step."""
 
     workdir: Path
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
-    measures: Sequence[Measure]
+    results: Sequence[Record]
     plates: Sequence[Plate]
 
-    def latest(self) -> list[Measure]:
+    def latest(self) -> list[Record]:
         """The last record of each (eval, name, ema), in the order they first appeared."""
-        last: dict[tuple[str, str, str | None], Measure] = {}
-        for m in self.measures:
+        last: dict[tuple[str, str, str | None], Record] = {}
+        for m in self.results:
             known = last.get((m.eval, m.name, m.ema))
             if known is None or m.step >= known.step:
                 last[m.eval, m.name, m.ema] = m
@@ -72,22 +70,27 @@ def read_run(workdir: str | os.PathLike[str]) -> Run:
     path = workdir / "config.json"
     if not path.exists():
         raise ValueError(f"{workdir} is not a run directory: it holds no config.json")
-    measures: dict[tuple[Any, ...], Measure] = {}
+    found: dict[tuple[Any, ...], Record] = {}
     for r in read_records(workdir / "evals.jsonl"):
         if not {"eval", "name"} <= r.keys():
             raise ValueError(
                 f"{workdir / 'evals.jsonl'} has a line of step {r['step']} without eval or name: "
                 "remove the line"
             )
-        key = (r["step"], r["eval"], r.get("ema"), r["name"])
-        value, std = r.get("value"), r.get("std")
-        measures[key] = Measure(*key[:3], r["name"], value, std, r.get("protocol") or {})
+        key = (r["step"], r["eval"], r.get("ema"), current_name(r["name"]))
+        step, evaluator, ema, name = key
+        value = float("nan") if r.get("value") is None else r["value"]
+        how = r.get("protocol") or {}
+        found[key] = Record(name, value, r.get("std"), how, step=step, eval=evaluator, ema=ema)
+    config = read_json(path)
+    if isinstance(config.get("expected"), dict):
+        config["expected"] = in_current_names(config["expected"])
     return Run(
         workdir=workdir,
-        config=read_json(path),
+        config=config,
         environment=read_json(workdir / "environment.json", missing={}),
         metrics=read_records(workdir / "metrics.jsonl"),
-        measures=sorted(measures.values(), key=lambda m: m.step),
+        results=sorted(found.values(), key=lambda m: m.step),
         plates=[_plate(path) for path in sorted((workdir / "figures").glob("*/*_*.png"))],
     )
 

@@ -59,11 +59,11 @@ def read_released(name: str, network: FrozenNetwork, expected: Params) -> Params
         raise ValueError(f"frozen.{name} has no file, and names no released weights")
     variables: Any = READERS[kinds[0]](weights, network.origin)
     held = variables if "params" in expected else variables["params"]
-    given, paths = (flatten_dict(dict(tree), sep="/") for tree in (held, expected))
-    lacks = [path for path in paths if path not in given]
+    arrays, paths = (flatten_dict(dict(tree), sep="/") for tree in (held, expected))
+    lacks = [path for path in paths if path not in arrays]
     if lacks:
         raise ValueError(f"{weights} lacks {lacks[0]} of the frozen network {name}")
-    kept = unflatten_dict({path: given[path] for path in paths}, sep="/")
+    kept = unflatten_dict({path: arrays[path] for path in paths}, sep="/")
     found = fingerprint(kept)
     if found != network.fingerprint:
         raise ValueError(

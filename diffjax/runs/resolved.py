@@ -1,4 +1,4 @@
-"""How a run was built, in its own words: `resolved.json`.
+"""Resolved sections of a run, as it was built: `resolved.json`.
 
 A config leaves to the data what they are to decide: channels, classes, the vocabulary.
 `resolved.json` says what they have decided, so that the task and its networks are built again

@@ -58,7 +58,7 @@ class TrainedRun:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Of one `image` of a batch, see `Resolved`."""
+        """Shape of one `image` of a batch, see `Resolved`."""
         return self.resolved.image_shape
 
     @property

@@ -1,4 +1,4 @@
-"""What a study claims: each a number, read off its results, with the band it must lie in."""
+"""Claims of a study: each a number, read off its results, with the band it must lie in."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def _band(claim: Claim) -> str:
 
 
 def ratio(metric: str, over: Mapping[str, Any], under: Mapping[str, Any]) -> Value:
-    """Of a sweep's `Table`: the mean of `metric` in the row `over`, divided by that in `under`."""
+    """A sweep's ratio: the mean of `metric` in the row `over` of its `Table`, divided by that in
+    `under`."""
 
     def value(table: Any) -> float | None:
         a, b = (table.value(metric, **row) for row in (over, under))

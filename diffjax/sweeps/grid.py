@@ -19,6 +19,7 @@ from typing import Any
 
 from diffjax.keys import check_seed
 from diffjax.launch.one_line import one_line
+from diffjax.results import in_current_names
 from diffjax.sweeps.published import Published
 from diffjax.train.writer import encode_png, plain, replace_file
 
@@ -143,7 +144,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the cells: counts, and each failed cell with its error."""
+    """Outcome of the cells: counts, and each failed cell with its error."""
 
     total: int
     skipped: int
@@ -223,7 +224,9 @@ def read_cell(folder: str | os.PathLike[str], cell_id: str) -> dict[str, Any] | 
         result = json.loads((Path(folder) / f"{cell_id}.json").read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    return result if isinstance(result, dict) and result.get("id") == cell_id else None
+    if not isinstance(result, dict) or result.get("id") != cell_id:
+        return None
+    return {**result, "values": in_current_names(result.get("values", {}))}
 
 
 def save_sweep(
@@ -253,8 +256,7 @@ def _run_one(cell: Cell, run_cell: Callable[[Cell], Iterable[Any]], folder: Path
     except Exception as error:
         # One bad cell must not cost the others; a kill (BaseException) still ends the sweep.
         what = f"{type(error).__name__}: {one_line(error) or 'no message'}"
-        outcome = {"status": "failed", "error": what}
-        outcome["traceback"] = traceback.format_exc()
+        outcome = {"status": "failed", "error": what, "traceback": traceback.format_exc()}
     files = []
     for name, png, caption in pictures:
         path = folder / f"{cell.id}_{name.replace('/', '-')}.png"

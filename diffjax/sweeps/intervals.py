@@ -9,29 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-
-@dataclass(frozen=True)
-class Summary:
-    """Mean of `n` seeds, its standard error, and the ends of its 95 % interval.
-
-    With one seed, `se` is the metric's own error bar (None where it has none). `texts` is how many
-    texts all seeds share, None where they share nothing.
-    """
-
-    n: int
-    mean: float
-    se: float | None
-    low: float | None
-    high: float | None
-    texts: int | None = None
-
-    @property
-    def half_width(self) -> float | None:
-        return None if self.high is None else self.high - self.mean
+from diffjax.results import Interval
 
 
 @dataclass(frozen=True)
-class Difference(Summary):
+class Difference(Interval):
     """Mean difference from the baseline over the seeds that both have; `p` of a paired t-test."""
 
     p: float | None = None
@@ -39,8 +21,8 @@ class Difference(Summary):
 
 def summarise(
     values: Mapping[int, float], std: float | None = None, texts: int | None = None
-) -> Summary | None:
-    """Seed -> value to a `Summary` with Student's t interval; None when there is no value.
+) -> Interval | None:
+    """The mean of seed -> value, with Student's t interval; None when there is no value.
 
     Args:
       std: the metric's own standard error for one seed, which stands in for the spread over seeds
@@ -56,7 +38,7 @@ def summarise(
         quantile = stats.norm.ppf(0.975) if texts is None else stats.t.ppf(0.975, max(texts - 1, 1))
         wide = None if std is None else float(quantile) * std
         low, high = (None, None) if wide is None else (mean - wide, mean + wide)
-        return Summary(1, mean, std, low, high, texts)
+        return Interval(mean, std, low, high, 1)
     spread = float(x.var(ddof=1))
     by_seeds, freedom, by_texts = spread / len(x), float(len(x) - 1), 0.0
     if texts is not None and std is not None:
@@ -67,7 +49,7 @@ def summarise(
         parts = by_seeds**2 / freedom + by_texts**2 / max(texts - 1, 1)
         freedom = total**2 / parts
     wide = float(stats.t.ppf(0.975, freedom)) * math.sqrt(total)
-    return Summary(len(x), mean, math.sqrt(total), mean - wide, mean + wide, texts)
+    return Interval(mean, math.sqrt(total), mean - wide, mean + wide, len(x))
 
 
 def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Difference | None:
@@ -81,9 +63,9 @@ def paired(values: Mapping[int, float], baseline: Mapping[int, float]) -> Differ
     if summary is None:
         return None
     p = None
-    if summary.n > 1 and summary.se is not None:
-        if summary.se > 0:
-            p = float(2 * stats.t.sf(abs(summary.mean) / summary.se, summary.n - 1))
+    if summary.count > 1 and summary.std is not None:
+        if summary.std > 0:
+            p = float(2 * stats.t.sf(abs(summary.value) / summary.std, summary.count - 1))
         else:
-            p = 1.0 if summary.mean == 0 else 0.0
-    return Difference(summary.n, summary.mean, summary.se, summary.low, summary.high, p=p)
+            p = 1.0 if summary.value == 0 else 0.0
+    return Difference(**vars(summary), p=p)

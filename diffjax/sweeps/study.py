@@ -19,8 +19,8 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.fingerprints import fingerprint, short_hash
 from diffjax.launch.settings import ROOT, load_config
+from diffjax.pretrained.clip_scorer import make_scorers
 from diffjax.pretrained.features import FEATURES
-from diffjax.pretrained.judge import make_scorers
 from diffjax.pretrained.released import open_released
 from diffjax.runs.config import check_workdir, plain, read_config
 from diffjax.sweeps.claims import Claim
@@ -92,15 +92,15 @@ def with_run(study: Study, run: str | None) -> Study:
     return study if run is None else replace(study, sweep=replace(study.sweep, run=run))
 
 
-def with_weights(study: Study, **given: Any) -> Study:
-    """The study with `weights` of FID's network, `release` and `codec` as given.
+def with_weights(study: Study, **networks: Any) -> Study:
+    """The study with `weights` of FID's network, `release` and `codec`, of those that are not None.
 
     Raises:
       ValueError: one is given to a study that does not read it, or the weights are missing.
     """
-    given = {k: v for k, v in given.items() if v is not None}
+    networks = {k: v for k, v in networks.items() if v is not None}
     if study.features is None:
-        for name in given:
+        for name in networks:
             raise ValueError(
                 f"--{name} is read by studies in FID's features alone, not by this one"
             )
@@ -110,13 +110,13 @@ def with_weights(study: Study, **given: Any) -> Study:
             "this study compares with a file of statistics: give --set=reference=FILE.npz, see its "
             "README"
         )
-    weights = given.pop("weights", study.features.get("weights"))
+    weights = networks.pop("weights", study.features.get("weights"))
     if weights is None:
         raise ValueError(
             "this study compares in FID's features: give --weights, InceptionV3 as a file, a "
             "folder or a name on the hub"
         )
-    return replace(study, features={**study.features, "weights": weights}, **given)
+    return replace(study, features={**study.features, "weights": weights}, **networks)
 
 
 class Cells:
@@ -134,7 +134,7 @@ class Cells:
 
     @property
     def base(self) -> str:
-        """What all cells share: the trained weights or the config, and the evaluator."""
+        """Facts that all cells share: the trained weights or the config, and the evaluator."""
         if self._trains:
             shared: Any = load_config(self.study.sweep.run).to_dict()
         else:
@@ -159,9 +159,9 @@ class Cells:
 
     def _try(self, changes: Mapping[str, Any], seed: int, section: Mapping[str, Any]) -> None:
         """Raises ValueError where a cell could not be measured: then it is not trained."""
-        assembly = self._cell_assembly(changes, seed)
-        context = assembly.context(self._fid or outline_features(assembly) or STAND_IN)
-        make_evaluator(context=context, **section).trial(assembly.outline)
+        experiment = self._cell_experiment(changes, seed)
+        context = experiment.context(self._fid or outline_features(experiment) or STAND_IN)
+        make_evaluator(context=context, **section).trial(experiment.outline)
 
     def _loaded(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:
         key = self._key(changes, seed)
@@ -175,11 +175,12 @@ class Cells:
         return short_hash([dict(changes), seed if self._trains else None])
 
     def _trained(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:
-        assembly = self._assembly(changes, seed)
-        _, state, frozen = assembly.trained()
-        judges: dict[str, Any] = {"features": self._fid}
-        judges = make_scorers(assembly.reference, assembly.mesh) if self._fid is None else judges
-        return assembly.context(**judges), state.variables(frozen, self.study.ema)
+        experiment = self._experiment(changes, seed)
+        _, state, frozen = experiment.trained()
+        scorers: dict[str, Any] = {"features": self._fid}
+        if self._fid is None:
+            scorers = make_scorers(experiment.reference, experiment.mesh)
+        return experiment.context(**scorers), state.variables(frozen, self.study.ema)
 
     @cached_property
     def _fid(self) -> FeatureExtractor | None:
@@ -207,7 +208,7 @@ class Cells:
         )
         return context, model.variables
 
-    def _cell_assembly(self, changes: Mapping[str, Any], seed: int) -> Experiment:
+    def _cell_experiment(self, changes: Mapping[str, Any], seed: int) -> Experiment:
         """Of a cell that is trained."""
         overrides = [f"{k.removeprefix(CONFIG)}={v}" for k, v in changes.items()]
         chosen = load_config(self.study.sweep.run, [*overrides, f"seed={seed}"])
@@ -215,7 +216,7 @@ class Cells:
         complete(plain(chosen), workdir, True, TASK)
         return Experiment(chosen, workdir, named=True)
 
-    def _assembly(self, changes: Mapping[str, Any], seed: int) -> Experiment:
+    def _experiment(self, changes: Mapping[str, Any], seed: int) -> Experiment:
         run, config = self.study.sweep.run, self.study.config
         if not self._trains:
             if config is not None:
@@ -225,9 +226,9 @@ class Cells:
             measured = EVALUATION if self.study.features is None else ()
             complete(read_config(Path(run)), Path(run), False, (*TASK, *measured))
             return open_run(Path(run))
-        assembly = self._cell_assembly(changes, seed)
+        experiment = self._cell_experiment(changes, seed)
         if self.study.features is None:
-            complete(assembly.config, assembly.workdir, True, EVALUATION)
-        check_workdir(assembly.config, assembly.workdir)
-        train(assembly.run)
-        return assembly
+            complete(experiment.config, experiment.workdir, True, EVALUATION)
+        check_workdir(experiment.config, experiment.workdir)
+        train(experiment.run)
+        return experiment

@@ -13,20 +13,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffjax.results import differing
+from diffjax.results import Interval, current_name, differing
 from diffjax.runs.records import read_json
 from diffjax.sweeps.grid import read_cell, short
-from diffjax.sweeps.intervals import Difference, Summary, paired, summarise
+from diffjax.sweeps.intervals import Difference, paired, summarise
 from diffjax.sweeps.published import beside, values_of
 
 
 @dataclass(frozen=True)
 class Row:
-    """One assignment: metric -> `Summary` over seeds, and -> `Difference` from its baseline."""
+    """One assignment: metric -> its mean over seeds, its `Difference` from the baseline, and of how
+    many texts each seed's value is a mean (None where the seeds share none)."""
 
     assignment: Mapping[str, Any]
-    summaries: Mapping[str, Summary | None]
+    summaries: Mapping[str, Interval | None]
     differences: Mapping[str, Difference | None]
+    texts: Mapping[str, int | None]
     pictures: Sequence[Mapping[str, str]]
     is_baseline: bool
 
@@ -64,15 +66,15 @@ class Table:
         if row is None or len(where) != len(self.axes):
             raise ValueError(f"{self.sweep['name']}: no row at {where}")
         summary = row.summaries.get(metric)
-        return None if summary is None else summary.mean
+        return None if summary is None else summary.value
 
     def published(self, metric: str) -> list[Mapping[str, Any]]:
-        """What papers say of a metric."""
+        """Papers' numbers of a metric."""
         return [p for p in self.sweep.get("published", []) if p["metric"] == metric]
 
     @property
     def shown(self) -> list[Mapping[str, Any]]:
-        """What papers say of the table's metrics, in its order."""
+        """Papers' numbers of the table's metrics, in its order."""
         return [p for metric in self.metrics for p in self.published(metric)]
 
     def as_published(self, name: str) -> Table:
@@ -91,7 +93,7 @@ class Table:
             at = dict(zip(axes, values, strict=True))
             found = {p["metric"]: beside(p, at) for p in mine}
             said = {m: None if v is None else summarise({0: v}) for m, v in found.items()}
-            rows.append(Row(at, said, {}, (), False))
+            rows.append(Row(at, said, {}, {}, (), False))
         return replace(self, sweep={**self.sweep, "axes": axes}, metrics=metrics, rows=rows)
 
 
@@ -109,7 +111,7 @@ def read_table(workdir: str | os.PathLike[str]) -> Table:
     workdir = Path(workdir)
     if not (workdir / "sweep.json").exists():
         raise ValueError(f"{workdir} is not a sweep: it holds no sweep.json")
-    sweep = read_json(workdir / "sweep.json")
+    sweep = _in_current_names(read_json(workdir / "sweep.json"))
     results = [(cell, read_cell(workdir / "cells", cell["id"])) for cell in sweep["cells"]]
     done = [r for _, r in results if r and r["status"] == "done"]
     seen = list(dict.fromkeys(name for r in done for name in r["values"]))
@@ -131,6 +133,14 @@ def read_table(workdir: str | os.PathLike[str]) -> Table:
     )
 
 
+def _in_current_names(sweep: dict[str, Any]) -> dict[str, Any]:
+    def renamed(section: Mapping[str, Any]) -> dict[str, Any]:
+        return {k: current_name(v) if isinstance(v, str) else v for k, v in section.items()}
+
+    metrics = [current_name(metric) for metric in sweep["metrics"]]
+    return {**sweep, "metrics": metrics, "plots": [renamed(plot) for plot in sweep["plots"]]}
+
+
 def _row(
     assignment: Mapping[str, Any],
     groups: Mapping[str, list[dict[str, Any]]],
@@ -141,18 +151,19 @@ def _row(
     reference = {**assignment, **baseline}
     is_baseline = bool(baseline) and key_of(reference) == key_of(assignment)
     theirs = groups.get(key_of(reference), []) if baseline and not is_baseline else []
+    texts = {metric: _texts(mine, metric) for metric in metrics}
     summaries, differences = {}, {}
     for metric in metrics:
         values = _values(mine, metric)
         stds = [r["values"][metric].get("std") for r in mine if metric in r["values"]]
-        summaries[metric] = summarise(values, _own_error(stds), _texts(mine, metric))
+        summaries[metric] = summarise(values, _own_error(stds), texts[metric])
         differences[metric] = paired(values, _values(theirs, metric))
     pictures = [{**p, "seed": r["seed"]} for r in mine for p in r["pictures"]]
-    return Row(assignment, summaries, differences, pictures, is_baseline)
+    return Row(assignment, summaries, differences, texts, pictures, is_baseline)
 
 
 def _own_error(stds: Sequence[float | None]) -> float | None:
-    """Of one seed, the root mean square over seeds; None where one has none."""
+    """A seed's own error, as root mean square over seeds; None where one has none."""
     known = [std for std in stds if std is not None]
     if not known or len(known) < len(stds):
         return None
@@ -160,9 +171,9 @@ def _own_error(stds: Sequence[float | None]) -> float | None:
 
 
 def _texts(results: Sequence[Mapping[str, Any]], metric: str) -> int | None:
-    """How many texts a metric is a mean over, where all seeds share them."""
-    told = [r["values"][metric]["protocol"] for r in results if metric in r["values"]]
-    same = {(p.get("num_texts"), p.get("data")) for p in told if "num_samples" in p}
+    """The number of texts that a metric is a mean over, where all seeds share them."""
+    protocols = [r["values"][metric]["protocol"] for r in results if metric in r["values"]]
+    same = {(p.get("num_texts"), p.get("data")) for p in protocols if "num_samples" in p}
     return next(iter(same))[0] if len(same) == 1 else None
 
 
@@ -186,8 +197,8 @@ def _name(cell: Mapping[str, Any]) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """`digits` significant digits, in exponent form outside 1e-4 to 1e7; "–" for None."""
-    if value is None:
+    """`digits` significant digits, in exponent form outside 1e-4 to 1e7; "–" for None and NaN."""
+    if value is None or math.isnan(value):
         return "–"
     if value != 0 and not 1e-4 <= abs(value) < 1e7:
         return f"{value:.{digits - 1}g}"
@@ -195,13 +206,13 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:,.{max(digits - 1 - magnitude, 0)}f}"
 
 
-def with_error(summary: Summary | None) -> str:
-    """`mean ± half width of the 95 % interval`."""
+def with_error(summary: Interval | None) -> str:
+    """`value ± half width of the 95 % interval`."""
     if summary is None:
         return "–"
     if summary.half_width is None:
-        return number(summary.mean)
-    mean, half = summary.mean, summary.half_width
+        return number(summary.value)
+    mean, half = summary.value, summary.half_width
     if half <= 1e-9 * abs(mean):  # nothing but rounding
         return f"{number(mean)} ± 0"
     if not 1e-6 < half < 1e6:
@@ -236,11 +247,12 @@ def to_markdown(table: Table) -> str:
 
 
 def over_texts(table: Table) -> str:
-    """Which metrics' intervals are over texts too, and how many there are; "" for none."""
+    """A sentence on the metrics whose intervals are over texts too, and their number; "" for
+    none."""
     texts: dict[int, list[str]] = {}
     for metric in table.metrics:
-        summaries = [row.summaries.get(metric) for row in table.rows]
-        for count in dict.fromkeys(s.texts for s in summaries if s is not None and s.texts):
+        counts = [row.texts.get(metric) for row in table.rows if row.summaries.get(metric)]
+        for count in dict.fromkeys(n for n in counts if n):
             texts.setdefault(count, []).append(metric)
     if not texts:
         return ""
@@ -251,8 +263,9 @@ def over_texts(table: Table) -> str:
     )
 
 
-_SUMMARY = ("n", "mean", "se", "low", "high")
-_DIFFERENCE = ("mean", "low", "high", "p")
+# Column -> attribute.
+_SUMMARY = {"n": "count", "mean": "value", "se": "std", "low": "low", "high": "high"}
+_DIFFERENCE = {"mean": "value", "low": "low", "high": "high", "p": "p"}
 
 
 def to_csv(table: Table) -> str:
@@ -268,8 +281,8 @@ def to_csv(table: Table) -> str:
     for row in table.rows:
         line = [row.assignment[axis] for axis in table.axes]
         for metric in table.metrics:
-            line += [getattr(row.summaries[metric], part, None) for part in _SUMMARY]
-            line += [getattr(row.differences[metric], part, None) for part in _DIFFERENCE]
+            line += [getattr(row.summaries[metric], part, None) for part in _SUMMARY.values()]
+            line += [getattr(row.differences[metric], part, None) for part in _DIFFERENCE.values()]
             line += [beside(p, row.assignment) for p in table.published(metric)]
         writer.writerow(line)
     return out.getvalue()

@@ -45,7 +45,7 @@ def make_task(
     network: nn.Module,
     image_shape: tuple[int, ...],
     num_classes: int,
-    given: Mapping[str, Any] | None = None,
+    pieces: Mapping[str, Any] | None = None,
 ) -> Task:
     """The task of a config's `task` section.
 
@@ -54,8 +54,8 @@ def make_task(
       network: the network that it trains.
       image_shape: of one example of the data.
       num_classes: of the data; the section may say otherwise (0: unconditional).
-      towers: further networks, by the task's name for them, whose weights are given to the run: a
-        text tower, a codec, ...
+      pieces: further arguments of the task, which no section can hold: its conditions, its space,
+        a frozen network, ...
 
     Raises:
       ValueError: an unknown name, the nearest valid one named.
@@ -66,11 +66,11 @@ def make_task(
             raise ValueError(f"task.{name} is a section: dict(type={section[name]!r}, ...)")
         if isinstance(section.get(name), Mapping):
             section[name] = build(table, f"task.{name}", section[name], LINEN)
-    given = {"network": network, "image_shape": image_shape, **(given or {})}
-    clash = [k for k in given if k in section]
+    pieces = {"network": network, "image_shape": image_shape, **(pieces or {})}
+    clash = [k for k in pieces if k in section]
     if clash:
         raise unknown("key of task:", clash[0], [k for k in section if k not in clash])
     kind = TASKS.get(str(section.get("type")))
     if kind is not None and "num_classes" in inspect.signature(kind).parameters:
         section = {"num_classes": num_classes, **section}
-    return build(TASKS, "task", {**section, **given})
+    return build(TASKS, "task", {**section, **pieces})

@@ -34,7 +34,7 @@ class Discriminator:
         state = {k: t[DISCRIMINATOR] for k, t in self.model_state.items() if DISCRIMINATOR in t}
         return {"params": self.params[DISCRIMINATOR], **state}
 
-    def judge(self, image: Array, made: Array) -> tuple[Array, Array, dict[str, Params]]:
+    def logits(self, image: Array, made: Array) -> tuple[Array, Array, dict[str, Params]]:
         """The logits of `image` and of `made`, and the model state that both moved."""
         held, logits = self._held, []
         moving = [name for name in held if name != "params"]
@@ -45,7 +45,7 @@ class Discriminator:
         moved = {name: {**self.model_state[name], DISCRIMINATOR: held[name]} for name in moving}
         return logits[0], logits[1], {**self.model_state, **moved}
 
-    def opinion(self, made: Array) -> Array:
+    def fake_logits(self, made: Array) -> Array:
         """The logits of `made`; the discriminator is a constant, and is not moved."""
         held = jax.lax.stop_gradient(self._held)
         moving = [name for name in held if name != "params"]

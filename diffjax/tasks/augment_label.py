@@ -21,18 +21,18 @@ def augment_labels(network: nn.Module, batch: Batch, train: bool) -> dict[str, A
       ValueError: a network that is given none while training, or given what it cannot take.
     """
     wants = getattr(network, "augment_dim", 0)
-    given = batch.get("augment")
-    if given is None:
+    augment = batch.get("augment")
+    if augment is None:
         if wants and train:
             raise ValueError(
                 f"model.augment_dim={wants}, but training batches have no 'augment': add "
                 "edm_augment to data.transforms, or set model.augment_dim=0"
             )
         return {}
-    if given.shape[-1] != wants:
+    if augment.shape[-1] != wants:
         raise ValueError(
-            f"batches have an 'augment' of {given.shape[-1]} numbers, but the network takes "
-            f"{wants}: set model.augment_dim={given.shape[-1]} (a U-Net), or take edm_augment out "
-            "of the transforms"
+            f"batches have an 'augment' of {augment.shape[-1]} numbers, but the network takes "
+            f"{wants}: set model.augment_dim={augment.shape[-1]} (a U-Net), or take edm_augment "
+            "out of the transforms"
         )
-    return {"augment_labels": given}
+    return {"augment_labels": augment}

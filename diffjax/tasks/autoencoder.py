@@ -15,7 +15,7 @@ from diffjax.keys import Rng, normal, root, stream
 from diffjax.models.autoencoder import Autoencoder, Posterior
 from diffjax.models.discriminator import PatchDiscriminator
 from diffjax.models.perceptual import Perceptual
-from diffjax.objectives.adversarial import GAMES, adaptive_weight, gradient_of, with_gradient
+from diffjax.objectives.adversarial import GAN_LOSSES, adaptive_weight, gradient_of, with_gradient
 from diffjax.objectives.elbo import kl_to_prior
 from diffjax.ranges import Exponent, NonNegative, Pixels, Whole
 from diffjax.task import Batch, LossOutput, Params, Variables
@@ -26,7 +26,7 @@ _LAST = ("decoder", "conv_out", "kernel")
 
 
 class Passed(NamedTuple):
-    """What came out of the autoencoder.
+    """Outputs of the autoencoder.
 
     Attributes:
       image: reconstruction `[B, H, W, C] float32`.
@@ -64,7 +64,7 @@ class AutoencoderTask:
         run then need not first learn to be louder than its own noise.
       commitment_weight, codebook_weight: of "vq", beta of van den Oord et al. 2017, eq. 3, and what
         multiplies both its terms.
-      game: of the adversarial loss, a key of `GAMES`.
+      game: of the adversarial loss, a key of `GAN_LOSSES`.
       disc_weight: of the generator's loss, times the adaptive weight.
       disc_start: updates before the adversary enters, and before it is trained.
       adaptive: weigh the generator's loss by eq. 7; the weight is a batch's, or a microbatch's.
@@ -94,7 +94,7 @@ class AutoencoderTask:
                 f"task 'autoencoder' trains a model of type 'autoencoder', not "
                 f"{type(self.network).__name__}"
             )
-        pick("task.game", self.game, GAMES)
+        pick("task.game", self.game, GAN_LOSSES)
         weights = ("perceptual_weight", "kl_weight", "commitment_weight", "codebook_weight",
                    "disc_weight", "disc_start")  # fmt: skip
         for name in weights:
@@ -118,16 +118,16 @@ class AutoencoderTask:
             bias = quant["bias"].at[channels:].set(self.log_variance)
             params["quant"] = {**quant, "bias": bias}
         if self.discriminator is not None:
-            rival = dict(self.discriminator.init(stream(key, DISCRIMINATOR), image))
-            params[DISCRIMINATOR] = rival.pop("params")
-            made |= {name: {DISCRIMINATOR: tree} for name, tree in rival.items()}
+            discriminator = dict(self.discriminator.init(stream(key, DISCRIMINATOR), image))
+            params[DISCRIMINATOR] = discriminator.pop("params")
+            made |= {name: {DISCRIMINATOR: tree} for name, tree in discriminator.items()}
         if self.perceptual is not None:
             seen = self.perceptual.init(stream(key, PERCEPTUAL), image, image)
             frozen[PERCEPTUAL] = seen["params"]
         return Variables(params, made, frozen)
 
     def codec_variables(self, variables: Variables) -> dict[str, Params]:
-        """What `network.apply` takes of the task's variables."""
+        """The task's variables that `network.apply` takes."""
         return self._own(variables.params, variables.model_state)
 
     def _own(self, params: Params, model_state: Params) -> dict[str, Params]:
@@ -155,19 +155,19 @@ class AutoencoderTask:
         if self.discriminator is None or not train:
             distance, parts = near(passed.image)
             return LossOutput(distance + passed.bottleneck, {**parts, **passed.metrics}, state)
-        rival = Discriminator(self.discriminator, params, state)
-        real, fake, state = rival.judge(image, jax.lax.stop_gradient(passed.image))
+        discriminator = Discriminator(self.discriminator, params, state)
+        real, fake, state = discriminator.logits(image, jax.lax.stop_gradient(passed.image))
         begun = jnp.asarray(rng.step >= self.disc_start, jnp.float32)
-        trained = begun * GAMES[self.game].discriminator(real, fake)
+        trained = begun * GAN_LOSSES[self.game].discriminator(real, fake)
         distance, parts, gradient = gradient_of(near, passed.image)
-        fool = lambda x: (GAMES[self.game].generator(rival.opinion(x)), ())  # noqa: E731
-        fooled, _, against = gradient_of(fool, passed.image)
+        fool = lambda x: (GAN_LOSSES[self.game].generator(discriminator.fake_logits(x)), ())  # noqa: E731
+        fooled, _, gan_grad = gradient_of(fool, passed.image)
         weight = begun * self.disc_weight
         if self.adaptive:
             size = len(image)  # Of means over the batch, as the paper has them.
-            ours, theirs = (passed.pull(g / size) for g in (gradient, against))
+            ours, theirs = (passed.pull(g / size) for g in (gradient, gan_grad))
             weight = weight * adaptive_weight(ours, theirs)
-        made = with_gradient(distance + weight * fooled, passed.image, gradient + weight * against)
+        made = with_gradient(distance + weight * fooled, passed.image, gradient + weight * gan_grad)
         metrics = {
             "generator": fooled,
             "discriminator": trained,
@@ -252,7 +252,7 @@ class AutoencoderTask:
         return self.decode(variables, self.encode(variables, image))
 
     def codes(self, variables: Variables, image: Array) -> Array:
-        """Of "vq": which codes stand for `image`, `[B, h, w] int32`."""
+        """Codes of `image` under "vq", `[B, h, w] int32`."""
         return self._apply(variables, self.encode(variables, image), "quantise").index
 
     def perceptual_distance(self, variables: Variables, image: Array, made: Array) -> Array:

@@ -34,7 +34,7 @@ from diffjax.tasks.augment_label import augment_labels
 
 
 class Draws(NamedTuple):
-    """What is drawn for the loss of a batch.
+    """Random draws for the loss of a batch.
 
     Attributes:
       x: clean states `[B, *shape] float32`; eps: their noise; z: both at `level` [B].
@@ -79,7 +79,7 @@ class DiffusionTask:
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """What the network is conditioned by, beside the noise level."""
+        """The conditions of the network, beside the noise level."""
         return self.model.conditions
 
     @property
@@ -98,9 +98,9 @@ class DiffusionTask:
         level = model.schedule.level(t)
         eps = normal(rng.rowwise("noise"), x.shape[1:])
         z = diffuse(x, eps, level)
-        given = by_name(model.conditions, batch)
-        given = drop_conditions(model.conditions, batch, rng) if train else given
-        return Draws(x, eps, z, t, level, model.encode(params, frozen, given, z))
+        cond = by_name(model.conditions, batch)
+        cond = drop_conditions(model.conditions, batch, rng) if train else cond
+        return Draws(x, eps, z, t, level, model.encode(params, frozen, cond, z))
 
     def predict(
         self, params: Params, drawn: Draws, batch: Batch, rng: Rng, train: bool

@@ -156,7 +156,7 @@ class VaeTask:
         return LossOutput(self.beta * rate - log_p, metrics, model_state)
 
     def _given(self, image: Array, seed: Array, name: str) -> tuple[Array, Array]:
-        """What is modelled of the images, and the keys of their posterior's samples."""
+        """The likelihood's target for the images, and the keys of their posterior's samples."""
         keys = per_row(stream(root(seed), name), jnp.arange(len(image)))
         target = self.likelihood.target(image, jax.vmap(lambda k: stream(k, "target"))(keys))
         return target, jax.vmap(lambda k: stream(k, "posterior"))(keys)

@@ -145,9 +145,9 @@ class Checkpoints:
                 )  # fmt: skip
             return restored
         if broken:
-            told = "; ".join(f"{step} ({reason})" for step, reason in broken.items())
+            reasons = "; ".join(f"{step} ({reason})" for step, reason in broken.items())
             raise ValueError(
-                f"no checkpoint in {self.folder} can be read: {told}. "
+                f"no checkpoint in {self.folder} can be read: {reasons}. "
                 "Restore the folder from a copy, or start in another workdir"
             )
         return None
@@ -242,7 +242,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """What fails to be written inside is a SaveError that says which step is left."""
+        """Turns what fails to be written inside into a SaveError that says which step is left."""
         try:
             yield
         except OSError as error:
@@ -278,13 +278,13 @@ def _check_meta(meta: Any) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What the operating system said, wherever in the chain of exceptions; else what was raised."""
+    """The operating system's words, wherever in the chain of exceptions; else what was raised."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError) and seen.strerror:
             return seen.strerror
         # TensorStore: "Failed writing: ...: No space left on device [os_error_code='28']".
-        if told := re.search(r"([^:]+) \[os_error_code", str(seen)):
-            return told[1].strip()
+        if match := re.search(r"([^:]+) \[os_error_code", str(seen)):
+            return match[1].strip()
         seen = seen.__cause__ or seen.__context__
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,4 +1,4 @@
-"""What is done about a loss or gradient that is not finite: which step, which tensor, a bundle from
+"""Guard against a loss or gradient that is not finite: which step, which tensor, a bundle from
 which the faulty step can be run again, and an end to runs that skip more than they do."""
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Skips:
             self.in_a_row = self.in_a_row + 1 if skipped else 0
 
     def excess(self, step: int, steps: int) -> str:
-        """Why the run should end after `step` of its `steps` updates; "" where it should not."""
+        """The reason why the run should end after `step` of its `steps` updates; "" where it should
+        not."""
         if step == steps and self.total > SHARE * steps:
             return f"{self.total} of {steps} updates were left out, more than {SHARE:.0%}"
         if self.in_a_row >= IN_A_ROW:
@@ -106,19 +107,19 @@ def diagnose(
         after = (metrics, grads, optax.tree.norm(grads), update)
         return dict(zip(ORDER, (*before, *after), strict=True))
 
-    def counts(*given: Any) -> tuple[Any, jax.Array]:
-        found = parts(*given)
+    def counts(*inputs: Any) -> tuple[Any, jax.Array]:
+        found = parts(*inputs)
         return count_nonfinite(found), optax.tree.norm(found["gradient"], ord=jnp.inf)
 
     local = run.loader.batch(step) if batch is None else batch
-    given = (
+    inputs = (
         state,
         frozen,
         sharding.to_devices(local, run.mesh, choices.batch_size, stacked=False),
     )
     with jax.set_mesh(run.mesh):
-        counted, largest = jax.jit(counts, out_shardings=sharding.replicated(run.mesh))(*given)
-        sizes = jax.tree.map(lambda a: a.size, jax.eval_shape(parts, *given))
+        counted, largest = jax.jit(counts, out_shardings=sharding.replicated(run.mesh))(*inputs)
+        sizes = jax.tree.map(lambda a: a.size, jax.eval_shape(parts, *inputs))
     found = {label: nonfinite_leaves(counted[label], sizes[label], label) for label in ORDER}
     if found["gradient norm"] and not found["gradient"]:
         found["gradient norm"] = [

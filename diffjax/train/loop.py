@@ -180,7 +180,7 @@ class _Session:
         )
 
     def evaluate(self, step: int, state: TrainState) -> None:
-        """What is due after this step."""
+        """The work that is due after this step."""
         last = step == self.run.choices.steps
         if self.evaluations is None or not self.evaluations.due(step, last):
             return

@@ -117,7 +117,7 @@ def learning_rate(choice: Optimizer, steps: int) -> optax.Schedule:
 
 
 def weight_decay_mask(params: Any, tables: bool = False) -> Any:
-    """Which leaves are weight-decayed: those called `kernel`, with `tables` also `table` and
+    """Weight-decay mask, True at the leaves called `kernel`, with `tables` also `table` and
     `positions`, not biases or scales. The name says it where the rank cannot: a bias of scanned
     layers is a matrix."""
     names = ("kernel", "table", "positions") if tables else ("kernel",)
@@ -127,7 +127,7 @@ def weight_decay_mask(params: Any, tables: bool = False) -> Any:
 
 
 def orthogonalised(params: Any) -> Any:
-    """Which axes of each kernel make a matrix, None for what is none: the last is what it gives,
+    """Axes of each kernel that make a matrix, None for what is none: the last is what it gives,
     the one before and a convolution's window what it reduces; others count layers."""
 
     def axes(kernel: bool, leaf: Any) -> MuonDimensionNumbers | None:

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, one plain line per log interval in a file or pipe."""
+"""Progress of a run: a bar on a terminal, one plain line per log interval in a file or pipe."""
 
 from __future__ import annotations
 

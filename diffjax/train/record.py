@@ -1,4 +1,4 @@
-"""What a run writes down of itself: means over the steps since the last record, evaluations, and
+"""Records of a run: means over the steps since the last record, evaluations, and
 the progress shown."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run is made of, and its state and compiled step."""
+"""A run's parts, its state and its compiled step."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Loader(Protocol):
 
 
 class Evaluations(Protocol):
-    """What is measured along the way; the loop writes down whatever it yields."""
+    """Evaluations along the way; the loop writes down whatever they yield."""
 
     def due(self, step: int, last: bool) -> bool:
         """Whether anything is measured after `step` updates."""
@@ -96,7 +96,7 @@ class TrainConfig:
         self.step_choices()
 
     def step_choices(self) -> StepConfig:
-        """What of it the step itself needs to know."""
+        """The part of it that the step itself needs."""
         return StepConfig(self.batch_size, self.grad_accum, self.on_nonfinite)
 
 
@@ -105,7 +105,7 @@ class Run:
     """Everything a run is made of.
 
     Attributes:
-      start: puts given weights in the place of fresh ones.
+      init_from: puts given weights in the place of fresh ones.
       begin: called by every process with the frozen towers, before the first step or a further one.
     """
 
@@ -118,7 +118,7 @@ class Run:
     seed: Seed
     workdir: Path
     config: Mapping[str, Any]
-    start: Callable[[Variables], Variables] | None = None
+    init_from: Callable[[Variables], Variables] | None = None
     begin: Callable[[Params], None] | None = None
 
 
@@ -126,7 +126,7 @@ def build_state(run: Run, replaced: bool = False) -> tuple[TrainState, Params, A
     """Fresh, sharded state and frozen towers, and the shardings of both.
 
     Averages begin as the parameters do. Where the state is only to be `replaced` by a checkpoint's,
-    `run.start` is asked for the frozen towers' sake alone: no checkpoint holds those.
+    `run.init_from` is asked for the frozen towers' sake alone: no checkpoint holds those.
     """
     sharding.check_batch(run.choices.batch_size, run.choices.grad_accum, run.mesh)
     optimizer = make_optimizer(run.optimizer, run.choices.steps)
@@ -137,8 +137,8 @@ def build_state(run: Run, replaced: bool = False) -> tuple[TrainState, Params, A
     key = root(run.seed)
     places = sharding.shardings(jax.eval_shape(init, key), run.mesh)
     state, frozen = jax.jit(init, out_shardings=places, compiler_options=once_options())(key)
-    if run.start is not None and (frozen or not replaced):
-        params, model_state, frozen = run.start(state.variables(frozen))
+    if run.init_from is not None and (frozen or not replaced):
+        params, model_state, frozen = run.init_from(state.variables(frozen))
         averages = {name: jax.tree.map(_copy, params) for name in state.ema}
         state = state.replace(params=params, model_state=model_state, ema=averages)
     return state, frozen, places

@@ -1,4 +1,4 @@
-"""What a run carries from step to step: arrays alone."""
+"""State that a run carries from step to step: arrays alone."""
 
 from __future__ import annotations
 

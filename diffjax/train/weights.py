@@ -47,7 +47,7 @@ def read_weights(
       ValueError: no such step, no such average, weights of another network, or damaged files.
     """
     checkpoints = Checkpoints(folder, read_only=True)
-    ask = partial(_asked, ema, expected)
+    ask = partial(_restore_args, ema, expected)
     try:
         got = checkpoints.restore(ask) if step is None else checkpoints.read(step, ask)
     finally:
@@ -66,8 +66,8 @@ def _home(state: Mapping[str, Any], ema: str | None) -> Any:
     return state["params"] if ema is None else state["ema"][ema]
 
 
-def _asked(ema: str | None, expected: Weights, folder: Path) -> CheckpointArgs:
-    """What is read of the state in `folder`, which has it all."""
+def _restore_args(ema: str | None, expected: Weights, folder: Path) -> CheckpointArgs:
+    """Arguments that restore a part of the state in `folder`, which has it all."""
     held = _names(folder)
     averages = sorted({name[1] for name in held if name[0] == "ema" and len(name) > 2})
     if ema is not None and ema not in averages:

@@ -1,4 +1,4 @@
-"""What each CPU compiler option is worth: `python -m experiments.benchmarks.compiler_options`.
+"""Worth of each CPU compiler option: `python -m experiments.benchmarks.compiler_options`.
 
 Times a 3x3 convolution, its weight gradient and the small U-Net's forward pass and train step
 compiled with no option, with each alone, and with all, interleaved in one process; prints the

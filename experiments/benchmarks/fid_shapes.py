@@ -1,4 +1,4 @@
-"""How many images are sent through InceptionV3, and what one of them costs."""
+"""Number of images sent through InceptionV3, and the cost of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hostile files cost their reader: `python -m experiments.benchmarks.hostile_files`.
+"""Costs of reading hostile files: `python -m experiments.benchmarks.hostile_files`.
 
 Makes each file of `hostile.HOSTILE`, reads it in a process of its own, and prints its size, the
 peak memory above that of a process that has read nothing, the seconds, and the error: the table of
@@ -40,7 +40,7 @@ CEILING = 8 * 2**30
 
 
 class Cost(NamedTuple):
-    """What a file cost.
+    """Costs of a file.
 
     Attributes:
       size, peak: bytes of the file, and of memory above an idle process.

@@ -23,7 +23,7 @@ OURS = "diffjax"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is timed.
+    """A program that is timed.
 
     Attributes:
       module: `<module>_ours` and `<module>_torch` are the workers' modules; their arguments are

@@ -67,11 +67,11 @@ def test_evaluation_may_read_the_last_caption():
 
 def test_dropping_leaves_the_choice_of_captions(source):
     all_kept, some = (Loader(source, made(drop=d), 8, seed=1).batch(2)["tokens"] for d in (0, 0.5))
-    blank = (some == TOKENIZER.blank).all(1)
+    blank = (some == TOKENIZER.null_ids).all(1)
     assert 0 < blank.sum() < 8
     np.testing.assert_array_equal(some[~blank], all_kept[~blank])
     every = Loader(source, made(drop=1.0), 8, seed=1).batch(0)["tokens"]
-    assert (every == TOKENIZER.blank).all()
+    assert (every == TOKENIZER.null_ids).all()
 
 
 def test_records_with_few_captions():
@@ -81,6 +81,7 @@ def test_records_with_few_captions():
     assert "caption" in columns and "caption" not in out
 
 
+@pytest.mark.heavy
 def test_worker_processes_read_the_same(source):
     loader = Loader(source, made(drop=0.2), 4, seed=3)
     with loader.iterate(2, workers=1) as batches:

@@ -73,11 +73,11 @@ def test_the_loader_shows_each_epoch_as_often_as_said(source):
 
 
 def test_the_fingerprint_tells_epochs_apart(source):
-    def told(epoch):
+    def drawn(epoch):
         return Loader(source, FLOAT, 6, seed=1, epoch=epoch).fingerprint()
 
-    plain, three = told(None), told(epoch_indices(source, [Oversample({"kind": 1}, 3)]))
-    two = told(epoch_indices(source, [Oversample({"kind": 1}, 2)]))
+    plain, three = drawn(None), drawn(epoch_indices(source, [Oversample({"kind": 1}, 3)]))
+    two = drawn(epoch_indices(source, [Oversample({"kind": 1}, 2)]))
     assert plain != three and two != three
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import PROGRAM
 from sklearn.datasets import load_digits
 
 from diffjax.data.builders import cifar, digits
@@ -83,18 +84,15 @@ def test_slices_and_errors(data_dir):
         assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_two_processes_prepare_at_once(tmp_path):
-    code = (
+def test_two_processes_prepare_at_once(processes, tmp_path):
+    program = (
         "from diffjax.data.sources import make_source;"
         f"print(len(make_source('digits', data_dir={str(tmp_path)!r})))"
     )
-    running = [
-        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=-1, stderr=-1, text=True)
-        for _ in range(2)
-    ]
+    running = [processes.start(program, "", main=PROGRAM) for _ in range(2)]
     for process in running:
-        out, err = process.communicate(timeout=120)
-        assert out == "1500\n", err
+        done = process.wait()
+        assert done.code == 0 and done.stdout == "1500\n", done.stderr
     assert [f.name for f in tmp_path.iterdir()] == ["digits"]
 
 
@@ -209,18 +207,19 @@ def test_folder_to_array_record(class_folder, tmp_path):
     assert other.returncode == 2 and "pets8/1.0.0: holds other data than" in other.stderr
 
 
-def test_captions_and_files_as_they_are_survive_array_record(tmp_path):
+def test_captions_and_files_as_they_are_survive_array_record(processes, tmp_path):
     for split, count in (("train", 3), ("test", 2)):
         for i in range(count):
             file = write(tmp_path / "photos" / split / f"{i}.jpg", pixels(i, 10 + i, 20))
             file.with_suffix(".txt").write_text(f"photo {i} é")
     (tmp_path / "photos" / "train" / "2.jpg").write_text("broken")
     data = tmp_path / "data"
-    done = python(
-        *("-m", "experiments.prepare_data", "--source=folder", f"--path={tmp_path / 'photos'}"),
-        *(f"--data_dir={data}", "--splits=train,test", "--on_corrupt=skip"),
+    done = processes.run(
+        *("--source=folder", f"--path={tmp_path / 'photos'}", f"--data_dir={data}"),
+        *("--splits=train,test", "--on_corrupt=skip"),
+        main="prepare_data",
     )
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.stderr
     assert "train: skipped 2.jpg (" in done.stdout and "train: 2 images ?x?x3" in done.stdout
     assert (data / "photos" / "1.0.0" / CONTENT).exists()
     stored = make_source("tfds", name="photos", data_dir=data)
@@ -230,12 +229,11 @@ def test_captions_and_files_as_they_are_survive_array_record(tmp_path):
         assert a["caption"] == b["caption"]
 
 
-def test_prepare_data_refuses_what_it_cannot_do(tmp_path):
-    run = ("-m", "experiments.prepare_data", f"--data_dir={tmp_path}")
+def test_prepare_data_refuses_what_it_cannot_do(processes, tmp_path):
     for args, message in (
         (("--source=fodler",), "unknown --source 'fodler'; did you mean 'folder'?"),
         (("--source=folder",), "--source=folder needs --path"),
     ):
-        done = python(*run, *args)
-        assert done.returncode == 2 and message in done.stderr
+        done = processes.run(f"--data_dir={tmp_path}", *args, main="prepare_data")
+        assert done.code == 2 and message in done.error
         assert len(done.stderr.strip().splitlines()) == 1

@@ -12,16 +12,16 @@ ONE = Scene((RED_CIRCLE,), -1, 1)
 TWO = Scene((RED_CIRCLE, BLUE_STAR), 0, 2)
 
 
-def wrong(asked, drawn, template="full"):
-    found = score_scene(said(asked, template), drawn)
+def wrong(prompt, drawn, template="full"):
+    found = score_scene(said(prompt, template), drawn)
     return {name for name, right in found.items() if not right}
 
 
-@pytest.mark.parametrize("asked", [ONE, TWO])
+@pytest.mark.parametrize("prompt", [ONE, TWO])
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_a_scene_is_what_it_is_whoever_tells_it(asked, template):
-    for told in {asked, asked.swapped(), asked.canonical()}:
-        assert not wrong(told, asked.canonical(), template)
+def test_a_scene_is_what_it_is_whoever_tells_it(prompt, template):
+    for scene in {prompt, prompt.swapped(), prompt.canonical()}:
+        assert not wrong(scene, prompt.canonical(), template)
 
 
 def test_only_what_is_said_is_judged():

@@ -139,8 +139,8 @@ def test_geometry_is_true_to_the_factors():
     far, near = np.abs(step).max(1), np.abs(step).min(1)
     assert (far > 1.9 * near).all() and far.min() > 8 / 32
     x, y = step.T
-    told = np.where(np.abs(x) > np.abs(y), np.where(x > 0, 0, 1), np.where(y > 0, 2, 3))
-    np.testing.assert_array_equal(told, columns["relation"][rows])
+    expected = np.where(np.abs(x) > np.abs(y), np.where(x > 0, 0, 1), np.where(y > 0, 2, 3))
+    np.testing.assert_array_equal(expected, columns["relation"][rows])
     # Along the relation's axis there are lines between the two on which neither is.
     for a, b, r in zip(first, second, columns["relation"][rows], strict=True):
         lines = 0 if r < 2 else 1

@@ -104,7 +104,7 @@ def test_an_empty_text(simple, text):
     with pytest.raises(ValueError, match=r"text 1 is empty: .*; give it words, or allow empty"):
         simple.encode(["red", text])
     row = replace(simple, empty="allow").encode([text])[0]
-    np.testing.assert_array_equal(row, simple.blank)
+    np.testing.assert_array_equal(row, simple.null_ids)
     assert row.tolist() == [simple.sot, simple.eot] + [0] * 14 and simple.decode(row) == ""
 
 

@@ -167,10 +167,10 @@ def flat_extractor(**kw):
 
 def test_a_source_is_measured_in_batches():
     pixels = np.random.default_rng(0).integers(0, 256, (11, 3, 3, 3)).astype(np.uint8)
-    told = []
-    found = measure("a", ArraySource(pixels), flat_extractor(), keep_rows=True, say=told.append)
+    progress = []
+    found = measure("a", ArraySource(pixels), flat_extractor(), keep_rows=True, say=progress.append)
     x = pixels.reshape(11, -1) / 127.5 - 1
-    assert told == [4, 8, 11] and found.count == 11
+    assert progress == [4, 8, 11] and found.count == 11
     np.testing.assert_allclose(found.rows.features, x, atol=1e-6)
     np.testing.assert_allclose(found.moments.cov, np.cov(x, rowvar=False), atol=1e-6)
     assert found.spatial.mean.shape == (3,) and found.rows.spatial is None

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax.evals.batches import map_batches, padded_batches
+from diffjax.batches import map_batches, padded_batches
 from diffjax.evals.drawing import balanced_labels
 from diffjax.evals.features import FeatureExtractor, from_classifier, quantised, to_uint8
 from diffjax.evals.subsets import disjoint_subsets, shared_counts

@@ -22,7 +22,7 @@ def side(n, dim, name="a", rows=True, count=True):
     return FeatureSet(name, name, found, found, Extracted(x) if rows else None)
 
 
-def told(caplog):
+def warnings(caplog):
     return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 
 
@@ -40,7 +40,7 @@ def test_either_side_is_named_once(caplog, metric, n, m, said):
     settings = Settings(groups=5)
     (got,) = compare([metric], settings, side(n, 30), side(m, 30, rows=False), {})
     assert got.protocol.get("few_images") == said
-    lines = told(caplog)
+    lines = warnings(caplog)
     assert len(lines) == (said is not None)
     if said:
         assert said in lines[0] and metric in lines[0] and "\n" not in lines[0]
@@ -48,13 +48,13 @@ def test_either_side_is_named_once(caplog, metric, n, m, said):
 
 def test_counts_that_nobody_knows_are_not_guessed(caplog):
     (got,) = compare(["fid"], Settings(), side(60, 30), side(20, 30, rows=False, count=False), {})
-    assert "few_images" not in got.protocol and not told(caplog)
+    assert "few_images" not in got.protocol and not warnings(caplog)
     assert few_images(5, a=0, b=6) == "" and few_images(5, a=5) == "a 5, of 5 features"
 
 
 def test_other_metrics_do_not_need_a_covariance(caplog):
     assert list(compare(["kid", "precision_recall"], Settings(), side(20, 30), side(20, 30), {}))
-    assert not told(caplog)
+    assert not warnings(caplog)
     (got,) = compare(["fid_infinity"], Settings(), side(200, 30), side(60, 30), {})
     assert got.protocol["few_images"] == "smallest_subset 20, of 30 features"
 
@@ -72,7 +72,7 @@ def test_a_generation_says_it_of_each_number_in_one_line(caplog):
     assert "few_images" not in got["frechet"] and "few_images" not in got["kernel"]
     for name in ("frechet_matched", "frechet_real", "frechet_ratio"):
         assert got[name]["few_images"] == "samples 9, of 16 features"
-    (line,) = told(caplog)
+    (line,) = warnings(caplog)
     assert "frechet_matched, frechet_real, frechet_ratio" in line
 
 
@@ -93,4 +93,4 @@ def test_the_papers_protocol_and_reconstructions_say_it(caplog, tmp_path):
     made = make_evaluator("reconstruction", context, measures=("rfid",))
     (rfid,) = (r for r in made.run({}) if getattr(r, "name", "") == "rfid")
     assert rfid.protocol["few_images"] == "samples 12, reference 12, of 16 features"
-    assert len(told(caplog)) == 2
+    assert len(warnings(caplog)) == 2

@@ -54,23 +54,23 @@ def test_noise_is_far_and_outside(context, perfect):
     assert scalars["frechet"].value > 10 * perfect[0]["frechet"].value
     assert scalars["kernel"].value > 20 * scalars["kernel"].std
     assert scalars["precision"].value < 0.3
-    assert scalars["agreement"].value < 0.4
+    assert scalars["class_accuracy"].value < 0.4
 
 
 def test_copies_agree_with_a_perfect_classifier_and_wrong_classes_never_do(context, copies):
     scalars, _ = run(context, copies, groups=0)
-    assert scalars["agreement"].value == scalars["agreement_high"].value == 1.0
-    assert 0.97 < scalars["agreement_low"].value < 1.0
+    assert scalars["class_accuracy"].value == scalars["class_accuracy_high"].value == 1.0
+    assert 0.97 < scalars["class_accuracy_low"].value < 1.0
     assert scalars["frechet"].std is None
     assert scalars["copy_ratio"].value < 1e-4
     shifted, _ = run(context, copies, pred_kw={"shift": 1}, groups=0)
-    assert shifted["agreement"].value == 0.0
+    assert shifted["class_accuracy"].value == 0.0
 
 
-def test_one_image_a_class_costs_coverage_not_agreement(context, copies):
+def test_one_image_a_class_costs_coverage_not_class_accuracy(context, copies):
     """Mode collapse: every sample of a class is one training digit."""
     scalars, _ = run(context, {"images": copies["images"][:, :1]}, groups=0)
-    assert scalars["agreement"].value == 1.0
+    assert scalars["class_accuracy"].value == 1.0
     assert scalars["coverage"].value < 0.2
     assert scalars["precision"].value == 1.0
 
@@ -86,7 +86,7 @@ def test_seeds_are_averaged_and_narrow_the_bar(context, pool, perfect):
     second, _ = run(context, pool, seeds=(7,))
     both, _ = run(context, pool, seeds=(0, 7))
     first = perfect[0]
-    for name in ("frechet", "precision", "agreement"):
+    for name in ("frechet", "precision", "class_accuracy"):
         mean = (first[name].value + second[name].value) / 2
         assert both[name].value == pytest.approx(mean, rel=1e-6)
     assert 0.5 < both["frechet"].std / first["frechet"].std < 1.0
@@ -151,7 +151,7 @@ def test_without_labels_or_held_out_images_those_numbers_are_left_out(context, p
     bare = dataclasses.replace(context, predict_fns=fns, train=image, test=image, nfe=None)
     scalars, pictures = run(bare, pool, groups=0)
     assert scalars.keys() & {"frechet", "coverage", "inception_score"}
-    assert not scalars.keys() & {"frechet_real", "frechet_ratio", "agreement", "copy_ratio"}
+    assert not scalars.keys() & {"frechet_real", "frechet_ratio", "class_accuracy", "copy_ratio"}
     assert "confusion" not in pictures
 
 

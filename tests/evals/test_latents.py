@@ -129,8 +129,8 @@ def test_samples_without_classes_are_a_square_of_one_class(context, pool):
     assert len(tiles(pictures["samples"], 4)) == 4
     scalars, pictures = run(free, "generation", pool, num_samples=40, batch_size=40, groups=0)
     assert {label.max() for label in seen} == {0}
-    assert "frechet_ratio" in scalars and "agreement" not in scalars
+    assert "frechet_ratio" in scalars and "class_accuracy" not in scalars
     assert set(pictures) == {"samples", "neighbours"}
     by_class, _ = run(dataclasses.replace(context, predict_fns={"sample": sample}), "generation",
                       pool, num_samples=40, batch_size=40, groups=0)  # fmt: skip
-    assert "agreement" in by_class
+    assert "class_accuracy" in by_class

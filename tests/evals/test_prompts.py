@@ -35,13 +35,13 @@ class Words:
         return [self.texts[row[0]] for row in tokens]
 
 
-def drawn(variables, seed, index, asked, *, steps=1):
+def drawn(variables, seed, index, cond, *, steps=1):
     """The real picture of each prompt."""
-    return variables["images"][asked["tokens"][:, 0]]
+    return variables["images"][cond["tokens"][:, 0]]
 
 
 class ClipScorer:
-    name = "a judge"
+    name = "a clip"
 
     def images(self, images):
         return np.tile([1.0, 0.0], (len(images), 1))
@@ -59,7 +59,8 @@ def case():
     arrays["tokens"] = words.encode(texts)
     context = EvalContext(
         {"sample": drawn}, arrays, arrays, extract, conditional=False, factors=factors.WORDS,
-        tokenize=words.encode, detokenize=words.decode, drawn_by=("tokens",), judge=ClipScorer(),
+        tokenize=words.encode, detokenize=words.decode, drawn_by=("tokens",),
+        clip_scorer=ClipScorer(),
     )  # fmt: skip
     return context, {"images": words.images}
 
@@ -117,9 +118,9 @@ def test_samples_are_rows_of_prompts(case):
 
 def test_what_is_asked_runs_through_the_split(case):
     context, _ = case
-    asked = context.cond(COUNT + 3)
-    np.testing.assert_array_equal(asked["tokens"][COUNT:], context.test["tokens"][:3])
-    assert context.cond_names(asked)[1] == context.detokenize(context.test["tokens"])[1]
+    cond = context.cond(COUNT + 3)
+    np.testing.assert_array_equal(cond["tokens"][COUNT:], context.test["tokens"][:3])
+    assert context.cond_names(cond)[1] == context.detokenize(context.test["tokens"])[1]
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,9 @@ class Words:
         return np.array([[self.texts.index(t)] for t in texts], np.int32)
 
 
-def drawn(variables, seed, index, asked, *, steps=1):
+def drawn(variables, seed, index, cond, *, steps=1):
     """One picture for a text, whatever the seed: the worst that clusters can be."""
-    return variables["images"][asked["tokens"][:, 0] % len(variables["images"])]
+    return variables["images"][cond["tokens"][:, 0] % len(variables["images"])]
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +138,8 @@ def test_the_config_asks_in_every_way():
     from experiments.studies.text_guidance.study import get_study
 
     evals = get_config().evals
-    asked = [s for s in evals.values() if s["type"] == "prompts"]
-    assert len(asked) == 4 and all(s["template"] == "every" for s in asked)
+    prompts = [s for s in evals.values() if s["type"] == "prompts"]
+    assert len(prompts) == 4 and all(s["template"] == "every" for s in prompts)
     assert get_study().evaluator["template"] == "every"
 
 

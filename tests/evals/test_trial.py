@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffjax.assembly.evaluations import told_of
+from diffjax.assembly.evaluations import error_prefix
 from diffjax.data import factors
 from diffjax.data.builders.shapes import render
 from diffjax.evals import EVALUATORS, make_evaluator
@@ -21,18 +21,18 @@ VARIABLES = {"w": jax.ShapeDtypeStruct((3, WIDTH), jnp.float32)}
 ONE = {"num_objects": 1}
 
 
-def traced(*given):
+def traced(*inputs):
     """Refuses values: a trial knows shapes alone."""
-    assert all(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(given))
+    assert all(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(inputs))
 
 
-def sample(variables, seed, index, asked, *, steps: int = 2, side: int = 32, channels: int = 3):
-    traced(variables, seed, index, asked)
+def sample(variables, seed, index, cond, *, steps: int = 2, side: int = 32, channels: int = 3):
+    traced(variables, seed, index, cond)
     return jnp.zeros((len(index), side, side, channels)) / (steps > 0)
 
 
-def trajectory(variables, seed, index, asked, *, steps: int = 2):
-    return jnp.zeros((steps + 1, *sample(variables, seed, index, asked, steps=steps).shape))
+def trajectory(variables, seed, index, cond, *, steps: int = 2):
+    return jnp.zeros((steps + 1, *sample(variables, seed, index, cond, steps=steps).shape))
 
 
 def bits_per_dim(variables, seed, batch, *, codes: bool = False):
@@ -211,7 +211,7 @@ def tried(name, context, reference, **changes):
     options = {**RIGHT[name], **{k: v for k, v in changes.items() if k not in fns}}
     options = {k: reference if v == "@" else v for k, v in options.items()}
     context = dataclasses.replace(context, predict_fns={**FNS, **fns}, tried={})
-    with told_of(f"evals.{name}"):
+    with error_prefix(f"evals.{name}"):
         make_evaluator(name, context, **options).trial(VARIABLES)
 
 
@@ -256,9 +256,9 @@ def test_an_extractor_that_is_not_there_yet_hides_no_other_mistake(name, context
 def test_equal_shapes_are_traced_once(context):
     calls = []
 
-    def counted(*given, steps=2):
+    def counted(*inputs, steps=2):
         calls.append(steps)
-        return sample(*given, steps=steps)
+        return sample(*inputs, steps=steps)
 
     context = dataclasses.replace(context, predict_fns={**FNS, "sample": counted}, tried={})
     for steps in (2, 2, 3):

@@ -85,9 +85,9 @@ def clip_run(clip_config, tmp_path_factory) -> Iterator[Path]:
 @pytest.fixture
 def model(clip_run, tmp_path) -> Path:
     """The run's weights as a folder of transformers', with its tokenizer."""
-    assembly = open_run(clip_run)
-    section = assembly.model
-    _, state, _ = assembly.trained()
+    experiment = open_run(clip_run)
+    section = experiment.model
+    _, state, _ = experiment.trained()
     save_clip(tmp_path / "model", section, {"params": state.params}, "huggingface")
     assert build_model(**section)
     for file in (clip_run / "tokenizer").iterdir():

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import random_variables
 from scenes import scenes
 
 from diffjax.assembly import frozen
@@ -32,8 +32,8 @@ NETWORK = build_model(
 
 
 def codec(seed=0):
-    variables = NETWORK.init(jax.random.key(seed), jnp.zeros((1, 32, 32, 3)))
-    return Codec(NETWORK, jax.tree.map(np.asarray, variables), f"tiny {seed}")
+    variables = random_variables(NETWORK.init, np.zeros((1, 32, 32, 3), "f4"), seed=seed)
+    return Codec(NETWORK, variables, f"tiny {seed}")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,8 @@ def test_moments_are_kept_as_they_are(pictures, kept):
     assert source.info.codec == "tiny 0" and source.info.image_shape == (8, 8, 4)
     assert source.info.num_classes == pictures.info.num_classes and len(source) == 70
     image = np.stack([pictures[i]["image"] for i in range(70)]) / np.float32(127.5) - 1
-    fly = LatentSpace(NETWORK, image.shape[1:]).moments({"codec": codec().variables}, image)
+    moments = jax.jit(LatentSpace(NETWORK, image.shape[1:]).moments)
+    fly = moments({"codec": codec().variables}, image)
     got = np.stack([source[i]["image"] for i in range(70)])
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, fly, atol=1e-4)
@@ -137,7 +138,7 @@ def get_config(arg=None):
         conditions=dict(
             caption=dict(type="text", tower=dict(run="@CLIP@", ema="slow"), drop=0.1)
         ),
-        judge=dict(run="@CLIP@"),
+        clip_scorer=dict(run="@CLIP@"),
         model=dict(type="dit", width=16, depth=1, heads=2, patch=4, cross_attention=True),
         task=dict(
             type="diffusion", schedule=dict(type="cosine"), prediction=dict(type="v"),
@@ -163,8 +164,8 @@ def run(scenes_folder, clip_run, tmp_path_factory):
     text = LATENT.replace("@FOLDER@", str(scenes_folder)).replace("@RUNS@", str(root))
     text = text.replace("@CLIP@", str(clip_run)).replace("@CODEC@", str(root / "codec.py"))
     (root / "latent.py").write_text(text)
-    assembly = train_run(str(root / "latent.py"), [], root / "run")
-    return root, assembly
+    experiment = train_run(str(root / "latent.py"), [], root / "run")
+    return root, experiment
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,7 @@ def scenes_folder(request):
 
 @pytest.mark.heavy
 def test_what_is_missing_is_trained_first_and_all_is_evaluated(run):
-    root, assembly = run
+    root, experiment = run
     assert (root / "codec" / "checkpoints" / "2").is_dir()
     got = [json.loads(line) for line in (root / "run" / "evals.jsonl").read_text().splitlines()]
     assert {r["name"] for r in got} >= {"frechet", "precision"}
@@ -182,21 +183,21 @@ def test_what_is_missing_is_trained_first_and_all_is_evaluated(run):
     for name in ("codec", "caption"):
         assert json.loads((root / "run" / f"{name}.json").read_text())["weights"]
     assert {p.name for p in (root / "run" / "figures").iterdir()} >= {"samples", "trajectory"}
-    assert assembly.tokenizer is not None
+    assert experiment.tokenizer is not None
 
 
 @pytest.mark.heavy
 def test_a_pipeline_draws_what_the_task_draws(run):
     """Both roads: a sample by the run's own predict function, and by its pipeline, bit by bit."""
-    _, assembly = run
-    pipeline = pipeline_of_run(open_run(assembly.workdir, ema="slow"))
+    _, experiment = run
+    pipeline = pipeline_of_run(open_run(experiment.workdir, ema="slow"))
     prompts = ["a red circle", "a blue star"]
-    cond = {"tokens": np.repeat(assembly.tokenizer.encode(prompts), 2, axis=0)}
+    cond = {"tokens": np.repeat(experiment.tokenizer.encode(prompts), 2, axis=0)}
     index = np.array([0, 1, 0, 1], np.int32)
     images = pipeline.draw(cond, 3, index, batch_size=4)
     assert images.shape == (4, 32, 32, 3)
-    _, state, held = assembly.trained()
-    theirs = assembly.task.predict_fns()["sample"](
+    _, state, held = experiment.trained()
+    theirs = experiment.task.predict_fns()["sample"](
         state.variables(held, "slow"), np.uint32(3), index, cond, **pipeline.recipe
     )
     np.testing.assert_array_equal(images, theirs)
@@ -206,13 +207,13 @@ def test_a_pipeline_draws_what_the_task_draws(run):
 
 @pytest.mark.heavy
 def test_another_codec_in_the_same_place_is_refused(run, tmp_path):
-    root, assembly = run
+    root, experiment = run
     record = root / "run" / "codec.json"
     before = record.read_text()
     record.write_text(json.dumps({**json.loads(before), "weights": "others"}))
     try:
         with pytest.raises(ValueError, match=r"codec: .* has changed since"):
-            assembly.trained()
+            experiment.trained()
     finally:
         record.write_text(before)
 
@@ -235,19 +236,19 @@ def test_a_run_that_is_moved_draws_the_same_without_what_it_was_made_of(
     run, clip_run, tmp_path, monkeypatch
 ):
     """The codec's run, CLIP's run, the kept latents, the pictures and all configs are gone."""
-    root, assembly = run
+    root, experiment = run
     frozen_files = sorted(p.name for p in (root / "run" / "frozen").iterdir())
     assert [name.partition("-")[0] for name in frozen_files] == ["caption", "codec"]
     expected = drawn(root / "run")
     moved = shutil.copytree(root / "run", tmp_path / "moved")
-    places = (root, clip_run, Path(assembly.data.train["path"]))
+    places = (root, clip_run, Path(experiment.data.train["path"]))
     monkeypatch.setattr("diffjax.launch.settings.load_config", lambda *_: pytest.fail("a config"))
     aside = [(place, place.with_name(f"{place.name}_gone")) for place in places]
     try:
         for place, gone in aside:
             place.rename(gone)
         assert drawn(moved).tobytes() == expected.tobytes()
-        assert open_run(moved).tokenizer == assembly.tokenizer
+        assert open_run(moved).tokenizer == experiment.tokenizer
     finally:
         for place, gone in aside:
             gone.rename(place)

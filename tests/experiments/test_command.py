@@ -1,11 +1,13 @@
 """The command `diffjax`: every main of experiments by its name, listed without importing JAX."""
 
+import json
 import subprocess
 import sys
 import time
 
 import pytest
 from mains import FOLDER, mains
+from processes import PROGRAM
 
 from diffjax import __version__
 from diffjax.__main__ import commands, main
@@ -42,11 +44,12 @@ def test_nothing_is_imported_to_list_them():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_command_is_its_main(tmp_path):
-    done = diffjax("report", f"--workdir={tmp_path}")
-    assert done.returncode == 2
-    said = f"error: {tmp_path} is not a run directory: it holds no config.json"
-    assert done.stderr.splitlines()[-1] == said
+def test_a_command_is_its_main(processes, tmp_path):
+    program = "import json, sys; from diffjax.__main__ import main; main(json.loads(sys.argv[1]))"
+    arguments = json.dumps(["report", f"--workdir={tmp_path}"])
+    done = processes.run(program, arguments, main=PROGRAM)
+    assert done.code == 2
+    assert done.error == f"error: {tmp_path} is not a run directory: it holds no config.json"
 
 
 @pytest.mark.parametrize(

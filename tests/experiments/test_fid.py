@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import train
 
 from diffjax.data.images import png
 from diffjax.data.sources import make_source
@@ -44,12 +45,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def options(processes, tmp_path_factory):
+def options(tmp_path_factory):
     """A classifier of digits to compare in, and a folder to keep statistics in."""
     path = tmp_path_factory.mktemp("classifier")
     (path / "small.py").write_text(CLASSIFIER)
-    done = processes.run(f"--config={path / 'small.py'}", f"--workdir={path / 'run'}")
-    assert done.code == 0, done.stderr
+    train(path / "small.py", path / "run")
     return (f"--weights={path / 'run'}", f"--cache={path / 'kept'}", "--batch_size=16")
 
 

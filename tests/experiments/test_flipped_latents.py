@@ -1,9 +1,9 @@
 """Latents of mirrored pictures: kept beside the upright ones, one of the two drawn at a visit."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import random_variables
 from scenes import scenes
 
 from diffjax.assembly.data import DataConfig, trained_on
@@ -29,8 +29,7 @@ ROWS = 12
 
 @pytest.fixture(scope="module")
 def codec():
-    variables = NETWORK.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    return Codec(NETWORK, jax.tree.map(np.asarray, variables), "tiny")
+    return Codec(NETWORK, random_variables(NETWORK.init, np.zeros((1, 32, 32, 3), "f4")), "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +106,8 @@ def test_a_flip_without_them_is_refused(pictures, codec, root):
 @pytest.mark.parametrize("name", ["random_crop", "edm_augment", "to_float", "random_shift"])
 def test_moments_are_not_changed_as_pictures_are(name, pictures, codec, root, flipped):
     kept = DataConfig(train={}, transforms=({"type": "tokenize"}, {"type": name}))
-    asked = DataConfig(train={}, transforms=({"type": name},), cache_latents=True)
-    for data, source in ((kept, flipped), (asked, pictures)):
+    config = DataConfig(train={}, transforms=({"type": name},), cache_latents=True)
+    for data, source in ((kept, flipped), (config, pictures)):
         with pytest.raises(ValueError, match=rf"{name}.*random_flip, tokenize"):
             trained_on(data, source, codec, TO_FLOAT)
 

@@ -122,8 +122,8 @@ def test_a_failed_cell_costs_no_other_and_is_tried_again(tmp_path):
     }
     table = read_table(tmp_path)
     row = table.find({"eval.sampler": "ddpm", "eval.steps": 10})
-    assert row is not None and row.summaries["frechet"].n == 2  # the failed seed is left out
-    assert row.differences["frechet"].n == 2
+    assert row is not None and row.summaries["frechet"].count == 2  # the failed seed is left out
+    assert row.differences["frechet"].count == 2
     assert "not finite" in write_sweep_report(tmp_path).read_text()
     assert run(tmp_path).exit_code == 0 and not read_table(tmp_path).failed
 
@@ -177,7 +177,7 @@ def test_intervals_agree_with_scipy():
     summary = summarise(dict(enumerate(x)))
     reference = stats.ttest_1samp(x, 0).confidence_interval(0.95)
     assert (summary.low, summary.high) == pytest.approx((reference.low, reference.high))
-    assert summary.se == pytest.approx(stats.sem(x))
+    assert summary.std == pytest.approx(stats.sem(x))
     difference = paired(dict(enumerate(x)), dict(enumerate(y)))
     reference = stats.ttest_rel(x, y)
     interval = reference.confidence_interval(0.95)
@@ -189,7 +189,7 @@ def test_pairing_uses_common_seeds_only_and_undoes_what_a_seed_does():
     noise = dict(enumerate(np.random.default_rng(1).normal(size=6)))
     shifted = {seed: value + 0.1 for seed, value in noise.items() if seed != 2} | {9: 100.0}
     difference = paired(shifted, noise)
-    assert difference.n == 5 and difference.mean == pytest.approx(0.1)
+    assert difference.count == 5 and difference.value == pytest.approx(0.1)
     assert difference.high - difference.low < 1e-9 < summarise(noise).half_width
     assert paired({1: 0.0}, {2: 0.0}) is None and summarise({}) is None
 
@@ -209,7 +209,7 @@ def test_the_table_compares_each_cell_with_its_own_baseline(tmp_path):
         if row.is_baseline:
             assert difference is None
         else:  # ddpm is one above ddim at the same steps; the seeds' common noise cancels
-            assert difference.mean == pytest.approx(1.0, abs=0.05)
+            assert difference.value == pytest.approx(1.0, abs=0.05)
             assert difference.half_width < row.summaries["frechet"].half_width / 3
     assert table.differing == {"steps": [5, 10, 20]}
 
@@ -222,7 +222,7 @@ def test_markdown_and_csv_hold_the_same_rows(tmp_path):
     rows = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert [r["eval.steps"] for r in rows] == ["5", "10", "20"] * 2
     for row, read in zip(table.rows, rows, strict=True):
-        assert float(read["frechet:mean"]) == row.summaries["frechet"].mean
+        assert float(read["frechet:mean"]) == row.summaries["frechet"].value
         assert with_error(row.summaries["frechet"]) in "\n".join(lines)
 
 
@@ -231,7 +231,7 @@ def test_a_value_that_is_not_finite_lowers_n_instead_of_the_mean(tmp_path):
         yield Value("frechet", float("nan") if cell.seed == 1 else 2.0)
 
     run(tmp_path, diverges)
-    assert all(row.summaries["frechet"].n == 2 for row in read_table(tmp_path).rows)
+    assert all(row.summaries["frechet"].count == 2 for row in read_table(tmp_path).rows)
     write_sweep_report(tmp_path)
 
 

@@ -31,8 +31,8 @@ def test_the_interval_of_a_mean_over_seeds_covers_the_share_over_texts():
         over_texts, over_seeds = summarise(values, std, TEXTS), summarise(values)
         covered += over_texts.low <= 0.7 <= over_texts.high
         naive += over_seeds.low <= 0.7 <= over_seeds.high
-        ses.append(over_texts.se)
-        means.append(over_texts.mean)
+        ses.append(over_texts.std)
+        means.append(over_texts.value)
     assert covered / 300 >= stats.binom.ppf(1e-3, 300, 0.94) / 300
     assert naive / 300 < 0.85
     assert 0.85 < np.sqrt(np.mean(np.square(ses))) / np.std(means) < 1.15
@@ -41,12 +41,12 @@ def test_the_interval_of_a_mean_over_seeds_covers_the_share_over_texts():
 def test_without_texts_nothing_changes_and_one_seed_takes_students_quantile():
     values = {0: 0.5, 1: 0.7, 2: 0.6}
     assert summarise(values, 0.2) == summarise(values)
-    assert summarise(values, None, 9).se == summarise(values).se
+    assert summarise(values, None, 9).std == summarise(values).std
     one = summarise({0: 0.5}, 0.1, 14)
-    assert one.half_width == pytest.approx(0.1 * stats.t.ppf(0.975, 13)) and one.texts == 14
+    assert one.half_width == pytest.approx(0.1 * stats.t.ppf(0.975, 13))
     # Draws that vary more than their own bars say: the seeds alone decide.
     wild = summarise({0: 0.1, 1: 0.9}, 0.01, 14)
-    assert wild.se == pytest.approx(summarise({0: 0.1, 1: 0.9}).se)
+    assert wild.std == pytest.approx(summarise({0: 0.1, 1: 0.9}).std)
     assert wild.half_width == pytest.approx(summarise({0: 0.1, 1: 0.9}).half_width)
     assert paired(values, {0: 0.4, 1: 0.7, 2: 0.5}).p is not None
 
@@ -69,7 +69,7 @@ def test_a_sweep_says_over_how_many_texts(tmp_path):
     (tmp_path / "sweep.json").write_text(json.dumps(sweep))
     table = read_table(tmp_path)
     got = table.rows[0].summaries
-    assert got["objects"].texts == 14 and got["objects"].se > 0.09
-    assert got["fid"].texts is None and got["fid"].se == pytest.approx(0.05)
+    assert table.rows[0].texts["objects"] == 14 and got["objects"].std > 0.09
+    assert table.rows[0].texts["fid"] is None and got["fid"].std == pytest.approx(0.05)
     assert "Number of texts: objects: 14" in to_markdown(table)
     assert "Number of texts: objects: 14" in write_sweep_report(tmp_path).read_text()

@@ -229,7 +229,7 @@ def test_a_released_model_is_a_run_of_a_study(monkeypatch, tmp_path):
     assert not outcome.failed
     table = read_table(tmp_path / "swept")
     assert table.metrics == ["fid", "sfid", "inception_score", "precision", "recall"]
-    assert all(v is not None and np.isfinite(v.mean) for v in table.rows[0].summaries.values())
+    assert all(v is not None and np.isfinite(v.value) for v in table.rows[0].summaries.values())
     text = to_markdown(table)
     assert "fid, ImageNet 256" in text and "9.620" in text and "278.2" in text
     cell = json.loads(next((tmp_path / "swept" / "cells").glob("*.json")).read_text())
@@ -240,10 +240,10 @@ def test_a_released_model_is_a_run_of_a_study(monkeypatch, tmp_path):
 
 
 def test_a_study_without_a_run_trains_its_config_once(monkeypatch, tmp_path):
-    asked = []
+    named_runs = []
 
     def complete(config, workdir, named, sections):
-        asked.append(dict(config["study"]))
+        named_runs.append(dict(config["study"]))
         raise FileNotFoundError
 
     monkeypatch.setattr(study_module, "complete", complete)
@@ -256,4 +256,4 @@ def test_a_study_without_a_run_trains_its_config_once(monkeypatch, tmp_path):
     (tmp_path / "run" / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError):
         _ = cells.base
-    assert asked == [{"run": run, "config": "configs/ddpm/digits.py"}, {"run": run}]
+    assert named_runs == [{"run": run, "config": "configs/ddpm/digits.py"}, {"run": run}]

@@ -11,8 +11,8 @@ from small_classifier import classifier_text
 from diffjax.assembly.experiment import Experiment, open_run
 from diffjax.assembly.stages import complete, opened
 from diffjax.launch.settings import ROOT, load_config, run_name
+from diffjax.pretrained.clip_scorer import make_scorers
 from diffjax.pretrained.features import features_of_run
-from diffjax.pretrained.judge import make_scorers
 from diffjax.pretrained.reference import installed
 from diffjax.reports.run import write_report
 from diffjax.runs.config import plain, read_config
@@ -31,21 +31,21 @@ AUTOENCODER = dict(
 SECTIONS = {
     "codec": dict(run="@RUN@", config="@PLANT@"),
     "conditions.caption.tower": dict(run="@RUN@", config="@PLANT@"),
-    "judge": dict(run="@RUN@", config="@PLANT@"),
+    "clip_scorer": dict(run="@RUN@", config="@PLANT@"),
     "features": dict(config="@PLANT@"),
     "perceptual": dict(config="@PLANT@"),
 }
 OPENERS = {
     "open": open_run,
-    "evaluate": lambda workdir: judged(Experiment(open_config(workdir), workdir)),
+    "evaluate": lambda workdir: scorers_of(Experiment(open_config(workdir), workdir)),
     "fid": lambda workdir: features_of_run(opened(workdir)),
     "complete": lambda workdir: complete(read_config(workdir), workdir, named=False),
     "report": write_report,
 }
 
 
-def judged(assembly: Experiment):
-    return make_scorers(assembly.reference, assembly.mesh)
+def scorers_of(experiment: Experiment):
+    return make_scorers(experiment.reference, experiment.mesh)
 
 
 def open_config(workdir: Path):
@@ -63,8 +63,8 @@ def planted(tmp_path):
         config = load_config(str(_write(tmp_path / "plain.py", classifier_text()))).to_dict()
         if name == "perceptual":
             config |= AUTOENCODER
-        told = {"@PLANT@": named, "@RUN@": str(tmp_path / "nowhere")}
-        section = {k: told[v] for k, v in SECTIONS[name].items()}
+        places = {"@PLANT@": named, "@RUN@": str(tmp_path / "nowhere")}
+        section = {k: places[v] for k, v in SECTIONS[name].items()}
         tower = name.startswith("conditions")
         config |= (
             {"conditions": {"caption": dict(type="text", tower=section)}}
@@ -146,11 +146,11 @@ def test_the_run_of_a_config_is_opened_in_its_place(planted, tmp_path, name):
     workdir, mark = planted(name)
     classifier = workdir.parent / run_name(str(mark.with_name("plant.py")))
     train_run(str(_write(tmp_path / "own.py", classifier_text())), [], classifier)
-    assembly = open_run(workdir)
-    assert assembly.reference(name) == {"run": str(classifier)}
+    experiment = open_run(workdir)
+    assert experiment.reference(name) == {"run": str(classifier)}
     if name == "features":
-        assert judged(assembly)["features"].name == classifier.name
+        assert scorers_of(experiment)["features"].name == classifier.name
     else:
-        assert assembly.seen[0].backbone.channels == (4,)
-        assert set(assembly.seen[1].load()["params"]["perceptual"]) == {"backbone"}
+        assert experiment.seen[0].backbone.channels == (4,)
+        assert set(experiment.seen[1].load()["params"]["perceptual"]) == {"backbone"}
     assert not mark.exists()

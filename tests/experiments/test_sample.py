@@ -141,14 +141,14 @@ def test_images_and_masks(folder, run, image, tmp_path):
 @pytest.fixture
 def drawn(monkeypatch):
     """What the pipeline was asked to draw, which it leaves blank."""
-    asked = {}
+    requested = {}
 
     def draw(self, cond, seed, index, negative, size, image, mask, strength, batch_size, **recipe):
-        asked.update(seed=seed, size=size, image=image, mask=mask, strength=strength)
+        requested.update(seed=seed, size=size, image=image, mask=mask, strength=strength)
         return np.zeros((len(index), *size, 3), np.float32)
 
     monkeypatch.setattr(Pipeline, "draw", draw)
-    return asked
+    return requested
 
 
 @pytest.mark.parametrize(

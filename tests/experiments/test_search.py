@@ -122,8 +122,8 @@ def test_thumbnails_are_small_and_show_small_images_by_the_pixel():
 def test_a_run_searches_a_folder_by_words_and_by_image(clip_run, folder, tmp_path, capsys):
     out = tmp_path / "page.html"
     query = str(folder / "a/red.png")
-    given = dict(run=str(clip_run), folder=str(folder), out=str(out), top=2)
-    run(**given, text=["a red circle", "<b>&"], image=[query])
+    flags = dict(run=str(clip_run), folder=str(folder), out=str(out), top=2)
+    run(**flags, text=["a red circle", "<b>&"], image=[query])
     assert [len(found) for found in names(out)] == [2, 2, 2]
     assert names(out)[2][0] == "a/red.png"
     text = out.read_text()
@@ -131,7 +131,7 @@ def test_a_run_searches_a_folder_by_words_and_by_image(clip_run, folder, tmp_pat
     assert "broken.png" in text and not re.search(r'(src|href)="(?!data:|#)', text)
     said = capsys.readouterr().out
     assert "skipped broken.png" in said and "indexed" in said
-    run(**given, text=["a red circle"])
+    run(**flags, text=["a red circle"])
     assert "indexed 1 of 1" in capsys.readouterr().out  # the broken one, tried again
 
 
@@ -154,9 +154,9 @@ def test_scores_are_those_of_the_run(clip_run, scenes):
 
 def test_released_weights_find_what_their_run_finds(model, clip_run, folder, tmp_path):
     pages = [tmp_path / "a.html", tmp_path / "b.html"]
-    asked = dict(folder=str(folder), text=["a red circle", "a blue star"])
-    run(model=str(model), out=str(pages[0]), **asked)
-    run(run=str(clip_run), out=str(pages[1]), **asked)
+    query = dict(folder=str(folder), text=["a red circle", "a blue star"])
+    run(model=str(model), out=str(pages[0]), **query)
+    run(run=str(clip_run), out=str(pages[1]), **query)
     assert names(pages[0]) == names(pages[1])
 
 
@@ -170,8 +170,8 @@ def test_weights_without_a_tokenizer_read_images_alone(model, tmp_path):
     assert bare.images([np.zeros((32, 32, 3), np.uint8)]).shape == (1, 8)
     with pytest.raises(ValueError, match="without a tokenizer"):
         bare.texts(["a red circle"])
-    given = released_encoders(str(model), str(tokenizer), None)
-    assert given.texts(["a red circle"]).shape == (1, 8)
+    encoders = released_encoders(str(model), str(tokenizer), None)
+    assert encoders.texts(["a red circle"]).shape == (1, 8)
 
 
 WRONG = {
@@ -194,7 +194,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_what_is_wrong_is_said_in_one_line(clip_run, folder, tmp_path, case):
-    given, says = WRONG[case]
+    flags, says = WRONG[case]
     empty, broken = tmp_path / "empty", tmp_path / "broken"
     empty.mkdir()
     broken.mkdir()
@@ -203,13 +203,13 @@ def test_what_is_wrong_is_said_in_one_line(clip_run, folder, tmp_path, case):
     def full(value):
         return value.replace("@EMPTY@", str(empty)).replace("@BROKEN@", str(broken))
 
-    given = {
+    flags = {
         k: [full(x) for x in v] if isinstance(v, list) else full(v) if isinstance(v, str) else v
-        for k, v in given.items()
+        for k, v in flags.items()
     }
     usual = dict(run=str(clip_run), folder=str(folder), text=["a"], out=str(tmp_path / "page.html"))
     with pytest.raises(ValueError) as error:
-        run(**{**usual, **given})
+        run(**{**usual, **flags})
     assert says in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "page.html").exists()

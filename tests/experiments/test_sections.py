@@ -9,6 +9,7 @@ from configs.common import make
 from diffjax.assembly.sections import MOVED, NEEDED, SECTIONS, check_sections
 from diffjax.launch.settings import load_config
 from diffjax.runs.config import flat, plain
+from diffjax.runs.migrate import RENAMED
 
 DIGITS, CLIP, VAE = "configs/ddpm/digits.py", "configs/clip/shapes.py", "configs/vae/digits.py"
 
@@ -92,6 +93,13 @@ def test_a_key_that_conditions_took_over_names_its_new_place(key):
         ValueError, match=rf"^task\.{key} is now in the section conditions: \w+=dict"
     ):
         check_sections(config)
+
+
+@pytest.mark.parametrize("key", sorted(RENAMED))
+def test_a_section_of_another_name_names_it(key):
+    says = f"^the section `{key}` is called `{RENAMED[key]}` now$"
+    with pytest.raises(ValueError, match=says):
+        check_sections({**plain(load_config(DIGITS)), key: {"run": "runs/other"}})
 
 
 def test_the_text_section_names_its_new_place():

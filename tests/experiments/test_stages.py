@@ -10,10 +10,10 @@ from small_classifier import classifier_text
 from diffjax.assembly import stages
 from diffjax.assembly.stages import complete, plan
 from diffjax.launch.settings import load_config
+from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig, load_codec
 from diffjax.pretrained.features import ClassifierFeatures
 from diffjax.pretrained.init_from import InitFromConfig
-from diffjax.pretrained.judge import ClipScorerConfig
 from diffjax.pretrained.perceptual import PerceptualConfig
 from diffjax.pretrained.reference import Reference
 from diffjax.pretrained.text import TextTowerConfig, load_text_tower
@@ -78,8 +78,8 @@ def test_what_is_missing_is_trained_once_and_in_order(chain, tmp_path, monkeypat
     monkeypatch.setattr(stages, "train_run", train_run)
     complete(chain, work, named=True)
     assert begun == ["made_classifier", "made_codec"]
-    told = [line for line in capsys.readouterr().out.splitlines() if ", stage " in line]
-    assert [line.partition(", ")[2].partition(":")[0] for line in told] == [
+    plan = [line for line in capsys.readouterr().out.splitlines() if ", stage " in line]
+    assert [line.partition(", ")[2].partition(":")[0] for line in plan] == [
         "stage 1 of 2, perceptual", "stage 2 of 2, codec",
     ]  # fmt: skip
     # Its images are at hand, and nobody needs them again.
@@ -110,7 +110,7 @@ def test_a_run_of_another_config_in_its_place_is_refused(chain, tmp_path):
 
 def test_runs_that_rest_on_one_another_are_refused(tmp_path):
     for name, other in (("a", "b"), ("b", "a")):
-        section = f"start=dict(run='{tmp_path / other}', config='{tmp_path / other}.py'),"
+        section = f"init_from=dict(run='{tmp_path / other}', config='{tmp_path / other}.py'),"
         (tmp_path / f"{name}.py").write_text(classifier_text(section))
     config = plain(load_config(str(tmp_path / "a.py")))
     one_line(lambda: plan(config, tmp_path / "a", True, stages.TASK), "rests on this run itself")

@@ -39,8 +39,8 @@ def features(config, tmp_path_factory):
 
 
 def test_a_config_without_a_mistake_passes_and_trains_nothing(config, tmp_path):
-    assembly = Experiment(load_config(config), tmp_path / "run")
-    assembly.check_evaluations(outline_features(assembly))
+    experiment = Experiment(load_config(config), tmp_path / "run")
+    experiment.check_evaluations(outline_features(experiment))
     assert not list(tmp_path.iterdir())
 
 
@@ -93,8 +93,8 @@ def test_an_extractor_of_other_images_is_found_before_it_is_trained(config, tmp_
     """A classifier of 32 x 32 in colour, told to compare grey digits."""
     with pytest.raises(ValueError, match=r"generation: classifier_shapes.*\(8, 8, 1\)"):
         changed = load_config(config, ["features.config=configs/classifier/shapes.py"])
-        assembly = Experiment(changed, tmp_path / "run")
-        assembly.check_evaluations(outline_features(assembly))
+        experiment = Experiment(changed, tmp_path / "run")
+        experiment.check_evaluations(outline_features(experiment))
 
 
 def test_nothing_is_trained_before_the_trial(config, tmp_path, monkeypatch):

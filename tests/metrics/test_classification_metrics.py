@@ -24,9 +24,9 @@ def test_wilson_covers_at_its_confidence():
     assert 0.92 < covered < 0.98
 
 
-def test_agreement_counts_the_largest_logit():
+def test_class_accuracy_counts_the_largest_logit():
     logits = np.eye(3)[[0, 1, 2, 2]] * 5
-    got = c.agreement([0, 1, 2, 0], logits)
+    got = c.class_accuracy([0, 1, 2, 0], logits)
     assert (got.value, got.count) == (0.75, 4)
     assert got.low < 0.75 < got.high
 

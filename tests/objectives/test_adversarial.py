@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffjax.objectives.adversarial import (
-    GAMES,
+    GAN_LOSSES,
     LARGEST,
     adaptive_weight,
     gradient_of,
@@ -16,7 +16,7 @@ from diffjax.objectives.adversarial import (
 
 def test_the_hinge_asks_for_a_margin_and_no_more():
     real, fake = jnp.array([[2.0, 0.5], [1.0, 1.0]]), jnp.array([[-3.0, 0.0], [-1.0, -2.0]])
-    game = GAMES["hinge"]
+    game = GAN_LOSSES["hinge"]
     # (0 + 0.5) / 2 of the real ones, (0 + 1) / 2 of the made ones; then beyond both margins.
     np.testing.assert_allclose(game.discriminator(real, fake), [0.375, 0.0])
     np.testing.assert_allclose(game.generator(fake), [1.5, 1.5])
@@ -25,17 +25,17 @@ def test_the_hinge_asks_for_a_margin_and_no_more():
 def test_the_logistic_game_is_cross_entropy():
     real, fake = np.array([[0.3]]), np.array([[-1.2]])
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
-    game = GAMES["logistic"]
+    game = GAN_LOSSES["logistic"]
     expected = -0.5 * (np.log(sigmoid(0.3)) + np.log(1 - sigmoid(-1.2)))
     np.testing.assert_allclose(game.discriminator(real, fake), [expected], rtol=1e-5)
     np.testing.assert_allclose(game.generator(fake), [-np.log(sigmoid(-1.2))], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", GAN_LOSSES)
 def test_a_game_pulls_both_ways(name):
     """The discriminator parts the logits, the generator raises those of what it makes."""
     real, fake = jnp.zeros((3, 2, 2)), jnp.zeros((3, 2, 2))
-    game = GAMES[name]
+    game = GAN_LOSSES[name]
     up, down = jax.grad(lambda r, f: game.discriminator(r, f).sum(), argnums=(0, 1))(real, fake)
     assert (up < 0).all() and (down > 0).all()
     assert (jax.grad(lambda f: game.generator(f).sum())(fake) < 0).all()

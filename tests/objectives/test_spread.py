@@ -1,7 +1,6 @@
 """Spread over eight devices a contrastive loss keeps its numbers; a ring needs little memory."""
 
 import pytest
-from devices import on_eight_devices
 
 MESHES = [{"data": 2, "fsdp": 4}, {"data": 2, "fsdp": 2, "tensor": 2}]
 
@@ -61,8 +60,8 @@ print(json.dumps(out))
 
 
 @pytest.fixture(scope="module")
-def measured():
-    return on_eight_devices(PROGRAM, MESHES)
+def measured(processes):
+    return processes.on_eight_devices(PROGRAM, MESHES)
 
 
 @pytest.mark.parametrize("spread", ["global", "gathered", "ring"])

@@ -36,9 +36,9 @@ class Block(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v)
         return self.attn["proj"](y.transpose(1, 2).reshape(b, n, c))
 
-    def forward(self, x, told):
+    def forward(self, x, cond):
         shift1, scale1, gate1, shift2, scale2, gate2 = [
-            m[:, None] for m in self.adaLN_modulation(told).split(x.shape[-1], -1)
+            m[:, None] for m in self.adaLN_modulation(cond).split(x.shape[-1], -1)
         ]
         norm = lambda z: F.layer_norm(z, z.shape[-1:], eps=1e-6)  # noqa: E731
         x = x + gate1 * self.attend(norm(x) * (1 + scale1) + shift1)
@@ -71,12 +71,12 @@ class DiT(nn.Module):
     def forward(self, x, t, label):
         p, side = self.patch, self.side
         angle = t[:, None] * 10_000.0 ** (-torch.arange(128) / 128)
-        told = self.t_embedder["mlp"](torch.cat([angle.cos(), angle.sin()], 1))
-        told = told + self.y_embedder["embedding_table"](label)
+        cond = self.t_embedder["mlp"](torch.cat([angle.cos(), angle.sin()], 1))
+        cond = cond + self.y_embedder["embedding_table"](label)
         h = self.x_embedder["proj"](x).flatten(2).transpose(1, 2) + self.pos_embed
         for block in self.blocks:
-            h = block(h, told)
-        shift, scale = self.final_layer["adaLN_modulation"](told)[:, None].chunk(2, -1)
+            h = block(h, cond)
+        shift, scale = self.final_layer["adaLN_modulation"](cond)[:, None].chunk(2, -1)
         h = F.layer_norm(h, h.shape[-1:], eps=1e-6) * (1 + scale) + shift
         h = self.final_layer["linear"](h).view(len(x), side, side, p, p, -1)
         return h.permute(0, 5, 1, 3, 2, 4).reshape(len(x), -1, side * p, side * p)

@@ -64,13 +64,13 @@ class Norm(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, before, after, told, *, way=None, heads=0, song=True, taps=(1, 1)):
+    def __init__(self, before, after, emb, *, way=None, heads=0, song=True, taps=(1, 1)):
         super().__init__()
         self.before, self.heads, self.song = before, heads, song
         eps = 1e-6 if song else 1e-5
         self.norm0 = Norm(before, eps)
         self.conv0 = Conv(before, after, 3, way, taps)
-        self.affine = nn.Linear(told, after if song else 2 * after)
+        self.affine = nn.Linear(emb, after if song else 2 * after)
         self.norm1 = Norm(after, eps)
         self.conv1 = Conv(after, after, 3)
         if before != after or way:
@@ -80,8 +80,8 @@ class Block(nn.Module):
             self.qkv = Conv(after, 3 * after, 1)
             self.proj = Conv(after, after, 1)
 
-    def forward(self, x, told):
-        h, e = self.conv0(F.silu(self.norm0(x))), self.affine(told)[:, :, None, None]
+    def forward(self, x, emb):
+        h, e = self.conv0(F.silu(self.norm0(x))), self.affine(emb)[:, :, None, None]
         if self.song:
             h = self.norm1(h + e)
         else:
@@ -110,19 +110,19 @@ class UNet(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.song, self.noise = song, width * (2 if fourier else 1)
-        told = 4 * width
+        emb = 4 * width
         if fourier:
             self.map_noise = nn.Module()
             self.map_noise.register_buffer("freqs", 16 * torch.randn(self.noise // 2))
         if classes:
-            self.map_label = nn.Linear(classes, self.noise if song else told, bias=song)
+            self.map_label = nn.Linear(classes, self.noise if song else emb, bias=song)
         if augment:
             self.map_augment = nn.Linear(augment, self.noise, bias=False)
-        self.map_layer0, self.map_layer1 = nn.Linear(self.noise, told), nn.Linear(told, told)
+        self.map_layer0, self.map_layer1 = nn.Linear(self.noise, emb), nn.Linear(emb, emb)
 
         def block(before, after, attend=False, way=None):
             heads = 0 if not attend else 1 if song else after // 64
-            return Block(before, after, told, way=way, heads=heads, song=song, taps=taps)
+            return Block(before, after, emb, way=way, heads=heads, song=song, taps=taps)
 
         self.enc, self.dec = nn.ModuleDict(), nn.ModuleDict()
         c, skips, aux = width, [width], 3
@@ -157,7 +157,7 @@ class UNet(nn.Module):
         else:
             self.out_norm, self.out_conv = Norm(c, 1e-5), Conv(c, 3, 3)
 
-    def told(self, noise, label, augment):
+    def emb(self, noise, label, augment):
         half = self.noise // 2
         if hasattr(self, "map_noise"):
             angle = 2 * math.pi * noise[:, None] * self.map_noise.freqs
@@ -176,20 +176,20 @@ class UNet(nn.Module):
         return F.silu(e)
 
     def forward(self, x, noise, label=None, augment=None):
-        told = self.told(noise, label, augment)
+        emb = self.emb(noise, label, augment)
         skips, image = [], x
         for name, part in self.enc.items():
             if name.endswith("aux_residual"):
                 x = image = skips[-1] = (x + part(image)) / 2**0.5
                 continue
-            x = part(x, told) if isinstance(part, Block) else part(x)
+            x = part(x, emb) if isinstance(part, Block) else part(x)
             skips.append(x)
         for part in self.dec.values():
             if not isinstance(part, Block):
                 continue
             if x.shape[1] != part.before:
                 x = torch.cat([x, skips.pop()], 1)
-            x = part(x, told)
+            x = part(x, emb)
         if not self.song:
             return self.out_conv(F.silu(self.out_norm(x)))
         norm, last = [p for n, p in self.dec.items() if "_aux_" in n]

@@ -16,13 +16,13 @@ def norm(channels):
 
 
 class Res(nn.Module):
-    def __init__(self, before, after, told, shift, way=None):
+    def __init__(self, before, after, emb, shift, way=None):
         super().__init__()
         self.shift, self.way = shift, way
         self.in_layers = nn.Sequential(
             norm(before), nn.SiLU(), nn.Conv2d(before, after, 3, padding=1)
         )
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(told, after * (1 + shift)))
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb, after * (1 + shift)))
         self.out_layers = nn.Sequential(
             norm(after), nn.SiLU(), nn.Dropout(0.0), nn.Conv2d(after, after, 3, padding=1)
         )
@@ -34,9 +34,9 @@ class Res(nn.Module):
             return F.avg_pool2d(x, 2)
         return F.interpolate(x, scale_factor=2, mode="nearest") if self.way == "up" else x
 
-    def forward(self, x, told):
+    def forward(self, x, emb):
         h = self.in_layers[2](self.resize(self.in_layers[1](self.in_layers[0](x))))
-        x, e = self.resize(x), self.emb_layers(told)[:, :, None, None]
+        x, e = self.resize(x), self.emb_layers(emb)[:, :, None, None]
         if self.shift:
             scale, shift = e.chunk(2, 1)
             h = self.out_layers[0](h) * (1 + scale) + shift
@@ -54,7 +54,7 @@ class Attend(nn.Module):
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv1d(channels, channels, 1)
 
-    def forward(self, x, told):
+    def forward(self, x, emb):
         flat = x.flatten(2)
         wide, c = self.qkv(self.norm(flat)), x.shape[1] // self.heads
         outs = []
@@ -80,14 +80,14 @@ class Plain(nn.Module):
             nn.Conv2d(before, after, 3, 2 if way == "down" else 1, padding=1),
         )
 
-    def forward(self, x, told):
+    def forward(self, x, emb):
         if self.way == "down":
             return self.op(x)
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 class First(nn.Conv2d):
-    def forward(self, x, told):
+    def forward(self, x, emb):
         return super().forward(x)
 
 
@@ -98,15 +98,15 @@ class UNet(nn.Module):
     ):  # fmt: skip
         super().__init__()
         self.width = width
-        told = 4 * width
+        emb = 4 * width
         many = lambda c: c // head_width if head_width else heads  # noqa: E731
-        res = lambda a, b, way=None: Res(a, b, told, shift, way)  # noqa: E731
+        res = lambda a, b, way=None: Res(a, b, emb, shift, way)  # noqa: E731
         attention = lambda c: Attend(c, many(c), new_order)  # noqa: E731
         change = lambda c, way: res(c, c, way) if resblock else Plain(c, c, way)  # noqa: E731
 
-        self.time_embed = nn.Sequential(nn.Linear(width, told), nn.SiLU(), nn.Linear(told, told))
+        self.time_embed = nn.Sequential(nn.Linear(width, emb), nn.SiLU(), nn.Linear(emb, emb))
         if classes:
-            self.label_emb = nn.Embedding(classes, told)
+            self.label_emb = nn.Embedding(classes, emb)
         c = int(width * mult[0])
         self.input_blocks = nn.ModuleList([nn.ModuleList([First(3, c, 3, padding=1)])])
         skips = [c]
@@ -133,18 +133,18 @@ class UNet(nn.Module):
     def forward(self, x, t, label=None):
         half = self.width // 2
         angle = t[:, None] * 10_000.0 ** (-torch.arange(half) / half)
-        told = self.time_embed(torch.cat([angle.cos(), angle.sin()], 1))
+        emb = self.time_embed(torch.cat([angle.cos(), angle.sin()], 1))
         if label is not None:
-            told = told + self.label_emb(label)
+            emb = emb + self.label_emb(label)
         skips = []
         for block in self.input_blocks:
             for part in block:
-                x = part(x, told)
+                x = part(x, emb)
             skips.append(x)
         for part in self.middle_block:
-            x = part(x, told)
+            x = part(x, emb)
         for block in self.output_blocks:
             x = torch.cat([x, skips.pop()], 1)
             for part in block:
-                x = part(x, told)
+                x = part(x, emb)
         return self.out(x)

@@ -53,8 +53,8 @@ def test_forward_is_equal(case):
     extra = rng.standard_normal((3, 9), np.float32) if kwargs.get("augment") else None
     with torch.no_grad():
         one_hot = None if label is None else torch.eye(5)[label]
-        told = (one_hot, None if extra is None else torch.tensor(extra))
-        ref = model(first(z), torch.tensor(sigma), *told)
+        labels = (one_hot, None if extra is None else torch.tensor(extra))
+        ref = model(first(z), torch.tensor(sigma), *labels)
     precondition, level = EDMPrecondition(0.5), EDM().level(sigma)
     scaled = np.asarray(broadcast_to(precondition.input_scale(level), z)) * z
     noise = precondition.c_noise(EDM(), level)

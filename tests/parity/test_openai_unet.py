@@ -61,8 +61,8 @@ def test_forward_is_equal(case):
     x, t = draw(SIZE, 3), np.array([0, 250, 999])
     label = np.array([0, 3, 6]) if hasattr(model, "label_emb") else None
     with torch.no_grad():
-        told = () if label is None else (torch.tensor(label),)
-        ref = model(first(x), torch.tensor(t), *told)
+        labels = () if label is None else (torch.tensor(label),)
+        ref = model(first(x), torch.tensor(t), *labels)
     agree(ours(part, x, t, label=label), ref)
 
 

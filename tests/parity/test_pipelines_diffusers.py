@@ -56,8 +56,8 @@ def latents(tmp_path_factory):
             sample_size=SIZE,
         )
     )  # fmt: skip
-    told = dit.transformer_blocks[0].norm1.emb.state_dict()
-    dit.transformer_blocks[1].norm1.emb.load_state_dict(told)
+    embedder = dit.transformer_blocks[0].norm1.emb.state_dict()
+    dit.transformer_blocks[1].norm1.emb.load_state_dict(embedder)
     vae = shaken(
         diffusers.AutoencoderKL(
             block_out_channels=(16, 32), norm_num_groups=8, latent_channels=4,

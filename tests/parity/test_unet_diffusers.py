@@ -69,13 +69,13 @@ def pair(request, tmp_path_factory):
     return model, load_unet_2d(folder)
 
 
-def told(model, batch):
+def labels(model, batch):
     classes = model.config.num_class_embeds
     return np.arange(batch) % classes if classes else None
 
 
 def run(model, x, t):
-    label = told(model, len(x))
+    label = labels(model, len(x))
     with torch.no_grad():
         args = (first(x), torch.tensor(t), None if label is None else torch.tensor(label))
         return model(*args).sample
@@ -84,7 +84,7 @@ def run(model, x, t):
 def test_forward_is_equal(pair):
     model, part = pair
     x, t = draw(SIZE, model.config.in_channels), np.array([0, 17, 999])
-    agree(ours(part, x, t, label=told(model, len(x))), run(model, x, t))
+    agree(ours(part, x, t, label=labels(model, len(x))), run(model, x, t))
 
 
 def test_a_folder_goes_both_ways(pair, tmp_path):

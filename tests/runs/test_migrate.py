@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from configs.clip import lit_shapes
 from configs.ddpm import cifar10, digits, digits_dit, folder
 from configs.edm import digits as edm
+from configs.latent import shapes as latent_shapes
 from diffjax.runs.config import check_config, plain
-from diffjax.runs.migrate import migrated
+from diffjax.runs.migrate import RENAMED, migrated
 from experiments.train import train_run
 
 SHORT = ["train.steps=4", "train.checkpoint_every=2", "train.log_every=2", "train.batch_size=4"]
@@ -47,6 +50,12 @@ def test_what_a_task_said_are_conditions(case):
     assert migrated(new) == new
 
 
+def with_old_sections(config: dict) -> dict:
+    """`config` with each section as it was called before."""
+    before = {new: old for old, new in RENAMED.items()}
+    return {before.get(name, name): section for name, section in config.items()}
+
+
 def in_old_words(config: dict) -> dict:
     """The config of a run as it was written before."""
     config = json.loads(json.dumps(plain(config)))
@@ -68,14 +77,30 @@ def test_a_config_of_today_goes_on_in_a_workdir_of_then(made, tmp_path):
         check_config(other, tmp_path)
 
 
-def test_a_run_of_then_that_was_killed_ends_in_the_same_bytes(tiny, tmp_path):
+@pytest.mark.parametrize(("made", "name"), [(lit_shapes, "start"), (latent_shapes, "judge")])
+def test_sections_of_another_name_go_on(made, name, tmp_path):
+    config = plain(made.get_config())
+    old = with_old_sections(config)
+    assert name in old and name not in config
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    check_config(config, tmp_path)
+    assert migrated(old) == config
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["from nothing", "from another run"])
+def test_a_run_of_then_that_was_killed_ends_in_the_same_bytes(tiny, tmp_path, begun):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
+    if begun:
+        train_run(str(tiny), SHORT, tmp_path / "other")
+        tiny = begun_from(tmp_path / "other", tiny, tmp_path / "later.py")
     train_run(str(tiny), SHORT, whole)
     shutil.copytree(whole, killed)
     shutil.rmtree(killed / "checkpoints" / "4")
     (killed / "resolved.json").unlink()
     file = killed / "config.json"
-    file.write_text(json.dumps(in_old_words(json.loads(file.read_text()))))
+    old = with_old_sections(in_old_words(json.loads(file.read_text())))
+    assert ("start" in old) == begun
+    file.write_text(json.dumps(old))
     train_run(str(tiny), SHORT, killed)
     states = [train_run(str(tiny), SHORT, w).trained()[1] for w in (whole, killed)]
     for a, b in zip(*map(_leaves, states), strict=True):
@@ -83,6 +108,15 @@ def test_a_run_of_then_that_was_killed_ends_in_the_same_bytes(tiny, tmp_path):
     assert (killed / "resolved.json").exists()
 
 
-def _leaves(state):
+def begun_from(other: Path, config: Path, file: Path) -> Path:
+    """The config of a run that begins where `other` ended."""
+    file.write_text(
+        config.read_text().replace("def get_config(", "def base(")
+        + "\n\ndef get_config(arg=None):\n    config = base()\n"
+        + f"    config.init_from = {{'run': {str(other)!r}}}\n    return config\n"
+    )
+    return file
 
+
+def _leaves(state):
     return [np.asarray(x) for x in jax.tree.leaves((state.params, state.opt_state, state.ema))]

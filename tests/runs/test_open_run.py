@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from devices import on_eight_devices
 
 from diffjax.assembly import experiment as assemble
 from diffjax.runs import open_run
@@ -64,14 +63,14 @@ def test_an_earlier_step_is_opened(run):
 
 
 def test_it_draws_what_the_assembled_run_draws(trained, run):
-    assembly = assemble.open_run(trained)
-    _, state, frozen = assembly.trained()
+    experiment = assemble.open_run(trained)
+    _, state, frozen = experiment.trained()
     opened = open_run(run, ema="slow")
     index = np.arange(3, dtype=np.int32)
     one, other = (
         task.predict_fns()["sample"](held, np.int32(3), index, index, sampler="ddim", steps=2)
         for task, held in (
-            (assembly.task, state.variables(frozen, "slow")),
+            (experiment.task, state.variables(frozen, "slow")),
             (opened.task, opened.variables),
         )
     )
@@ -79,14 +78,14 @@ def test_it_draws_what_the_assembled_run_draws(trained, run):
 
 
 def test_one_average_is_read_and_no_slot_of_the_optimizer(run, monkeypatch):
-    asked, made = [], weights.ocp_args.PyTreeRestore
+    items, made = [], weights.ocp_args.PyTreeRestore
     monkeypatch.setattr(
-        weights.ocp_args, "PyTreeRestore", lambda **kw: asked.append(kw["item"]) or made(**kw)
+        weights.ocp_args, "PyTreeRestore", lambda **kw: items.append(kw["item"]) or made(**kw)
     )
     open_run(run, ema="slow")
     open_run(run)
-    assert asked[0].keys() == {"step", "model_state", "ema"} and asked[0]["ema"].keys() == {"slow"}
-    assert asked[1].keys() == {"step", "model_state", "params"}
+    assert items[0].keys() == {"step", "model_state", "ema"} and items[0]["ema"].keys() == {"slow"}
+    assert items[1].keys() == {"step", "model_state", "params"}
 
 
 def test_neither_data_nor_configs_are_looked_for(run, monkeypatch):
@@ -240,8 +239,8 @@ print(json.dumps(str(state.ema["slow"]["query"]["kernel"].sharding.spec)))
 """
 
 
-def test_a_state_of_eight_devices_opens_on_one(tmp_path):
-    spec = on_eight_devices(SHARDED, str(tmp_path / "checkpoints"))
+def test_a_state_of_eight_devices_opens_on_one(processes, tmp_path):
+    spec = processes.on_eight_devices(SHARDED, str(tmp_path / "checkpoints"))
     assert "fsdp" in spec and "tensor" in spec
     leaf = jax.ShapeDtypeStruct
     like = {"query": {"kernel": leaf((64, 512), "float32")}, "bias": leaf((3,), "float32")}

@@ -69,8 +69,8 @@ def test_each_row_answers_to_its_own_label(train):
     task = make(9)
     variables = variables_of(task)
     nothing = loss(task, variables, batch(augment=jnp.zeros((ROWS, 9))), train)
-    told = jnp.zeros((ROWS, 9)).at[2, 4].set(1.0)
-    changed = loss(task, variables, batch(augment=told), train) != nothing
+    augment = jnp.zeros((ROWS, 9)).at[2, 4].set(1.0)
+    changed = loss(task, variables, batch(augment=augment), train) != nothing
     np.testing.assert_array_equal(changed, [False, False, True, False])
 
 

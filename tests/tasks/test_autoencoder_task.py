@@ -10,7 +10,7 @@ from diffjax.keys import Rng
 from diffjax.models import build_model
 from diffjax.models.convnet import ConvNet
 from diffjax.models.perceptual import Perceptual
-from diffjax.objectives.adversarial import DELTA, GAMES
+from diffjax.objectives.adversarial import DELTA, GAN_LOSSES
 from diffjax.objectives.elbo import kl_to_prior
 from diffjax.tasks import make_task
 
@@ -25,8 +25,8 @@ TINY = dict(channels=4, channel_mult=(1,), blocks=1, norm_groups=2, latent_chann
 def make(bottleneck="kl", discriminator=RIVAL, norm="none", decay=None, perceptual=True, **section):
     network = build_model("autoencoder", bottleneck=bottleneck, code_decay=decay, **TINY)
     seen = Perceptual(ConvNet(3, channels=(8,), norm_groups=2), heads=False)
-    rival = {} if discriminator is None else {"discriminator": {**discriminator, "norm": norm}}
-    section = {"type": "autoencoder", "kl_weight": 0.1, "disc_start": START, **rival, **section}
+    part = {} if discriminator is None else {"discriminator": {**discriminator, "norm": norm}}
+    section = {"type": "autoencoder", "kl_weight": 0.1, "disc_start": START, **part, **section}
     return make_task(section, network, SHAPE, 0, {"perceptual": seen} if perceptual else {})
 
 
@@ -54,10 +54,10 @@ def gradient(task, held, step=START):
 
 def by_definition(task, held):
     """The gradient of every part, and the weight, written out without any sharing."""
-    net, rival, x = task.network, task.discriminator, images()
+    net, discriminator, x = task.network, task.discriminator, images()
     noise = jax.vmap(lambda k: jax.random.normal(k, SHAPE))(rng().rowwise("posterior"))
     params = {k: v for k, v in held.params.items() if k != "discriminator"}
-    judge = lambda p, x: rival.apply({"params": p}, x)  # noqa: E731
+    judge = lambda p, x: discriminator.apply({"params": p}, x)  # noqa: E731
     theirs = held.params["discriminator"]
 
     def terms(p):
@@ -69,7 +69,7 @@ def by_definition(task, held):
         kl = kl_to_prior(z.mean, z.log_variance).sum((1, 2, 3)) / x[0].size
         return (
             (error + seen).mean(),
-            GAMES["hinge"].generator(judge(theirs, made)).mean(),
+            GAN_LOSSES["hinge"].generator(judge(theirs, made)).mean(),
             kl.mean(),
         )
 
@@ -81,7 +81,7 @@ def by_definition(task, held):
         return sum(w * t for w, t in zip(weights, terms(p), strict=True))
 
     made = net.apply({"params": params}, x, noise)[0]
-    own = lambda d: GAMES["hinge"].discriminator(judge(d, x), judge(d, made)).mean()  # noqa: E731
+    own = lambda d: GAN_LOSSES["hinge"].discriminator(judge(d, x), judge(d, made)).mean()  # noqa: E731
     loss = total(params) + own(theirs)
     return {**jax.grad(total)(params), "discriminator": jax.grad(own)(theirs)}, weights[1], loss
 
@@ -107,8 +107,8 @@ def test_before_its_start_the_adversary_is_not_there():
     task, without = make(), make(discriminator=None)
     held = variables(task)
     grads, out = gradient(task, held, step=START - 1)
-    rival = grads.pop("discriminator")
-    assert all((g == 0).all() for g in jax.tree.leaves(rival))
+    discriminator = grads.pop("discriminator")
+    assert all((g == 0).all() for g in jax.tree.leaves(discriminator))
     own = {k: v for k, v in held.params.items() if k != "discriminator"}
     plain, alone = gradient(without, held._replace(params=own))
     np.testing.assert_allclose(out.loss, alone.loss, rtol=1e-6)
@@ -175,9 +175,9 @@ def test_the_posterior_begins_where_it_is_told():
         task = make(discriminator=None, perceptual=False, **section)
         return jax.jit(lambda k: task.init(k, {}).params["quant"]["bias"])(KEY)
 
-    told, free = bias(log_variance=-6.0), bias()
-    np.testing.assert_array_equal(told[3:], -6.0)
-    np.testing.assert_array_equal(told[:3], free[:3])
+    fixed, free = bias(log_variance=-6.0), bias()
+    np.testing.assert_array_equal(fixed[3:], -6.0)
+    np.testing.assert_array_equal(fixed[:3], free[:3])
     assert (free[3:] != -6.0).all()
 
 

@@ -105,16 +105,16 @@ def loss(task, held, train=True, rows=range(B), **changes):
     return np.asarray(losses(task, train, held, given, rows.astype(np.int32)))
 
 
-def sample(task, held, asked, rows=range(B), **recipe):
+def sample(task, held, cond, rows=range(B), **recipe):
     rows = np.asarray(rows)
-    asked = jax.tree.map(lambda a: a[rows], asked)
+    cond = jax.tree.map(lambda a: a[rows], cond)
     negative = recipe.pop("negative", None)
     recipe = {"steps": 3, "guidance": 2.0, **recipe}
     fn = task.predict_fns()["sample"]
-    return np.asarray(fn(held, np.int32(0), rows, asked, negative, **recipe))
+    return np.asarray(fn(held, np.int32(0), rows, cond, negative, **recipe))
 
 
-def asked(task):
+def make_cond(task):
     return {c.field: batch()[c.field] for c in task.conditions}
 
 
@@ -141,11 +141,11 @@ def test_a_part_of_the_batch_repeats_its_losses(case):
 
 def test_samples_do_not_depend_on_their_batch(case):
     task, held = case
-    whole = sample(task, held, asked(task))
+    whole = sample(task, held, make_cond(task))
     assert whole.shape == (B, *SHAPE) and np.isfinite(whole).all()
     turned = np.arange(B)[::-1]
     np.testing.assert_allclose(
-        sample(task, held, asked(task), rows=turned), whole[turned], atol=1e-3
+        sample(task, held, make_cond(task), rows=turned), whole[turned], atol=1e-3
     )
 
 
@@ -181,7 +181,7 @@ def estimate(task, held, given, guidance, negative=None):
 def test_guidance_nought_draws_as_the_null_condition_does(case):
     """And a negative condition stands in for the null."""
     task, held = case
-    given = asked(task)
+    given = make_cond(task)
     null = {c.field: c.null(given[c.field]) for c in task.conditions}
     turned = jax.tree.map(lambda a: a[::-1], given)
 
@@ -199,7 +199,7 @@ def test_guidance_nought_draws_as_the_null_condition_does(case):
 @pytest.mark.heavy
 def test_an_image_may_be_attended_to_each_pixel_with_its_place():
     task = make({"cross_attention": True}, low={**LOW_RES, "to": "context"})
-    held, given = variables(task), asked(task)
+    held, given = variables(task), make_cond(task)
     moved = {"cond_image": given["cond_image"][:, ::-1]}
     before, after = (estimate(task, held, cond, Guidance()) for cond in (given, moved))
     assert np.abs(before - after).max() > 1e-3
@@ -220,10 +220,10 @@ def test_a_caption_is_dropped_to_the_empty_one_at_the_rate_asked_for():
 def test_an_image_that_is_never_dropped_stays_on_both_sides_of_guidance():
     """Super-resolution by guided text: the small image is no part of what is guided."""
     task = make({"cross_attention": True}, caption=CAPTION, low={**LOW_RES, "drop": 0.0})
-    held, given = variables(task), asked(task)
+    held, given = variables(task), make_cond(task)
     blank = jnp.broadcast_to(jnp.asarray(BLANK, jnp.int32), (B, L))
-    told = estimate(task, held, {**given, "tokens": blank}, Guidance())
-    np.testing.assert_allclose(estimate(task, held, given, Guidance(0.0)), told, atol=1e-4)
+    expected = estimate(task, held, {**given, "tokens": blank}, Guidance())
+    np.testing.assert_allclose(estimate(task, held, given, Guidance(0.0)), expected, atol=1e-4)
 
 
 @pytest.mark.heavy
@@ -232,7 +232,7 @@ def test_with_a_codec_that_does_nothing_it_is_pixel_diffusion():
     held = variables(pixels)
     with_codec = held._replace(frozen={**held.frozen, "codec": {}})
     np.testing.assert_array_equal(loss(latents, with_codec), loss(pixels, held))
-    given = asked(pixels)
+    given = make_cond(pixels)
     np.testing.assert_array_equal(
         sample(latents, with_codec, given), np.clip(sample(pixels, held, given), -1, 1)
     )
@@ -378,7 +378,7 @@ def test_two_conditions_of_one_kind(kind):
 def test_a_text_may_be_one_vector():
     """The tower's pooled embedding, whose width the network is told of."""
     task = make({"vector_dim": 8}, caption={**CAPTION, "to": "vector"})
-    held, given = variables(task), asked(task)
+    held, given = variables(task), make_cond(task)
     turned = jax.tree.map(lambda a: a[::-1], given)
     before, after = (estimate(task, held, cond, Guidance()) for cond in (given, turned))
     assert np.abs(before - after).max() > 1e-3
@@ -408,7 +408,7 @@ def test_what_a_network_must_know_of_its_conditions_is_found_by_shape():
 @pytest.mark.heavy
 def test_scales_by_condition_add_what_each_condition_adds(case):
     task, held = case
-    given = asked(task)
+    given = make_cond(task)
     by = tuple((c.name, 1.5 + i) for i, c in enumerate(task.conditions[::-1]))
     kept = {c.field: c.null(given[c.field]) for c in task.conditions}
     expected = before = estimate(task, held, kept, Guidance())

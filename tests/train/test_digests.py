@@ -69,9 +69,9 @@ def test_a_flipped_bit_anywhere_in_a_step_is_found(run, fresh, tmp_path, caplog)
         with caplog.at_level(logging.WARNING):
             state, _ = opened(folder, fresh)
         assert int(state.step) == 4, path
-        told = [m for m in caplog.messages if "cannot be read" in m]
-        assert len(told) == 1 and f"({path.relative_to(step)} is not as it was saved)" in told[0]
-        assert "using the last good one, step 4" in told[0]
+        lines = [m for m in caplog.messages if "cannot be read" in m]
+        assert len(lines) == 1 and f"({path.relative_to(step)} is not as it was saved)" in lines[0]
+        assert "using the last good one, step 4" in lines[0]
         assert (folder.parent / "unreadable" / "8").is_dir()
 
 

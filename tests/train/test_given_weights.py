@@ -10,9 +10,9 @@ from toys import make_run
 
 from diffjax.task import Variables
 from diffjax.train.ema import EMA
+from diffjax.train.init_from import InitFrom
 from diffjax.train.run import build_state
 from diffjax.train.sharding import make_mesh
-from diffjax.train.start import Start
 
 
 class TwoTowers:
@@ -48,10 +48,10 @@ def given():
     }
 
 
-def built(tmp_path, start, locked=(), replaced=False, mesh=None):
+def built(tmp_path, init_from, locked=(), replaced=False, mesh=None):
     run = make_run(tmp_path, TwoTowers(locked), emas={"slow": EMA(50)}, mesh=mesh)
     with jax.set_mesh(run.mesh):
-        return build_state(dataclasses.replace(run, start=start), replaced)
+        return build_state(dataclasses.replace(run, init_from=init_from), replaced)
 
 
 def same(a, b):
@@ -60,7 +60,7 @@ def same(a, b):
 
 @pytest.mark.parametrize("locked", [(), ("image",)])
 def test_all_of_the_network_begins_from_the_given_weights(tmp_path, locked):
-    state, frozen, _ = built(tmp_path, Start(given, "there"), locked)
+    state, frozen, _ = built(tmp_path, InitFrom(given, "there"), locked)
     same({**state.params, **frozen}, given()["params"])
     same(state.ema["slow"], state.params)
     same(state.model_state["batch_stats"], given()["batch_stats"])
@@ -70,7 +70,7 @@ def test_all_of_the_network_begins_from_the_given_weights(tmp_path, locked):
 @pytest.mark.parametrize("locked", [(), ("image",)])
 def test_the_other_towers_are_drawn_as_without_a_start(tmp_path, locked):
     fresh, _, _ = built(tmp_path, None, locked)
-    state, frozen, _ = built(tmp_path, Start(given, "there", ("image",)), locked)
+    state, frozen, _ = built(tmp_path, InitFrom(given, "there", ("image",)), locked)
     same({**state.params, **frozen}["image"], given()["params"]["image"])
     same(state.params["text"], fresh.params["text"])
     assert float(state.params["scale"]) == 1.0
@@ -78,7 +78,7 @@ def test_the_other_towers_are_drawn_as_without_a_start(tmp_path, locked):
 
 
 def test_averages_are_copies_that_the_step_may_give_away(tmp_path):
-    state, _, _ = built(tmp_path, Start(given, "there"))
+    state, _, _ = built(tmp_path, InitFrom(given, "there"))
     jax.tree.leaves(state.params)[0].delete()
     assert np.isfinite(jax.tree.leaves(state.ema)[0]).all()
 
@@ -86,7 +86,7 @@ def test_averages_are_copies_that_the_step_may_give_away(tmp_path):
 def test_the_weights_lie_as_fresh_ones_do(tmp_path):
     mesh = make_mesh(data=1, fsdp=-1)
     fresh, cold, _ = built(tmp_path, None, ("image",), mesh=mesh)
-    state, frozen, _ = built(tmp_path, Start(given, "there"), ("image",), mesh=mesh)
+    state, frozen, _ = built(tmp_path, InitFrom(given, "there"), ("image",), mesh=mesh)
     places = lambda tree: jax.tree.map(lambda x: x.sharding, tree)  # noqa: E731
     assert places((fresh, cold)) == places((state, frozen))
 
@@ -95,9 +95,9 @@ def test_a_state_that_is_replaced_needs_the_weights_for_frozen_towers_alone(tmp_
     def gone():
         raise ValueError("gone")
 
-    built(tmp_path, Start(gone, "there"), replaced=True)
+    built(tmp_path, InitFrom(gone, "there"), replaced=True)
     with pytest.raises(ValueError, match="gone"):
-        built(tmp_path, Start(gone, "there"), ("image",), replaced=True)
+        built(tmp_path, InitFrom(gone, "there"), ("image",), replaced=True)
 
 
 def without(path):
@@ -137,10 +137,10 @@ KERNEL = ("params", "text", "dense", "kernel")
             "network lacks params/text/dense/bias",
         ),
         (with_leaf(KERNEL, np.zeros((4, 6))), (), r"\(4, 6\) in there, \(4, 5\) in this run"),
-        (with_leaf(("params", "bias"), np.zeros(())), (), "start .there.: 'bias'"),
+        (with_leaf(("params", "bias"), np.zeros(())), (), "init_from .there.: 'bias'"),
     ],
 )
 def test_every_leaf_is_accounted_for(tmp_path, tree, only, says):
     with pytest.raises(ValueError, match=says) as error:
-        built(tmp_path, Start(lambda: tree, "there", only))
+        built(tmp_path, InitFrom(lambda: tree, "there", only))
     assert "\n" not in str(error.value)

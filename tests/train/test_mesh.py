@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from devices import on_eight_devices
 
 MESHES = {
     "data": {"data": 8},
@@ -63,9 +62,9 @@ print(json.dumps(found))
         pytest.param("autoencoder", ["data", "fsdp", "all"], marks=pytest.mark.heavy),
     ],
 )
-def test_a_mesh_changes_no_number(name, meshes):
-    asked = [NETWORKS[name], {mesh: MESHES[mesh] for mesh in meshes}]
-    found = on_eight_devices(PROGRAM, asked, Path(__file__).parent)
+def test_a_mesh_changes_no_number(processes, name, meshes):
+    arguments = [NETWORKS[name], {mesh: MESHES[mesh] for mesh in meshes}]
+    found = processes.on_eight_devices(PROGRAM, arguments, Path(__file__).parent)
     for mesh in meshes:
         assert found[mesh]["loss"] == pytest.approx(found["one"]["loss"], rel=1e-5)
         assert found[mesh]["difference"] < 2e-5

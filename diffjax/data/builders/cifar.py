@@ -24,7 +24,7 @@ _PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are in an archive.
+    """The layout of an archive.
 
     Attributes:
       folder: of the archive.

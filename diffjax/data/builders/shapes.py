@@ -101,5 +101,5 @@ class Shapes(RecordBuilder):
 
 
 def folder_name(size: int) -> str:
-    """What the set of `size` pixels is called."""
+    """The name of the set of `size` pixels."""
     return "shapes" if size == 32 else f"shapes{size}"

@@ -24,7 +24,7 @@ ByName = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the maker of a condition is given beside its section.
+    """Arguments of a condition's maker beside its section.
 
     Attributes:
       name: of the condition; its frozen variables, its parameters and its random stream go by it.
@@ -71,12 +71,12 @@ class Condition(Protocol):
         """
         ...
 
-    def null(self, given: Array) -> Array:
-        """The null in place of `given [B, ...]`."""
+    def null(self, value: Array) -> Array:
+        """The null in place of `value [B, ...]`."""
         ...
 
-    def encode(self, params: Params, frozen: Params, given: Array, x: Array) -> Conditioning:
-        """The network's inputs for `given [B, ...]`.
+    def encode(self, params: Params, frozen: Params, value: Array, x: Array) -> Conditioning:
+        """The network's inputs for `value [B, ...]`.
 
         Args:
           params, frozen: of all conditions by name; `frozen` also of the space.
@@ -113,7 +113,7 @@ def zeros_of(conditions: Sequence[Condition], batch_spec: Mapping[str, Any]) -> 
 
 
 def check_cond(conditions: Sequence[Condition], cond: Any, partial: bool = False) -> Cond:
-    """What samples are drawn by, by field: a mapping, or the array of the only field.
+    """Checks the conditions of samples, by field: a mapping, or the array of the only field.
 
     Raises:
       ValueError: a field too many, or (unless `partial`) too few.
@@ -157,38 +157,38 @@ def negative_cond(conditions: Sequence[Condition], cond: Cond, negative: Cond) -
     the network knows one, else what is given."""
     out = {}
     for c in conditions:
-        given = cond[c.field]
-        out[c.name] = negative.get(c.field, given)
+        value = cond[c.field]
+        out[c.name] = negative.get(c.field, value)
         if c.field not in negative and c.has_null:
-            out[c.name] = c.null(given)
+            out[c.name] = c.null(value)
     return out
 
 
 def encode(
-    conditions: Sequence[Condition], params: Params, frozen: Params, given: ByName, x: Array
+    conditions: Sequence[Condition], params: Params, frozen: Params, cond: ByName, x: Array
 ) -> Conditioning:
-    """The network's inputs for what is `given`; `x [B, ...]` is shaped like the states.
+    """The network's inputs for `cond`, by name; `x [B, ...]` is shaped like the states.
 
     Raises:
       ValueError: conditions that cannot be given together.
     """
     own = params.get(PARAMS, {})
-    return combine([c.encode(own, frozen, given[c.name], x) for c in conditions])
+    return combine([c.encode(own, frozen, cond[c.name], x) for c in conditions])
 
 
 def inputs_of(
     conditions: Sequence[Condition], batch_spec: Mapping[str, Any], space: Space
 ) -> dict[str, Any]:
-    """What a network must know of its conditions: `num_classes` of its table, and `vector_dim`
-    where they give a vector. Only shapes are computed."""
+    """A network's settings that follow from its conditions: `num_classes` of its table, and
+    `vector_dim` where they give a vector. Only shapes are computed."""
     table = [getattr(c, "classes", 0) for c in conditions if getattr(c, "to", "") == "label"]
     found: dict[str, Any] = {"num_classes": table[0] if table else 0}
 
     def vector() -> Array | None:
         own, frozen = init_conditions(conditions, jax.random.key(0), batch_spec)
-        given = zeros_of(conditions, batch_spec)
+        cond = zeros_of(conditions, batch_spec)
         x = jnp.zeros((1, *space.shape))
-        return encode(conditions, {PARAMS: own}, {**space.init(), **frozen}, given, x).vector
+        return encode(conditions, {PARAMS: own}, {**space.init(), **frozen}, cond, x).vector
 
     shape = jax.eval_shape(vector)
     return found if shape is None else {**found, "vector_dim": shape.shape[-1]}

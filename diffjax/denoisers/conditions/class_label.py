@@ -48,15 +48,15 @@ class ClassCondition:
             return {}, {}
         return self._table.init(key, jnp.zeros((1,), jnp.int32), 1)["params"], {}
 
-    def null(self, given: Array) -> Array:
+    def null(self, value: Array) -> Array:
         """The null class."""
-        return jnp.full_like(given, self.classes)
+        return jnp.full_like(value, self.classes)
 
-    def encode(self, params: Params, frozen: Params, given: Array, x: Array) -> Conditioning:
+    def encode(self, params: Params, frozen: Params, value: Array, x: Array) -> Conditioning:
         """See `Condition.encode`."""
         if self.to == "label":
-            return Conditioning(label=given)
-        row: Any = self._table.apply({"params": params[self.name]}, given, len(given))
+            return Conditioning(label=value)
+        row: Any = self._table.apply({"params": params[self.name]}, value, len(value))
         return Conditioning(vector=row)
 
 

@@ -40,19 +40,19 @@ class ImageCondition:
         field_of(batch_spec, self.name, self.field, how)
         return {}, {}
 
-    def null(self, given: Array) -> Array:
+    def null(self, value: Array) -> Array:
         """Zeros."""
-        return jnp.zeros_like(given)
+        return jnp.zeros_like(value)
 
-    def encode(self, params: Params, frozen: Params, given: Array, x: Array) -> Conditioning:
+    def encode(self, params: Params, frozen: Params, value: Array, x: Array) -> Conditioning:
         """See `Condition.encode`."""
-        b, h, w, c = given.shape
+        b, h, w, c = value.shape
         if self.to == "concat":
             size = (b, *x.shape[1:3], c)
-            return Conditioning(concat=jax.image.resize(given, size, "linear", antialias=True))
+            return Conditioning(concat=jax.image.resize(value, size, "linear", antialias=True))
         down, across = jnp.meshgrid(jnp.linspace(-1, 1, h), jnp.linspace(-1, 1, w), indexing="ij")
         place = jnp.stack([down, across], -1).reshape(1, h * w, 2)
-        pixels = given.reshape(b, h * w, c)
+        pixels = value.reshape(b, h * w, c)
         return Conditioning(context=jnp.concatenate([pixels, jnp.repeat(place, b, 0)], -1))
 
 
@@ -90,16 +90,16 @@ class MaskedImageCondition:
         field_of(batch_spec, self.name, self.field, how)
         return {}, {}
 
-    def null(self, given: Array) -> Array:
+    def null(self, value: Array) -> Array:
         """No image: all of it is to be drawn."""
-        return jnp.zeros_like(given).at[..., -1].set(1.0)
+        return jnp.zeros_like(value).at[..., -1].set(1.0)
 
-    def encode(self, params: Params, frozen: Params, given: Array, x: Array) -> Conditioning:
+    def encode(self, params: Params, frozen: Params, value: Array, x: Array) -> Conditioning:
         """See `Condition.encode`."""
         # Of the size of the images at hand, which need not be that of training.
-        space = self.space.resized(*given.shape[1:3])
-        around = space.encode(frozen, given[..., :-1], None)
-        mask = space.shrink_mask(given[..., -1:])
+        space = self.space.resized(*value.shape[1:3])
+        around = space.encode(frozen, value[..., :-1], None)
+        mask = space.shrink_mask(value[..., -1:])
         return Conditioning(concat=jnp.concatenate([mask, around], axis=-1))
 
 

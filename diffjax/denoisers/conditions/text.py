@@ -88,23 +88,23 @@ class TextCondition:
         init = self._projection.init(key, jnp.zeros(features.shape))
         return init["params"], frozen
 
-    def null(self, given: Array) -> Array:
+    def null(self, value: Array) -> Array:
         """The empty caption."""
-        return jnp.broadcast_to(jnp.asarray(self.null_ids, given.dtype), given.shape)
+        return jnp.broadcast_to(jnp.asarray(self.null_ids, value.dtype), value.shape)
 
     def _features(self, variables: Params, ids: Array) -> Array:
         out: Any = self.tower.network.apply(variables, ids, **self._static)
         return jax.lax.stop_gradient(out)
 
-    def encode(self, params: Params, frozen: Params, given: Array, x: Array) -> Conditioning:
+    def encode(self, params: Params, frozen: Params, value: Array, x: Array) -> Conditioning:
         """See `Condition.encode`."""
-        out: Any = self._features(frozen[self.name], given)
+        out: Any = self._features(frozen[self.name], value)
         if self.project is not None:
             out = self._projection.apply({"params": params[self.name]}, out)
         if self.to == "vector":
             return Conditioning(vector=out)
         return Conditioning(
-            context=out, context_mask=None if self.pad is None else given != self.pad
+            context=out, context_mask=None if self.pad is None else value != self.pad
         )
 
 

@@ -16,11 +16,11 @@ def get_study() -> Study:
             "eval.guidance": (1.0, 2.0, 4.0),
         },
         seeds=(0, 1),
-        metrics=("frechet", "precision", "recall", "agreement"),
+        metrics=("frechet", "precision", "recall", "class_accuracy"),
         baseline={"eval.sampler": "ddim"},
         plots=(
             AxisPlot("frechet", "eval.steps", "eval.sampler", "eval.guidance"),
-            AxisPlot("agreement", "eval.steps", "eval.sampler", "eval.guidance"),
+            AxisPlot("class_accuracy", "eval.steps", "eval.sampler", "eval.guidance"),
             TradeOff("recall", "precision", "eval.guidance", "eval.sampler"),
         ),
     )

@@ -79,7 +79,7 @@ def _digits() -> Study:
         run="runs/digits_dit",
         axes={AXIS: (*SCALES, 2.0, 4.0)},
         seeds=(0, 1, 2),
-        metrics=("frechet", "inception_score", "precision", "recall", "agreement"),
+        metrics=("frechet", "inception_score", "precision", "recall", "class_accuracy"),
         baseline={AXIS: 1.0},
         plots=(AxisPlot("frechet", AXIS), TradeOff("recall", "precision", AXIS)),
         published=_published(same),

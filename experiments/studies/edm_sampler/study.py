@@ -107,7 +107,7 @@ def _digits() -> Study:
     sweep = _sweep(
         "edm_sampler",
         "runs/edm_digits",
-        ("frechet", "precision", "recall", "agreement"),
+        ("frechet", "precision", "recall", "class_accuracy"),
         (5, 9),
     )
     evaluator = {"type": "generation", "num_samples": 400, "groups": 0}

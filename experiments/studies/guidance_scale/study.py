@@ -42,7 +42,7 @@ def _both(frechet: str) -> tuple[Published, ...]:
     )
 
 
-METRICS = ("frechet", "inception_score", "precision", "recall", "coverage", "agreement")
+METRICS = ("frechet", "inception_score", "precision", "recall", "coverage", "class_accuracy")
 EVALUATOR: Mapping[str, Any] = {
     "type": "generation",
     "num_samples": 400,
@@ -101,7 +101,7 @@ def _digits() -> Study:
         baseline={AXIS: 1.0},
         plots=(
             AxisPlot("frechet", AXIS),
-            AxisPlot("agreement", AXIS),
+            AxisPlot("class_accuracy", AXIS),
             TradeOff("recall", "precision", AXIS),
             TradeOff("inception_score", "frechet", AXIS),
         ),

@@ -88,11 +88,11 @@ def _digits() -> Study:
         run="runs/digits",
         axes={"eta": etas(clip=True), "eval.steps": (3, 5, 10)},
         seeds=(0, 1, 2),
-        metrics=("frechet", "precision", "recall", "agreement"),
+        metrics=("frechet", "precision", "recall", "class_accuracy"),
         baseline={"eta": "0.0"},
         plots=(
             AxisPlot("frechet", "eval.steps", "eta"),
-            AxisPlot("agreement", "eval.steps", "eta"),
+            AxisPlot("class_accuracy", "eval.steps", "eta"),
         ),
         published=(_published("CIFAR-10", CIFAR10, "frechet", "eval.steps"),),
     )

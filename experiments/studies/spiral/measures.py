@@ -1,4 +1,4 @@
-"""What the study claims, as numbers: of a denoiser `(z, level, label) -> Estimate`, trained or
+"""Measures of the study, as numbers: of a denoiser `(z, level, label) -> Estimate`, trained or
 exact."""
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def ways(walks: Walks, spiral: Spiral, shown: int = 12) -> Figure:
 
 
 def collapse(walks: Walks, spiral: Spiral) -> Figure:
-    """Where samples end with each sampler."""
+    """Ends of samples with each sampler."""
     figure, axes = _panels(1, 3, "Ancestral sampling needs its noise", side=3.5)
     names = {
         "ddpm": "DDPM",

@@ -1,4 +1,4 @@
-"""What evaluators measure with: a feature extractor, and a CLIP that says how images fit texts."""
+"""Scorers of evaluators: a feature extractor, and a CLIP that says how images fit texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffjax.pretrained.reference import Reference
 
 @dataclass(frozen=True)
 class ClipScorerConfig(Reference):
-    """Config section `judge`: a CLIP, of a run (see `Reference`) or released; evaluators that
+    """Config section `clip_scorer`: a CLIP, of a run (see `Reference`) or released; evaluators that
     compare features take its image tower where the config has no `features`.
 
     Attributes:
@@ -26,7 +26,7 @@ class ClipScorerConfig(Reference):
     """
 
     clip: str | None = None
-    section: ClassVar[str] = "judge"
+    section: ClassVar[str] = "clip_scorer"
     released: ClassVar[tuple[str, ...]] = ("clip",)
 
 
@@ -57,7 +57,7 @@ class TowersClipScorer:
 
 
 def make_clip_scorer(section: Mapping[str, Any] | None, mesh: Mesh) -> TowersClipScorer | None:
-    """The CLIP of a config's `judge` section, None where it has none.
+    """The CLIP of a config's `clip_scorer` section, None where it has none.
 
     Args:
       mesh: of the run that is measured.
@@ -67,7 +67,7 @@ def make_clip_scorer(section: Mapping[str, Any] | None, mesh: Mesh) -> TowersCli
     """
     if not section:
         return None
-    choices: ClipScorerConfig = construct(ClipScorerConfig, "judge", section)
+    choices: ClipScorerConfig = construct(ClipScorerConfig, "clip_scorer", section)
     if choices.clip is not None:
         return TowersClipScorer(released_encoders(choices.clip, None, None))
     return TowersClipScorer(encoders_of_run(choices.open(), mesh))
@@ -76,14 +76,14 @@ def make_clip_scorer(section: Mapping[str, Any] | None, mesh: Mesh) -> TowersCli
 def make_scorers(
     reference: Callable[[str], Mapping[str, Any] | None], mesh: Mesh
 ) -> dict[str, Any]:
-    """`features` and `judge` of `Experiment.context`, as the config says.
+    """`features` and `clip_scorer` of `Experiment.context`, as the config says.
 
     Args:
       reference: gives a section by its name, see `Experiment.reference`.
       mesh: of the run that is measured.
     """
-    judge = make_clip_scorer(reference("judge"), mesh)
+    clip_scorer = make_clip_scorer(reference("clip_scorer"), mesh)
     features = make_features(reference("features"), mesh)
-    if features is None and judge is not None:
-        features = judge.features()
-    return {"features": features, "judge": judge}
+    if features is None and clip_scorer is not None:
+        features = clip_scorer.features()
+    return {"features": features, "clip_scorer": clip_scorer}

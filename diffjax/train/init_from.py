@@ -13,11 +13,11 @@ from diffjax.choices import unknown
 from diffjax.task import Params, Variables
 
 # Collection ("params", "batch_stats", ...) -> tower or parameter -> arrays on the host.
-Given = Mapping[str, Mapping[str, Params]]
+Collections = Mapping[str, Mapping[str, Params]]
 
 
 @dataclass(frozen=True)
-class Start:
+class InitFrom:
     """Attributes:
     load: the given weights; called for each fresh state.
     origin: where they come from, for messages.
@@ -25,7 +25,7 @@ class Start:
       drawn afresh; empty for all of the network.
     """
 
-    load: Callable[[], Given]
+    load: Callable[[], Collections]
     origin: str
     only: tuple[str, ...] = ()
 
@@ -37,42 +37,42 @@ class Start:
         Raises:
           ValueError: a name that either side lacks, a leaf too many or too few, another shape.
         """
-        given = self.load()
+        weights = self.load()
         params, frozen = dict(variables.params), dict(variables.frozen)
         homes: list[tuple[str, dict[str, Any]]] = [("params", params), ("params", frozen)]
         state = {k: dict(trees) for k, trees in dict(variables.model_state).items()}
         homes += list(state.items())
-        names = self.only or tuple(dict.fromkeys([*given.get("params", {}), *params, *frozen]))
+        names = self.only or tuple(dict.fromkeys([*weights.get("params", {}), *params, *frozen]))
         for name in names:
             if name not in params and name not in frozen:
-                raise unknown(f"tower of this run's network in start ({self.origin}):", name,
+                raise unknown(f"tower of this run's network in init_from ({self.origin}):", name,
                               [*params, *frozen])  # fmt: skip
             for collection, home in homes:
                 if name not in home:
                     continue
-                if name not in given.get(collection, {}):
-                    there = ", ".join(given.get(collection, {})) or "nothing"
+                if name not in weights.get(collection, {}):
+                    there = ", ".join(weights.get(collection, {})) or "nothing"
                     raise ValueError(
-                        f"start: {self.origin} has no {collection}/{name}; it has {there} "
-                        "(name what to take in start.only)"
+                        f"init_from: {self.origin} has no {collection}/{name}; it has {there} "
+                        "(name what to take in init_from.only)"
                     )
                 where = f"{collection}/{name}"
-                home[name] = self._placed(where, home[name], given[collection][name])
+                home[name] = self._placed(where, home[name], weights[collection][name])
         return Variables(params, state if state else variables.model_state, frozen)
 
-    def _placed(self, where: str, fresh: Params, given: Params) -> Params:
-        """The values of `given` as arrays that lie as those of `fresh` do."""
-        ours, theirs = _flat(where, fresh), _flat(where, given)
+    def _placed(self, where: str, fresh: Params, weights: Params) -> Params:
+        """The values of `weights` as arrays that lie as those of `fresh` do."""
+        ours, theirs = _flat(where, fresh), _flat(where, weights)
         for lacks, has, who in ((theirs, ours, self.origin), (ours, theirs, "this run's network")):
             missing = [path for path in has if path not in lacks]
             if missing:
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-                raise ValueError(f"start: {who} lacks {missing[0]}{more}: the networks differ")
+                raise ValueError(f"init_from: {who} lacks {missing[0]}{more}: the networks differ")
         for path, leaf in ours.items():
             if np.shape(theirs[path]) != leaf.shape:
                 raise ValueError(
-                    f"start: {path} is {np.shape(theirs[path])} in {self.origin}, {leaf.shape} in "
-                    "this run's network: make their `model` sections agree"
+                    f"init_from: {path} is {np.shape(theirs[path])} in {self.origin}, {leaf.shape} "
+                    "in this run's network: make their `model` sections agree"
                 )
 
         def place(path: Any, leaf: jax.Array) -> jax.Array:
@@ -83,16 +83,16 @@ class Start:
         return jax.tree_util.tree_map_with_path(place, fresh)
 
 
-def chain(*starts: Start | None) -> Callable[[Variables], Variables] | None:
-    """Each of `starts` after the other, those that are None left out; None if all are."""
-    given = [start for start in starts if start is not None]
+def chain(*sources: InitFrom | None) -> Callable[[Variables], Variables] | None:
+    """Each of `sources` after the other, those that are None left out; None if all are."""
+    present = [source for source in sources if source is not None]
 
-    def start(variables: Variables) -> Variables:
-        for one in given:
+    def init_from(variables: Variables) -> Variables:
+        for one in present:
             variables = one(variables)
         return variables
 
-    return start if given else None
+    return init_from if present else None
 
 
 def _name(where: str, path: Any) -> str:

@@ -1,4 +1,4 @@
-"""Config section `start`: another run's weights, or a released CLIP's, reach every tower."""
+"""Config section `init_from`: another run's weights, or a released CLIP's, reach every tower."""
 
 import dataclasses
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from networks import random_variables
 
 from diffjax import runs
 from diffjax.assembly.experiment import Experiment, open_run
@@ -19,7 +20,7 @@ from diffjax.runs import resolved
 from diffjax.train.loop import build_state
 from experiments.train import train_run
 
-LOCKED = ('task.locked=("image",)', 'start.only=("image",)')
+LOCKED = ('task.locked=("image",)', 'init_from.only=("image",)')
 
 
 def same(a, b):
@@ -28,14 +29,14 @@ def same(a, b):
 
 @pytest.fixture
 def starting(clip_config, tmp_path):
-    """A config file with a `start` section."""
+    """A config file with an `init_from` section."""
 
     def make(**section) -> str:
         path = tmp_path / "starting.py"
         path.write_text(
             clip_config.read_text().replace("get_config", "base")
             + "\n\ndef get_config(arg=None):\n    config = base()\n"
-            + f"    config.start = {section!r}\n    return config\n"
+            + f"    config.init_from = {section!r}\n    return config\n"
         )
         return str(path)
 
@@ -46,9 +47,9 @@ def assembled(path: str, workdir: Path, *changes: str) -> Experiment:
     return Experiment(load_config(path, changes), workdir)
 
 
-def begin(assembly: Experiment):
-    with jax.set_mesh(assembly.mesh):
-        return build_state(assembly.run)[:2]
+def begin(experiment: Experiment):
+    with jax.set_mesh(experiment.mesh):
+        return build_state(experiment.run)[:2]
 
 
 def weights(workdir: Path, ema=None):
@@ -84,24 +85,24 @@ def test_a_locked_tower_is_the_same_when_trained_resumed_and_opened(clip_run, st
 
 
 def test_weights_that_changed_meanwhile_are_refused(clip_run, starting, tmp_path):
-    assembly = assembled(starting(run=str(clip_run)), tmp_path / "lit")
-    begin(assembly)
+    experiment = assembled(starting(run=str(clip_run)), tmp_path / "lit")
+    begin(experiment)
     record = json.loads((tmp_path / "lit" / "start.json").read_text())
     assert record["step"] == 4
     (tmp_path / "lit" / "start.json").write_text(json.dumps({**record, "weights": "other"}))
     with pytest.raises(ValueError, match=r"has changed since .*lit began from it") as error:
-        begin(assembly)
+        begin(experiment)
     assert "\n" not in str(error.value)
 
 
 @pytest.fixture(scope="module")
 def released(clip_run, tmp_path_factory) -> Path:
     """A folder of transformers', of the size of the run's network with a new image tower."""
-    assembly = open_run(clip_run)
-    section = assembly.model
+    experiment = open_run(clip_run)
+    section = experiment.model
     model = build_model(**section)
     image, tokens = np.zeros((1, 32, 32, 3), np.float32), np.zeros((1, 32), np.int32)
-    made = model.init(jax.random.key(3), image, tokens)
+    made = random_variables(model.init, image, tokens)
     folder = tmp_path_factory.mktemp("released")
     save_clip(folder, section, made, "huggingface")
     np.savez(folder / "expected.npz", kernel=made["params"]["image"]["project"]["kernel"])
@@ -148,10 +149,10 @@ def test_positions_come_to_another_size_when_asked(clip_run, starting, tmp_path)
 
 
 WRONG = {
-    "neither": (dict(only=("image",)), (), "start needs one of run"),
-    "both": (dict(run="a", clip="b"), (), "start needs one of run"),
+    "neither": (dict(only=("image",)), (), "init_from needs one of run"),
+    "both": (dict(run="a", clip="b"), (), "init_from needs one of run"),
     "key": (dict(runn="a"), (), "did you mean 'run'"),
-    "foreign": (dict(clip="a", ema="slow"), (), "start.ema is not read with start.clip"),
+    "foreign": (dict(clip="a", ema="slow"), (), "init_from.ema is not read with init_from.clip"),
     "no run": (dict(run="nowhere"), (), "nowhere holds no run"),
     "no weights": (dict(clip="nowhere"), (), "nowhere: no such file"),
     "average": (dict(ema="slwo"), (), "ema='slwo' is not kept"),
@@ -176,9 +177,9 @@ def test_what_does_not_fit_is_said_in_one_line(clip_run, starting, tmp_path, cas
         else {"run": str(clip_run)}
     )
     with pytest.raises(ValueError) as error:
-        assembly = assembled(starting(**known, **section), tmp_path / "b", *changes)
-        spec = assembly.loader.batch_spec()
-        fresh = jax.eval_shape(lambda key: assembly.task.init(key, spec), jax.random.key(0))
-        assembly.start(fresh)
+        experiment = assembled(starting(**known, **section), tmp_path / "b", *changes)
+        spec = experiment.loader.batch_spec()
+        fresh = jax.eval_shape(lambda key: experiment.task.init(key, spec), jax.random.key(0))
+        experiment.init_from(fresh)
     assert says in str(error.value)
     assert "\n" not in str(error.value)

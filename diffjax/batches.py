@@ -11,27 +11,26 @@ import numpy as np
 from diffjax.fingerprints import to_host
 
 
-def padded_batches(
-    arrays: Mapping[str, np.ndarray], batch_size: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Slices of `arrays` (name -> `[N, ...]`), every one of `batch_size` rows.
+def padded_batches(arrays: Mapping[str, Any], batch_size: int) -> Iterator[dict[str, Any]]:
+    """Slices of `arrays` (name -> `[N, ...]`, or a tree of them), every one of `batch_size` rows.
 
     Each batch also holds `index [B] int32` (the row in the whole set) and `mask [B] bool`. The
     last is filled with copies of row 0, where `mask` is False.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be 1 or more, not {batch_size}")
-    count = len(next(iter(arrays.values())))
+    count = len(jax.tree.leaves(arrays)[0])
     for start in range(0, count, batch_size):
         index = np.arange(start, start + batch_size)
         mask = index < count
         index = np.where(mask, index, 0).astype(np.int32)
-        yield {**{k: np.asarray(v)[index] for k, v in arrays.items()}, "index": index, "mask": mask}
+        rows = jax.tree.map(lambda x, at=index: np.asarray(x)[at], dict(arrays))
+        yield {**rows, "index": index, "mask": mask}
 
 
 def map_batches(
     fn: Callable[[dict[str, Any]], Any],
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
     batch_size: int,
     sharding: jax.sharding.Sharding | None = None,
 ) -> Any:
@@ -39,7 +38,7 @@ def map_batches(
 
     Args:
       fn: a jitted function of one batch to a tree of arrays with a leading batch axis.
-      arrays: name -> `[N, ...]`.
+      arrays: name -> `[N, ...]`, or a tree of them.
       batch_size: rows given to `fn` at a time.
       sharding: where the batch lies on several devices; `batch_size` must divide by them.
     """
