@@ -50,8 +50,21 @@ def upsampler(seed=4, **changes):
     return shaken(diffusers.UNet2DModel(**{**kwargs, **changes}))
 
 
+# U-Nets of one level, in the place of those of two: what is compiled for a whole pipeline.
+FLAT_DECODER = dict(
+    block_out_channels=(16,),
+    down_block_types=("SimpleCrossAttnDownBlock2D",),
+    up_block_types=("SimpleCrossAttnUpBlock2D",),
+)
+FLAT_UPSAMPLER = dict(
+    block_out_channels=(8,),
+    down_block_types=("ResnetDownsampleBlock2D",),
+    up_block_types=("ResnetUpsampleBlock2D",),
+)
+
+
 def pipeline(folder):
-    """The whole of a Karlo, and the folder of its tokenizer, which is trained in `folder`."""
+    """The whole of a Karlo, its tokenizer trained in `folder`."""
     from diffusers.pipelines.deprecated.unclip import UnCLIPPipeline, UnCLIPTextProjModel
 
     from diffjax.data.tokenizer_training import train_tokenizer
@@ -73,12 +86,12 @@ def pipeline(folder):
     scheduler = diffusers.UnCLIPScheduler
     made = UnCLIPPipeline(
         prior=shaken(prior),
-        decoder=decoder(),
+        decoder=decoder(**FLAT_DECODER),
         text_encoder=shaken(transformers.CLIPTextModelWithProjection(tower)),
         tokenizer=transformers.CLIPTokenizer.from_pretrained(folder),
         text_proj=shaken(projection),
-        super_res_first=upsampler(),
-        super_res_last=upsampler(seed=6),
+        super_res_first=upsampler(**FLAT_UPSAMPLER),
+        super_res_last=upsampler(seed=6, **FLAT_UPSAMPLER),
         prior_scheduler=scheduler(prediction_type="sample", clip_sample_range=5.0),
         decoder_scheduler=scheduler(variance_type="learned_range"),
         super_res_scheduler=scheduler(),
