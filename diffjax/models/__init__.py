@@ -12,6 +12,7 @@ from flax import linen as nn
 from diffjax.choices import LINEN, build
 from diffjax.models.autoencoder import Autoencoder
 from diffjax.models.clip import IMAGE_TOWERS, ImageEncoder, build_clip, build_image_encoder
+from diffjax.models.clip_projection import ClipProjection
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
 from diffjax.models.mlp import MLP
@@ -31,6 +32,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "text": TextTransformer,
     "autoencoder": Autoencoder,
     "prior": PriorTransformer,
+    "clip_projection": ClipProjection,
 }
 
 
