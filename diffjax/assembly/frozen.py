@@ -52,6 +52,7 @@ class Frozen:
         """
         texts = {n: tower for n, tower in self.towers.items() if isinstance(tower, TextTower)}
         found = {name: tower.tokenizer for name, tower in texts.items()}
+        found |= {} if self.prior is None else {"prior": self.prior.tokenizer}
         if len({t.fingerprint for t in found.values()}) > 1:
             raise ValueError(
                 f"the towers of conditions {', '.join(found)} have tokenizers of their own, but "

@@ -86,7 +86,7 @@ class Prior:
         text = self.towers.tokens(variables, rows["tokens"])
         fn, options = self.context.bind(self.pred, self.pred_kw)
         drawn = np.stack([self._drawn(fn, variables, seed) for seed in self.seeds])
-        best = (drawn @ text[None, None, :, :, None])[..., 0].argmax(axis=1)
+        best = np.einsum("skne,ne->skn", drawn, text).argmax(axis=1)
         kept = np.take_along_axis(drawn, best[:, None, :, None], axis=1)[:, 0]
         nearest = self._neighbours(variables, train, text)
         how = extend(

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.batches import map_batches
-from diffjax.denoisers.conditions.base import fields_of
 from diffjax.denoisers.conditions.image import MaskedImageCondition
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over
@@ -51,8 +50,8 @@ class Pipeline:
     @property
     def fields(self) -> list[str]:
         """Fields that it draws by: label, tokens, ...; but for what inpainting itself gives."""
-        conditions = self.model.conditions
-        return fields_of([c for c in conditions if not isinstance(c, MaskedImageCondition)])
+        masks = {c.field for c in self.model.conditions if isinstance(c, MaskedImageCondition)}
+        return [field for field in self.model.fields if field not in masks]
 
     @property
     def num_classes(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import jax
 
 from diffjax.choices import construct
+from diffjax.data.tokenizer import Tokenizer
 from diffjax.denoisers.embeddings import EmbeddingSpace
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import make_recipe
@@ -41,12 +42,14 @@ class LoadedPrior:
     recipe: its recipe, see `DiffusionModel.prior_recipe`.
     variables: its `params` and `frozen`, on the host.
     resolved: how it was built.
+    tokenizer: of the texts that it draws by.
     """
 
     model: DiffusionModel
     recipe: tuple[tuple[str, Any], ...]
     variables: Mapping[str, Any]
     resolved: Resolved
+    tokenizer: Tokenizer
 
 
 def load_prior(reference: Mapping[str, Any]) -> LoadedPrior:
@@ -63,10 +66,12 @@ def load_prior(reference: Mapping[str, Any]) -> LoadedPrior:
             f"prior.run={choices.run} is a run of task {run.kind!r} that draws no embeddings: name "
             "one whose config has a section `embedding`"
         )
+    if run.tokenizer is None:
+        raise ValueError(f"prior.run={choices.run} reads no text: give it a text condition")
     own = {k: v for k, v in run.config.get("sampling", {}).items() if k != "ema"}
     recipe = {**own, **choices.recipe}
     task.model.check_guidance(make_recipe(**recipe).guidance, False)
     params, _, frozen = jax.tree.map(to_host, run.variables)
     held = {"params": params, "frozen": frozen}
     said = tuple(sorted({**recipe, "best_of": choices.best_of}.items()))
-    return LoadedPrior(task.model, said, held, run.resolved)
+    return LoadedPrior(task.model, said, held, run.resolved, run.tokenizer)

@@ -1,0 +1,122 @@
+"""Runs of a prior and of a decoder that draws by it: trained, opened without what they rested on,
+drawn from by a sentence."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from in_process import refusal, train
+
+from diffjax.denoisers.embeddings import EmbeddingSpace
+from diffjax.pretrained.pipelines import pipeline_of_run
+from diffjax.runs import open_run
+from diffjax.train.writer import read_records
+
+BASE = """
+from configs.common import make
+
+CLIP = dict(run="@CLIP@")
+DATA = dict(
+    train=dict(type="folder", path="@FOLDER@"),
+    test=dict(type="folder", path="@FOLDER@"),
+    transforms=(dict(type="tokenize"), dict(type="to_float")),
+    eval_transforms=(dict(type="tokenize", pick="first"), dict(type="to_float")),
+)
+REST = dict(
+    data=DATA,
+    task=dict(type="diffusion", schedule=dict(type="cosine"), prediction=dict(type="x0"),
+              weighting=dict(type="snr", power=0.0)),
+    optim=dict(type="adam", lr=1e-3),
+    ema=dict(slow=dict(half_life=10)),
+    train=dict(steps=2, batch_size=4, checkpoint_every=2, log_every=2),
+    sampling=dict(sampler="ddim", steps=2, ema="slow"),
+)
+
+
+def get_config(arg=None):
+"""
+PRIOR = """
+    return make(
+        **REST,
+        embedding=CLIP,
+        conditions=dict(caption=dict(type="text", tower=CLIP, to="both", drop=0.1)),
+        model=dict(type="prior", width=16, depth=1, heads=2),
+        evals=dict(prior=dict(type="prior", limit=6, batch_size=4)),
+    )
+"""
+DECODER = """
+    return make(
+        **REST,
+        conditions=dict(clip=dict(type="image_embedding", tower=CLIP, drop=0.1, tokens=2)),
+        prior=dict(run="@PRIOR@", recipe=dict(steps=3)),
+        model=dict(type="dit", width=16, depth=1, heads=2, patch=8, cross_attention=True),
+    )
+"""
+
+
+def config(text, path, **named):
+    for name, value in named.items():
+        text = text.replace(f"@{name}@", str(value))
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(clip_run, tmp_path_factory):
+    """A copy of the CLIP run, which can be deleted."""
+    return shutil.copytree(clip_run, tmp_path_factory.mktemp("stages") / "clip")
+
+
+@pytest.fixture(scope="module")
+def prior(clip, scenes):
+    file = config(BASE + PRIOR, clip.parent / "prior.py", CLIP=clip, FOLDER=scenes)
+    train(file, clip.parent / "prior")
+    return clip.parent / "prior"
+
+
+def test_a_prior_is_measured_and_opens_without_its_clip(prior, clip, tmp_path):
+    found = {r["name"]: r["value"] for r in read_records(prior / "evals.jsonl")}
+    assert set(found) == {"cosine", "cosine_any", "cosine_text", "cosine_neighbour"}
+    assert all(-1 <= value <= 1 for value in found.values())
+    moved = shutil.copytree(prior, tmp_path / "moved")
+    run = open_run(moved, ema="slow")
+    assert isinstance(run.task.model.space, EmbeddingSpace)
+    kept = open_run(clip).variables.params["image"]
+    jax.tree.map(np.testing.assert_array_equal,
+                 run.variables.frozen["embedding"]["params"]["image"], kept)  # fmt: skip
+    drawn = pipeline_of_run(run).draw(
+        {"tokens": run.tokenizer.encode(["a red circle", "a ring"])}, 0, np.arange(2)
+    )
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=-1), 8**0.5, rtol=1e-5)
+
+
+def test_a_decoder_draws_by_a_sentence_through_its_prior(prior, clip, scenes, tmp_path):
+    file = config(BASE + DECODER, tmp_path / "decoder.py", CLIP=clip, FOLDER=scenes, PRIOR=prior)
+    train(file, tmp_path / "decoder")
+    run = open_run(shutil.copytree(tmp_path / "decoder", tmp_path / "moved"), ema="slow")
+    held = run.variables.frozen["prior"]
+    was = open_run(prior).variables
+    jax.tree.map(np.testing.assert_array_equal, held["params"], was.params)
+    jax.tree.map(np.testing.assert_array_equal, held["frozen"], was.frozen)
+    assert dict(run.task.model.prior_recipe) == {"best_of": 2, "sampler": "ddim", "steps": 3}
+    pipeline = pipeline_of_run(run)
+    assert pipeline.fields == ["tokens"]
+    words = run.tokenizer or open_run(prior).tokenizer
+    drawn = pipeline.draw({"tokens": words.encode(["a red circle"])}, 0, np.arange(1))
+    assert drawn.shape == (1, 32, 32, 3) and np.isfinite(drawn).all()
+
+
+def test_sections_that_do_not_fit_are_refused(clip, clip_run, scenes, tmp_path):
+    both = config(
+        BASE + PRIOR.replace("embedding=CLIP", "embedding=CLIP, codec=CLIP"),
+        tmp_path / "both.py", CLIP=clip, FOLDER=scenes,
+    )  # fmt: skip
+    assert "two spaces of diffusion" in refusal(both, tmp_path / "a")
+    wrong = config(BASE + DECODER, tmp_path / "no_prior.py", CLIP=clip, FOLDER=scenes, PRIOR=clip)
+    assert "a run of task 'clip' that draws no embeddings" in refusal(wrong, tmp_path / "b")
+    label = config(
+        BASE + PRIOR.replace("drop=0.1", "drop=0.1, pads=1"), tmp_path / "key.py", CLIP=clip,
+        FOLDER=scenes,
+    )  # fmt: skip
+    assert "unknown key" in refusal(label, tmp_path / "c")
