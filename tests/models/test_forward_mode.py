@@ -50,6 +50,13 @@ NETWORKS = {
         IMAGE,
         (TIMES, LABELS),
     ),
+    "prior": (
+        dict(
+            type="prior", out_channels=4, width=8, depth=1, heads=2, context_length=5, vector_dim=4
+        ),
+        (2, 4),
+        (TIMES, CONTEXT._replace(label=None, vector=jnp.ones((2, 4)))),
+    ),  # fmt: skip
     "mlp": (dict(type="mlp", out_channels=2, width=16, depth=1), (2, 2), (TIMES,)),
     "convnet": (dict(type="convnet", num_classes=3, channels=(8, 16)), IMAGE, ()),
     "clip": (dict(type="clip", image=VIT, text=TEXT, embed=8), IMAGE, (TOKENS,)),
