@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_fast import AnyTokenizer
 from diffjax.denoisers.conditions.base import Condition
 from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
 from diffjax.pretrained.codec import Codec, load_codec
 from diffjax.pretrained.guide import Guide, load_guide
 from diffjax.pretrained.init_from import recorded
-from diffjax.pretrained.text import TextTower, load_text_tower
+from diffjax.pretrained.text import TextTower, TextTowerConfig, load_text_tower
 from diffjax.runs.pieces import describe_pieces
 from diffjax.task import Task
 from diffjax.train.init_from import Collections, InitFrom
@@ -35,7 +35,7 @@ class Frozen:
     guide: Guide | None = None
 
     @property
-    def tokenizer(self) -> Tokenizer | None:
+    def tokenizer(self) -> AnyTokenizer | None:
         """Of the towers; None without one.
 
         Raises:
@@ -123,8 +123,8 @@ def load_frozen(
         if section:
             said[name] = section
             towers[name] = load_text_tower(section, where, condition.get("to") == "vector")
-    origins = {n: next((str(s[k]) for k in ("run", "clip", "model") if s.get(k)), n)
-               for n, s in said.items()}  # fmt: skip
+    keys = ("run", *TextTowerConfig.released)
+    origins = {n: next((str(s[k]) for k in keys if s.get(k)), n) for n, s in said.items()}
     return Frozen(
         load_codec(codec) if codec else None,
         towers,

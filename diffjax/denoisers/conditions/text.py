@@ -26,7 +26,8 @@ class FrozenTower:
 
     Attributes:
       network: `(token_ids [B, L], pooled=..., skip=...) -> [B, L, D]`, pooled `[B, D]`; see
-        `models.text.TextTransformer`.
+        `models.text.TextTransformer`, `models.t5.T5Encoder`, `models.bert.BertEncoder`. The last
+        two have a `pad`, which they mask.
       null_ids: token ids of the empty caption, `[L]`.
       skip: blocks left out at the end of the tower; its final norm stays (Stable Diffusion 2: 1,
         or 0 where the weights come without that block). "CLIP skip" n of other programs is n - 1
@@ -47,7 +48,8 @@ class TextCondition:
       tower: the text tower; its variables are `frozen[name]`.
       to: "context", the features of every token, or "vector", those of the whole text.
       project: width that a trained projection brings the features to; None for their own.
-      pad: id that fills rows up and is masked; None shows it all, as Stable Diffusion does.
+      pad: id that fills rows up and is masked, for towers that have one (T5, BERT); None shows it
+        all, as Stable Diffusion does.
     """
 
     name: str
@@ -121,10 +123,12 @@ def text_condition(
 
     Args:
       tower: which text tower: `dict(run=..., config=..., ema=...)` of a run of ours,
-        `dict(clip=...)` of a released CLIP, `dict(model=...)` of a Stable Diffusion; and `skip`.
+        `dict(clip=...)` of a released CLIP, `dict(model=...)` of a Stable Diffusion,
+        `dict(t5=..., length=...)` and `dict(bert=..., length=...)` of these; and `skip`.
       drop: share of the training rows that are given the empty caption.
       field: of a batch.
       to, project: see `TextCondition`.
     """
     del tower  # Opened by who assembles the run, and given as `around.tower`.
-    return TextCondition(around.name, around.tower, drop, drop > 0, field, to, project)
+    pad = getattr(around.tower.network, "pad", None)
+    return TextCondition(around.name, around.tower, drop, drop > 0, field, to, project, pad)
