@@ -71,8 +71,7 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     ),
     "diffjax/runs": (
         ("diffjax.train", "diffjax.task", "diffjax.tasks", "diffjax.denoisers", "diffjax.models",
-         "diffjax.interop", "diffjax.data.tokenizer", "diffjax.data.tokenizer_files",
-         "diffjax.data.tokenizer_fast", "diffjax.runs"),
+         "diffjax.interop", "diffjax.data.tokenizer_joint", "diffjax.runs"),
         BASE | {"flax", "absl"},
     ),
     "diffjax/launch": (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffjax.data.tokenizer_fast import AnyTokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer, JointTokenizer, join
 from diffjax.denoisers.conditions.base import Condition
 from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
@@ -36,18 +37,8 @@ class Frozen:
 
     @property
     def tokenizer(self) -> AnyTokenizer | None:
-        """Of the towers; None without one.
-
-        Raises:
-          ValueError: towers that read other ids.
-        """
-        found = {name: tower.tokenizer for name, tower in self.towers.items()}
-        if len({t.fingerprint for t in found.values()}) > 1:
-            raise ValueError(
-                f"the towers of conditions {', '.join(found)} have tokenizers of their own, but "
-                "batches have one `tokens`: take towers that read the same ids"
-            )
-        return next(iter(found.values()), None)
+        """Of the towers, see `join`; None without one."""
+        return join([tower.tokenizer for tower in self.towers.values()])
 
     def space(self, image_shape: tuple[int, ...], codec_of_data: str | None) -> Space:
         """The space of diffusion; `codec_of_data` is the `DatasetInfo.codec` of the batches.
@@ -67,8 +58,17 @@ class Frozen:
 
     @property
     def read_towers(self) -> dict[str, FrozenTower]:
-        """The towers as conditions read them, by name."""
-        return {name: tower.tower for name, tower in self.towers.items()}
+        """The towers as conditions read them, by name, each at its own ids of a row."""
+        whole = self.tokenizer
+        if not isinstance(whole, JointTokenizer):
+            return {name: tower.tower for name, tower in self.towers.items()}
+        starts = {p.fingerprint: at for p, at in zip(whole.parts, whole.starts, strict=True)}
+        return {
+            name: dataclasses.replace(
+                tower.tower, place=(starts[tower.tokenizer.fingerprint], whole.context)
+            )
+            for name, tower in self.towers.items()
+        }
 
     def pieces(self, conditions: tuple[Condition, ...], space: Space) -> dict[str, Any]:
         """Arguments of a task, by its names for them, of what there is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diffjax.data.tokenizer_fast import AnyTokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.denoisers.conditions.base import Condition, inputs_of
 from diffjax.denoisers.spaces import Space
 

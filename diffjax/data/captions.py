@@ -13,7 +13,7 @@ from diffjax.data.draws import Draws
 from diffjax.data.prepared import PreparedSource
 from diffjax.data.schema import Columns, Source
 from diffjax.data.tokenizer import RefusedText
-from diffjax.data.tokenizer_fast import AnyTokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.ranges import Probability
 
 # Prepared sets of more records are not read through for their captions when a run starts.

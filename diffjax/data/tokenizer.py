@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -172,6 +172,10 @@ class Tokenizer:
         letters = {letter: byte for byte, letter in byte_letters().items()}
         parts = [bytes(letters[c] for c in word).decode(errors="replace") for word in spelled]
         return " ".join(parts).strip()
+
+    def allowing_empty(self) -> Tokenizer:
+        """The same, for which an empty text is the empty caption."""
+        return replace(self, empty="allow")
 
     @cached_property
     def fingerprint(self) -> str:

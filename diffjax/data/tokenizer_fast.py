@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,7 +15,7 @@ import tokenizers
 
 from diffjax.bounded import MB, parse_json, read_bytes, shortened
 from diffjax.choices import unknown
-from diffjax.data.tokenizer import OWN, RefusedText, Tokenizer, check_strings, quoted
+from diffjax.data.tokenizer import OWN, RefusedText, check_strings, quoted
 from diffjax.ranges import Length, Whole
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -112,6 +112,10 @@ class FastTokenizer:
             )
         return self._backend.decode(ids.tolist(), skip_special_tokens=True)
 
+    def allowing_empty(self) -> FastTokenizer:
+        """The same, for which an empty text is the empty caption."""
+        return replace(self, empty="allow")
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits, equal for two tokenizers exactly if they encode alike."""
@@ -160,9 +164,6 @@ class FastTokenizer:
         if self.overlong == "truncate":
             backend.enable_truncation(self.context)
         return backend
-
-
-AnyTokenizer = Tokenizer | FastTokenizer
 
 
 def load_fast_tokenizer(

@@ -19,7 +19,7 @@ from diffjax.data.augment_edm import EDMAugment
 from diffjax.data.captions import Tokenize, tokenize
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
-from diffjax.data.tokenizer_fast import AnyTokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.ranges import Factor
 
 # Row i of the result depends on row i of the columns and of the draws alone.

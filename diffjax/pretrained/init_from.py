@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from diffjax.choices import construct
-from diffjax.data.tokenizer_fast import AnyTokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.fingerprints import fingerprint, to_host
 from diffjax.interop.clip import load_clip
 from diffjax.models import build_model

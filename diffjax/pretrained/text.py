@@ -15,8 +15,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.choices import construct
 from diffjax.data.tokenizer_fast import FILES as FAST_FILES
-from diffjax.data.tokenizer_fast import AnyTokenizer, load_fast_tokenizer
+from diffjax.data.tokenizer_fast import load_fast_tokenizer
 from diffjax.data.tokenizer_files import CONTEXT
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.fingerprints import fingerprint, to_host
 from diffjax.interop.bert import load_bert

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from diffjax.data.tokenizer_fast import AnyTokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.runs.frozen import describe_frozen, write_frozen
 from diffjax.runs.pieces import UNREAD
 from diffjax.runs.resolved import Resolved, check_resolved, fields_of, write_resolved

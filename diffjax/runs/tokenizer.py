@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffjax.data.tokenizer_fast import FILE, AnyTokenizer, load_fast_tokenizer
-from diffjax.data.tokenizer_files import load_tokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer, load_saved
 
 FOLDER = "tokenizer"
 
@@ -28,8 +27,7 @@ def read_tokenizer(workdir: Path, fingerprint: str) -> AnyTokenizer:
       ValueError: it is missing or damaged, or another one.
     """
     folder = workdir / FOLDER
-    # Each kind writes what the other does not.
-    found = load_fast_tokenizer(folder) if (folder / FILE).is_file() else load_tokenizer(folder)
+    found = load_saved(folder)
     if found.fingerprint != fingerprint:
         raise ValueError(
             f"{folder} is another tokenizer ({found.fingerprint}) than the run was trained with "

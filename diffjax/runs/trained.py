@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from diffjax.data.tokenizer_fast import AnyTokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.interop.sizes import blamed_on
 from diffjax.runs.config import read_config
 from diffjax.runs.frozen import read_frozen

@@ -1,5 +1,6 @@
 """Diffusion by texts that a released T5 or BERT reads: trained, and opened without its folder."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -88,6 +89,43 @@ def test_a_run_trains_and_is_opened_without_the_folder(config, tmp_path, kind):
     np.testing.assert_array_equal(cond.context_mask, ids != 0)
     assert cond.context.shape == (2, 40, 16) and 0 < cond.context_mask.sum() < 80
     np.testing.assert_array_equal(condition.null(ids), np.tile(words.null_ids, (2, 1)))
+
+
+def test_clip_beside_t5_has_ids_of_its_own(config, clip_run, tmp_path):
+    """One row holds the ids of both, of which each tower reads its own; both have their null."""
+    folder = write_encoder(tmp_path / "encoder", "t5")
+    written = config(
+        clip=dict(type="text", tower=dict(run=str(clip_run)), drop=0.1, to="vector"),
+        t5=by("t5", folder),
+    )
+    train_run(written, [], tmp_path / "run")
+    train_run(written, [], tmp_path / "run")  # which builds it as it was
+    shutil.rmtree(folder)
+    run = runs.open_run(tmp_path / "run")
+    alone = load_text_tower({"run": str(clip_run)}).tokenizer, run.tokenizer.parts[1]
+    assert run.tokenizer.parts == alone and run.tokenizer.starts == (0, 32)
+    assert run.resolved.batch["tokens"].shape == (72,)
+    assert pipeline_of_run(run).draw(
+        {"tokens": run.tokenizer.encode(PROMPTS)}, 3, np.arange(2), batch_size=2
+    ).shape == (2, 16, 16, 3)
+
+    ids, x = jnp.asarray(run.tokenizer.encode(PROMPTS)), jnp.zeros((2, 16, 16, 3))
+    frozen = run.variables.frozen
+    for condition, words in zip(run.task.model.conditions, alone, strict=True):
+        own = jnp.asarray(words.encode(PROMPTS))
+        single = dataclasses.replace(
+            condition, tower=dataclasses.replace(condition.tower, place=None)
+        )
+        for joint, expected in (
+            (ids, own),
+            (condition.null(ids), single.null(own)),
+        ):
+            got = condition.encode({}, frozen, joint, x)
+            same = single.encode({}, frozen, expected, x)
+            jax.tree.map(np.testing.assert_array_equal, got, same)
+    blank = [c.null(ids) for c in run.task.model.conditions]
+    np.testing.assert_array_equal(blank[0][:, 32:], ids[:, 32:])
+    np.testing.assert_array_equal(blank[1][:, :32], ids[:, :32])
 
 
 def test_what_fills_a_text_up_changes_nothing(tmp_path):

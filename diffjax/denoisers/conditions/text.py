@@ -32,11 +32,26 @@ class FrozenTower:
       skip: blocks left out at the end of the tower; its final norm stays (Stable Diffusion 2: 1,
         or 0 where the weights come without that block). "CLIP skip" n of other programs is n - 1
         more.
+      place: where the tower's ids begin in a row, and the row's length, where other towers' ids
+        stand beside them; None where the row is the tower's.
     """
 
     network: nn.Module
     null_ids: tuple[int, ...]
     skip: int = 0
+    place: tuple[int, int] | None = None
+
+    @property
+    def columns(self) -> slice:
+        """The tower's ids of a row."""
+        if self.place is None:
+            return slice(None)
+        return slice(self.place[0], self.place[0] + len(self.null_ids))
+
+    @property
+    def row(self) -> int:
+        """Ids in a row."""
+        return self.place[1] if self.place else len(self.null_ids)
 
 
 @dataclass(frozen=True)
@@ -77,12 +92,12 @@ class TextCondition:
         """See `Condition.init`."""
         how = "add a `tokenize` transform to data.transforms"
         length = field_of(batch_spec, self.name, self.field, how).shape[-1]
-        if length != len(self.null_ids):
+        if length != self.tower.row:
             raise ValueError(
                 f"conditions.{self.name}: texts of {length} tokens, but the empty caption has "
-                f"{len(self.null_ids)}"
+                f"{self.tower.row}"
             )
-        ids = jnp.zeros((1, length), jnp.int32)
+        ids = jnp.zeros((1, len(self.null_ids)), jnp.int32)
         frozen = placeholder_variables(self.tower.network, ids, **self._static)
         if self.project is None:
             return {}, frozen
@@ -91,8 +106,9 @@ class TextCondition:
         return init["params"], frozen
 
     def null(self, value: Array) -> Array:
-        """The empty caption."""
-        return jnp.broadcast_to(jnp.asarray(self.null_ids, value.dtype), value.shape)
+        """The empty caption; ids of other towers stay as they are."""
+        blank = jnp.asarray(self.null_ids, value.dtype)
+        return jnp.asarray(value).at[:, self.tower.columns].set(blank)
 
     def _features(self, variables: Params, ids: Array) -> Array:
         out: Any = self.tower.network.apply(variables, ids, **self._static)
@@ -100,6 +116,7 @@ class TextCondition:
 
     def encode(self, params: Params, frozen: Params, value: Array, x: Array) -> Conditioning:
         """See `Condition.encode`."""
+        value = value[:, self.tower.columns]
         out: Any = self._features(frozen[self.name], value)
         if self.project is not None:
             out = self._projection.apply({"params": params[self.name]}, out)
