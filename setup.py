@@ -54,7 +54,13 @@ TEST = [
 # pytorch-fid and torch-fidelity need torchvision, whose wheels fit one build of torch:
 # tests/parity/fid_peers.py says how to install them.
 DOCS = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
-PARITY = ["torch==2.13.0", "diffusers>=0.42", "transformers>=5", "torchmetrics>=1.9"]
+PARITY = [
+    "torch==2.13.0",
+    "diffusers>=0.42",
+    "transformers>=5",
+    "sentencepiece>=0.2",
+    "torchmetrics>=1.9",
+]
 
 setup(
     name="diffjax",

@@ -7,13 +7,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import tokenizers
-from networks import random_variables
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from diffjax.interop.bert import save_bert
 from diffjax.interop.parts import Part
 from diffjax.interop.t5 import save_t5
 from diffjax.models import build_model
+from tests.networks import random_variables
 
 PRINTED = """
 a an the red green blue yellow orange purple cyan pink white black grey brown big small large circle

@@ -15,11 +15,13 @@ import tokenizers
 
 from diffjax.bounded import MB, parse_json, read_bytes, shortened
 from diffjax.choices import unknown
+from diffjax.data.sentencepiece import FILE as SPIECE
+from diffjax.data.sentencepiece import tokenizer_json
 from diffjax.data.tokenizer import OWN, RefusedText, check_strings, quoted
 from diffjax.ranges import Length, Whole
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
-FILES = (FILE, CONFIG)
+FILES = (FILE, CONFIG, SPIECE)
 Refusal = Literal["error", "allow"]
 # mT5's, of 250,000 tokens, takes 16 MB.
 _MOST = 32 * MB
@@ -169,7 +171,7 @@ class FastTokenizer:
 def load_fast_tokenizer(
     path: Path | str, context: Length | None = None, pad: Whole | None = None, **choices: Any
 ) -> FastTokenizer:
-    """The tokenizer of a `tokenizer.json`, or of a folder that holds one.
+    """The tokenizer of a `tokenizer.json`, or of a folder that holds one or T5's `spiece.model`.
 
     Args:
       context: by default as it was saved, or else the folder's `model_max_length`.
@@ -181,15 +183,9 @@ def load_fast_tokenizer(
     """
     path = Path(path)
     file = path / FILE if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(
-            f"{path} holds no {FILE}, which says how texts become ids: put it there, for instance "
-            "by AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers"
-        )
-    content = read_bytes(file, _MOST)
-    parse_json(content, file)
     config = _config(file.with_name(CONFIG))
     own = {**config.get(OWN, {}), **{k: v for k, v in choices.items() if v is not None}}
+    content = _content(file, config)
     known = _checked(content, file)
     said = known.token_to_id(_pad_token(config) or "")
     if None not in (pad, said) and pad != said:
@@ -203,12 +199,30 @@ def load_fast_tokenizer(
     lacks = [name for name in ("context", "pad") if not isinstance(own.get(name), int)]
     if lacks:
         raise ValueError(f"{path} does not say the tokenizer's {lacks[0]}: give it")
-    return FastTokenizer(content.decode(), **own)
+    return FastTokenizer(content, **own)
 
 
-def _checked(content: bytes, file: Path) -> tokenizers.Tokenizer:
+def _content(file: Path, config: dict[str, Any]) -> str:
+    """The content of a tokenizer.json, or what it would be of the SentencePiece model beside it."""
+    pieces = file.with_name(SPIECE)
+    if file.is_file():
+        content = read_bytes(file, _MOST)
+        parse_json(content, file)
+        return content.decode()
+    if file.name == FILE and pieces.is_file():
+        extra = config.get("extra_ids", 100)
+        if not isinstance(extra, int) or not 0 <= extra <= 10_000:
+            raise ValueError(f"{file.with_name(CONFIG)}: extra_ids={shortened(extra)} is no number")
+        return tokenizer_json(pieces, extra)
+    raise ValueError(
+        f"{file.parent} holds neither {file.name} nor T5's {SPIECE}, which say how texts become "
+        "ids: AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers writes one"
+    )
+
+
+def _checked(content: str, file: Path) -> tokenizers.Tokenizer:
     try:
-        return tokenizers.Tokenizer.from_str(content.decode())
+        return tokenizers.Tokenizer.from_str(content)
     except Exception as error:  # The library raises no other.
         said = shortened(str(error).split("\n")[0], 200)
         raise ValueError(f"{file}: no tokenizer of Hugging Face's ({said})") from None

@@ -52,7 +52,7 @@ class TextTowerConfig(Reference):
     Attributes:
       clip: a released CLIP, see `interop.clip.load_clip`.
       model: a Stable Diffusion, of whose folder the tower and the tokenizer are read.
-      t5, bert: a folder of transformers', or its name on the hub, with a `tokenizer.json`; see
+      t5, bert: a folder of transformers', or its name on the hub, with its tokenizer; see
         `interop.t5.load_t5` and `interop.bert.load_bert`.
       length: ids of a text that T5 or BERT reads, padding among them; by default 77, as CLIP's.
       skip: blocks left out at the end of the tower.

@@ -118,7 +118,7 @@ def test_choices_that_make_no_rows_are_refused(words, choices, said):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "holds no tokenizer.json"),
+        (None, "holds neither tokenizer.json nor T5's spiece.model"),
         ("{", "tokenizer.json"),
         ("{}", "no tokenizer of Hugging Face's"),
         ('{"model": {"type": "Unigram"}}', "no tokenizer of Hugging Face's"),

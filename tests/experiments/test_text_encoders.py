@@ -195,5 +195,5 @@ def test_a_foreign_tokenizer_is_refused(config, tmp_path):
     with pytest.raises(ValueError, match="texts are padded with 1, but the encoder expects 0"):
         load_text_tower({"t5": str(folder)})
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(ValueError, match=r"encoder holds no tokenizer\.json"):
+    with pytest.raises(ValueError, match=r"encoder holds neither tokenizer\.json"):
         load_text_tower({"t5": str(folder)})
