@@ -13,6 +13,7 @@ from encoder_folders import write_encoder
 
 from diffjax import runs
 from diffjax.assembly.experiment import Experiment, open_run
+from diffjax.interop import hub
 from diffjax.interop.bert import load_bert
 from diffjax.interop.t5 import load_t5
 from diffjax.launch.settings import load_config
@@ -148,6 +149,22 @@ def test_the_whole_text_is_one_vector(tmp_path, kind):
     assert held.tower.network.apply(held.variables, ids, pooled=True).shape == (2, 16)
     shorter = load_text_tower({kind: str(folder), "skip": 1})
     assert "block_1" in held.variables["params"] and "block_1" not in shorter.variables["params"]
+
+
+@pytest.mark.parametrize("kind", LOAD)
+def test_the_hub_is_asked_for_the_encoder_and_its_tokenizer(tmp_path, monkeypatch, kind):
+    folder, asked = write_encoder(tmp_path / "encoder", kind), []
+
+    def download(name: str, file: str):
+        assert name == "owner/name"
+        asked.append(file)
+        return folder / file if (folder / file).is_file() else None
+
+    monkeypatch.setattr(hub, "_download", download)
+    held = load_text_tower({kind: "owner/name"})
+    assert held.fingerprint == load_text_tower({kind: str(folder)}).fingerprint
+    assert asked[0] == "model.safetensors"
+    assert {"config.json", "tokenizer.json", "spiece.model"} <= {*asked}
 
 
 @pytest.mark.heavy
