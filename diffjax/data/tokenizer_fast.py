@@ -23,6 +23,7 @@ from diffjax.ranges import Length, Whole
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 FILES = (FILE, CONFIG, SPIECE)
 Refusal = Literal["error", "allow"]
+LONGEST = 2**16
 # mT5's, of 250,000 tokens, takes 16 MB.
 _MOST = 32 * MB
 
@@ -50,10 +51,10 @@ class FastTokenizer:
         for name, options in (("overlong", ("error", "truncate")), ("empty", get_args(Refusal))):
             if getattr(self, name) not in options:
                 raise unknown(f"tokenizer {name}", getattr(self, name), options)
-        if self.context <= len(self._ends):
+        if not len(self._ends) < self.context <= LONGEST:
             raise ValueError(
-                f"tokenizer context={self.context} has no room for a word: at least "
-                f"{len(self._ends) + 1}"
+                f"tokenizer context={self.context} must be from {len(self._ends) + 1}, to have "
+                f"room for a word, to {LONGEST:,}"
             )
         if not 0 <= self.pad < self.vocab_size:
             raise ValueError(f"tokenizer pad={self.pad} lies outside 0 .. {self.vocab_size - 1}")
@@ -194,7 +195,7 @@ def load_fast_tokenizer(
         if value is not None:
             own[name] = value
     length = config.get("model_max_length")
-    if "context" not in own and isinstance(length, int) and 2 <= length <= 2**16:
+    if "context" not in own and isinstance(length, int) and 2 <= length <= LONGEST:
         own["context"] = length
     lacks = [name for name in ("context", "pad") if not isinstance(own.get(name), int)]
     if lacks:

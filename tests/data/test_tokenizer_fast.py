@@ -104,7 +104,8 @@ def test_a_folder_says_length_and_padding(words, tmp_path):
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
-        (dict(context=1), "context=1 has no room for a word"),
+        (dict(context=1), "context=1 must be from [23], to have room for a word"),
+        (dict(context=10**9), "context=1000000000 must be from"),
         (dict(pad=10**6), "pad=1000000 lies outside 0"),
         (dict(overlong="cut"), "tokenizer overlong"),
         (dict(empty="yes"), "tokenizer empty"),

@@ -16,7 +16,7 @@ from diffjax.denoisers.frozen import placeholder_variables
 from diffjax.models.conditioning import Conditioning
 from diffjax.nn.initialisers import torch_kernel
 from diffjax.nn.linear import Dense
-from diffjax.ranges import Probability, Width
+from diffjax.ranges import Probability, Whole, Width
 from diffjax.task import Params
 
 
@@ -39,7 +39,7 @@ class FrozenTower:
     network: nn.Module
     null_ids: tuple[int, ...]
     skip: int = 0
-    place: tuple[int, int] | None = None
+    place: tuple[Whole, Whole] | None = None
 
     @property
     def columns(self) -> slice:
