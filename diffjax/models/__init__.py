@@ -13,6 +13,7 @@ from diffjax.choices import LINEN, build
 from diffjax.models.autoencoder import Autoencoder
 from diffjax.models.bert import BertEncoder
 from diffjax.models.clip import build_clip
+from diffjax.models.clip_projection import ClipProjection
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
 from diffjax.models.mlp import MLP
@@ -34,6 +35,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "bert": BertEncoder,
     "autoencoder": Autoencoder,
     "prior": PriorTransformer,
+    "clip_projection": ClipProjection,
 }
 
 

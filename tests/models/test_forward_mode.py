@@ -43,6 +43,11 @@ NETWORKS = {
         IMAGE,
         (TIMES, CONTEXT),
     ),
+    "unet_added_kv": (
+        {**UNET, "cross_attention": True, "added_kv": True},
+        IMAGE,
+        (TIMES, CONTEXT),
+    ),
     "unet_transformer": (
         {**UNET, "cross_attention": True, "transformer_depth": 1},
         IMAGE,
@@ -59,6 +64,11 @@ NETWORKS = {
         ),
         (2, 4),
         (TIMES, CONTEXT._replace(label=None, vector=jnp.ones((2, 4)))),
+    ),
+    "clip_projection": (
+        dict(type="clip_projection", vector_width=8, context_width=6, tokens=2),
+        (2, 5),
+        (jnp.ones((2, 5)), CONTEXT.context, SEEN, jnp.array([True, False])),
     ),
     "mlp": (dict(type="mlp", out_channels=2, width=16, depth=1), (2, 2), (TIMES,)),
     "convnet": (dict(type="convnet", num_classes=3, channels=(8, 16)), IMAGE, ()),
@@ -78,7 +88,7 @@ NETWORKS = {
 
 # Where a rectifier turns between the two places, a difference is of neither side.
 RECTIFIED = ("convnet", "clip_resnet")
-HEAVY = ("unet_adm", "unet_transformer", "clip_resnet", "autoencoder_vq")
+HEAVY = ("unet_adm", "unet_added_kv", "unet_transformer", "clip_resnet", "autoencoder_vq")
 
 
 @functools.cache
