@@ -102,7 +102,7 @@ class EmojiFont:
             raise ValueError(f"{self._named(sequence)}: damaged ({reason(error)})") from error
         if not data.startswith(_PNG):
             raise ValueError(f"{self._named(sequence)}: no PNG")
-        if not 0 < max(width, height) <= MAX_SIDE:
+        if not 0 < min(width, height) <= max(width, height) <= MAX_SIDE:
             raise ValueError(f"{self._named(sequence)}: {width} x {height} pixels, over {MAX_SIDE}")
         return data
 

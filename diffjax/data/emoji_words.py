@@ -124,8 +124,7 @@ def read_emoji(table: Mapping[str, Mapping[str, Any]]) -> list[Emoji]:
     for sequence in sorted(rows, key=lambda s: rows[s]["E"]):
         how = spelt[sequence]
         gender = 0 if how.gender < 0 and how.plain in persons else how.gender
-        yellow = (0,) if how.plain in toned else ()
-        tones: tuple[int, ...] = how.tones or yellow
+        tones = how.tones or ((0,) if how.plain in toned else ())
         name = _name(sequence, rows[sequence])
         found.append(
             Emoji(
@@ -136,7 +135,7 @@ def read_emoji(table: Mapping[str, Mapping[str, Any]]) -> list[Emoji]:
                 aliases=_aliases(rows[sequence], name) if gender < 0 else (),
                 kind=_kind(how.plain, gender),
                 gender=gender,
-                skin_tone=tones[0] if len(set(tones)) == 1 else -1,
+                skin_tone=min(tones) if len(set(tones)) == 1 else -1,
                 hair=_HAIR_OF.get(how.mark, -1) if gender >= 0 else -1,
                 role=_ROLE_OF.get(how.mark, -1) if gender >= 0 else -1,
                 direction=int(how.right) if how.plain in facing else -1,
