@@ -184,8 +184,6 @@ def test_prepare_data(processes, tiny, tmp_path):
     )
     refused = processes.run(*options, f"--font={other}", main="prepare_data")
     assert refused.code == 2 and "holds other data than" in refused.error
-    absent = processes.run(*options, f"--font={tmp_path / 'no.ttf'}", main="prepare_data")
-    assert absent.code == 2 and "fonts-noto-color-emoji" in absent.error
     wrong = processes.run("--source=digits", f"--font={other}", main="prepare_data")
     assert wrong.code == 2 and "--font is read by --source=emoji" in wrong.error
 
