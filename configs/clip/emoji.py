@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from configs.common import make, no_argument
 
-PERSON = dict(kind=0)
+PERSON = dict(kind=0)  # index into emoji_words.KINDS
 ASKED = dict(
     gender="a {answer} {role[0]}, {skin_tone[0]} skin tone",
     skin_tone="a {gender[0]} {role[0]}, {answer} skin tone",
