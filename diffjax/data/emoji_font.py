@@ -13,6 +13,7 @@ import io
 import os
 import stat
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,13 @@ PLACES = (
     "/usr/local/share/fonts", "/usr/share/fonts",
 )  # fmt: skip
 WHERE_TO_GET_ONE = (
-    f"give --font={NAME}: Debian's package fonts-noto-color-emoji has it, and so has the folder "
-    "fonts of https://github.com/googlefonts/noto-emoji"
+    "install Debian's package fonts-noto-color-emoji, or take fonts/NotoColorEmoji.ttf from "
+    "https://github.com/googlefonts/noto-emoji and run experiments.prepare_data --source=emoji "
+    "--font=NotoColorEmoji.ttf"
 )
 MAX_BYTES, MAX_SIDE = 128 * 2**20, 1024  # of a font, Noto's has 10 MB; of a drawing, 136 x 128
 _TRUETYPE = (b"\x00\x01\x00\x00", b"true")  # not compressed, not a collection
+_LIGATURES = (4, 7)  # types of lookups: ligatures, and any type by a longer offset
 _SELECTOR = 0xFE0F  # asks for the coloured picture, which all are
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Tables that hold colour in another way.
@@ -163,6 +166,7 @@ def _tables(path: Path, data: bytes) -> tuple[dict[tuple[int, ...], str], dict[s
             has = [said for tag, said in _OTHERS.items() if tag in font]
             what = f"{' and '.join(has)}, but no" if has else "no"
             raise _NoColour(f"{path}: has {what} colour bitmaps (CBDT); {WHERE_TO_GET_ONE}")
+        _check_ranges(font.reader["cmap"])
         of_code: dict[int, str] = font.getBestCmap() or {}
         glyphs: dict[tuple[int, ...], str] = {(code,): name for code, name in of_code.items()}
         codes = {glyph: code for code, glyph in sorted(of_code.items(), reverse=True)}
@@ -176,11 +180,30 @@ def _tables(path: Path, data: bytes) -> tuple[dict[tuple[int, ...], str], dict[s
         return glyphs, dict(strikes[largest])
 
 
+def _check_ranges(cmap: bytes) -> None:
+    """Refuses ranges of code points, of which one wrong byte makes billions, before each of them
+    gets its entry: formats 12 and 13 of the table `cmap`.
+
+    Raises:
+      ValueError: more code points than Unicode has.
+    """
+    (subtables,) = struct.unpack_from(">H", cmap, 2)
+    for offset in {struct.unpack_from(">I", cmap, 8 + 8 * i)[0] for i in range(subtables)}:
+        (format_,) = struct.unpack_from(">H", cmap, offset)
+        if format_ not in (12, 13):
+            continue
+        (count,) = struct.unpack_from(">I", cmap, offset + 12)
+        ranges = np.frombuffer(cmap, ">u4", 3 * count, offset + 16).reshape(count, 3)
+        ends = ranges[:, 1].astype(np.int64) + 1
+        if (ends - ranges[:, 0]).clip(0).sum() > sys.maxunicode + 1:
+            raise ValueError("its cmap names more code points than there are")
+
+
 def _ligatures(font: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     """(glyphs, the glyph that stands for them) of a font's ligatures, in its order."""
     table = font["GSUB"].table if "GSUB" in font else None
     for lookup in table.LookupList.Lookup if table and table.LookupList else ():
-        for subtable in lookup.SubTable:
+        for subtable in lookup.SubTable if lookup.LookupType in _LIGATURES else ():
             subtable = getattr(subtable, "ExtSubTable", subtable)
             for first, ligatures in getattr(subtable, "ligatures", {}).items():
                 for ligature in ligatures:

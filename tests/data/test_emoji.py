@@ -173,6 +173,13 @@ def test_a_font_that_draws_too_little_is_refused(tmp_path):
         builder.render(font, EMOJI, 32)
 
 
+def test_no_font_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(emoji_font, "PLACES", (str(tmp_path),))
+    with pytest.raises(ValueError, match=r"no NotoColorEmoji.ttf in .*prepare_data") as caught:
+        make_source("emoji", data_dir=tmp_path / "data")
+    assert "\n" not in str(caught.value) and not list((tmp_path / "data").iterdir())
+
+
 def test_prepare_data(processes, tiny, tmp_path):
     options = ("--source=emoji", f"--data_dir={tmp_path / 'data'}")
     done = processes.run(*options, f"--font={tiny[0]}", main="prepare_data")

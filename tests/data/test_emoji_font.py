@@ -1,6 +1,8 @@
 """Reading a colour font: its drawings by code points, and one line for whatever is none."""
 
 import os
+import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -90,6 +92,20 @@ def test_other_files_are_one_line(tmp_path, file):
         with pytest.raises(ValueError, match=said) as caught:
             EmojiFont(tmp_path / name)
         assert "\n" not in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_ranges_of_billions_are_refused_before_they_are_written_out(file, tmp_path):
+    data = bytearray(file.read_bytes())
+    group = struct.pack(">II", ord("👩"), ord("👩"))
+    at = data.index(group)
+    assert data.count(group) == 1
+    data[at + 4 : at + 8] = struct.pack(">I", 0xFFFFFFFF)
+    (tmp_path / "bomb.ttf").write_bytes(data)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"bomb.ttf: .*more code points than there are"):
+        EmojiFont(tmp_path / "bomb.ttf")
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
 
 
 def broken(**changes):
