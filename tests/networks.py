@@ -14,13 +14,18 @@ import numpy as np
 
 
 def random_variables(
-    init: Callable[..., Any], *inputs: Any, std: float = 0.1, seed: int = 7, **options: Any
+    init: Callable[..., Any],
+    *inputs: Any,
+    std: float = 0.1,
+    seed: int = 7,
+    norms: float = 1.0,
+    **options: Any,
 ) -> Any:
     """What `init(key, *inputs, **options)` would give, normally distributed.
 
     No layer is zero, so that every path carries something. Arrays in float64 generators of numpy,
     then in the dtype that the network wants; whole numbers are 0; a variance (of running
-    statistics) is about 1, and so is the scale of a norm.
+    statistics) is about 1, and the scale of a norm about `norms`.
     """
     shapes = jax.eval_shape(lambda: init(jax.random.key(0), *inputs, **options))
     rng = np.random.default_rng(seed)
@@ -29,7 +34,7 @@ def random_variables(
         name = jax.tree_util.keystr(path[-1:])
         if not np.issubdtype(leaf.dtype, np.floating):
             return np.zeros(leaf.shape, leaf.dtype)
-        about = 1.0 if "var" in name or "scale" in name else 0.0
+        about = 1.0 if "var" in name else norms if "'scale'" in name else 0.0
         return np.asarray(about + std * rng.standard_normal(leaf.shape), leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)

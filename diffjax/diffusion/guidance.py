@@ -17,7 +17,7 @@ from jax import Array
 
 from diffjax.diffusion.levels import Level, broadcast_to
 from diffjax.diffusion.sampling import Denoiser, Estimate
-from diffjax.ranges import Guided, NonNegative, Percentile, Probability, Reach, Width
+from diffjax.ranges import Guided, NonNegative, Percentile, Positive, Probability, Reach, Width
 
 # (z, at, to, conditioning) -> Estimate, see `Denoiser`; the conditioning is any tree of arrays
 # [B, ...].
@@ -72,6 +72,7 @@ class Guidance:
       threshold: percentile in (0, 100] of |x_hat| for dynamic thresholding (Saharia et al. 2022,
         section 2.3), or None.
       clip: clamp x_hat to [-1, 1] (pixel models; never for latents).
+      clip_range: c where it is clamped to [-c, c] (unCLIP's prior: 5).
       channels: guide the first so many channels alone; the others are the conditional estimate's
         (Peebles & Xie 2023, appendix: 3 of 4). None for all.
 
@@ -85,6 +86,7 @@ class Guidance:
     rescale: Probability = 0.0
     threshold: Percentile | None = None
     clip: bool = False
+    clip_range: Positive = 1.0
     channels: Width | None = None
     autoguidance: Guided | Array = 1.0
     by: tuple[tuple[str, Guided | Array], ...] = ()
@@ -283,6 +285,7 @@ def bounded(denoise: Denoiser, guidance: Guidance) -> Denoiser:
             bound = jnp.maximum(jnp.percentile(flat, guidance.threshold, axis=1), 1.0)
             bound = broadcast_to(bound, x)
             x = jnp.clip(x, -bound, bound) / bound
-        return Estimate(jnp.clip(x, -1.0, 1.0) if guidance.clip else x, v)
+        bound = guidance.clip_range
+        return Estimate(jnp.clip(x, -bound, bound) if guidance.clip else x, v)
 
     return inside

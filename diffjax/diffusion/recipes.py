@@ -37,6 +37,7 @@ _GUIDANCE = {
     "rescale": "rescale",
     "threshold": "threshold",
     "clip": "clip",
+    "clip_range": "clip_range",
 }
 
 
@@ -96,7 +97,7 @@ class Recipe:
         g = self.guidance
         guidance: dict[str, Any] = {k: getattr(g, v) for k, v in _GUIDANCE.items()}
         guidance[_BY] = dict(g.by)
-        for name, none in (("autoguidance", 1.0), (_BY, {})):
+        for name, none in (("autoguidance", 1.0), (_BY, {}), ("clip_range", 1.0)):
             if guidance[name] == none:  # said where it is used, as protocols without it do not
                 del guidance[name]
         nfe = self.rows(schedule, strength).nfe
@@ -111,10 +112,10 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
       sampler: ddpm, ddim, euler, heun, ode, dpmpp_2m, plms or pndm.
       **options: steps, spacing, offset, final, rho; scheduler and between, see `scheduler_grid`
         ("own", the default, is our own rule: `make_grid`); guidance, guidance_low, guidance_high,
-        guidance_channels, rescale, threshold, clip; autoguidance, the scale of another network's
-        guidance; guidance_by, a mapping from condition to scale in place of guidance, dropped from
-        its end (InstructPix2Pix: dict(image=1.5, text=7.5)), see `Guidance`; and what the sampler
-        takes (eta of ddim, variance of ddpm, ...).
+        guidance_channels, rescale, threshold, clip, clip_range; autoguidance, the scale of another
+        network's guidance; guidance_by, a mapping from condition to scale in place of guidance,
+        dropped from its end (InstructPix2Pix: dict(image=1.5, text=7.5)), see `Guidance`; and what
+        the sampler takes (eta of ddim, variance of ddpm, ...).
 
     Raises:
       ValueError: a sampler or an option that does not exist, the nearest named; a value outside

@@ -138,6 +138,9 @@ def _attention(ours: str, theirs: str, n: Names, present: Mapping[str, Any]) -> 
         else:
             parts = tuple(f"{theirs}.{x}.{key}" for x in (n.query, n.key, n.value))
             yield Row(f"{ours}/qkv/{leaf}", parts, kind)
+        if f"{ours}/context_kv/{leaf}" in present:
+            added = tuple(f"{theirs}.add_{x}_proj.{key}" for x in "kv")
+            yield Row(f"{ours}/context_kv/{leaf}", added, kind)
     yield from layer(f"{ours}/proj", f"{theirs}.{n.proj}", n.attention)
 
 

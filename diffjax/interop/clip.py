@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,12 @@ def _add_config(section: dict[str, Any], file: Path, layout: str, activation: st
 def _shapes(section: Mapping[str, Any]) -> dict[str, Any]:
     """Path -> shape and dtype of every variable of the section's network."""
     check_buildable(section)
-    model: Any = build_model(**section)
+    return dict(_shapes_of(build_model(**section)))
+
+
+@lru_cache(maxsize=8)
+def _shapes_of(model: Any) -> dict[str, Any]:
+    """Traced once: it takes a second."""
     size = model.image.image_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
     tokens = jax.ShapeDtypeStruct((1, model.text.context), np.int32)

@@ -15,7 +15,7 @@ def locate(name: str | Path, download: Callable[[str], Path], example: str) -> P
     Raises:
       ValueError: it is neither; `example` shows what a name on the hub looks like.
     """
-    if Path(name).exists():
+    if str(name) and Path(name).exists():  # "" would be the folder that one is in
         return Path(name)
     if is_hub_name(name):
         return download(str(name))

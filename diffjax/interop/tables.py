@@ -52,6 +52,8 @@ def _scatter(w: np.ndarray, groups: int) -> np.ndarray:
 LAYOUTS: dict[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]] = {
     "vector": (lambda w, _: w, lambda w, _: w),
     "table": (lambda w, _: w, lambda w, _: w),
+    "batch_of_one": (lambda w, _: w.squeeze(0), lambda w, _: w[None]),
+    "sequence_of_one": (lambda w, _: w.squeeze((0, 1)), lambda w, _: w[None, None]),
     "dense": (lambda w, _: w.T, lambda w, _: w.T),
     "conv": (lambda w, _: w.transpose(2, 3, 1, 0), lambda w, _: w.transpose(3, 2, 0, 1)),
     "pointwise": (lambda w, _: w.squeeze((2, 3)).T, lambda w, _: w.T[:, :, None, None]),

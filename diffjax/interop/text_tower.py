@@ -1,4 +1,5 @@
-"""Stable Diffusion's text towers in and out: transformers' `CLIPTextModel` folders.
+"""CLIP's text towers alone in and out: transformers' `CLIPTextModel` folders, of Stable Diffusion,
+and, with the projection to the joint space, `CLIPTextModelWithProjection`'s, of unCLIP.
 
 The pipeline of version 1 reads CLIP's last hidden state, that of version 2 OpenCLIP's last but one,
 both after the final norm. A folder of version 2 holds a tower without its last block; an original
@@ -25,17 +26,23 @@ from diffjax.interop.files import (
     write_tensors,
 )
 from diffjax.interop.parts import Part, emptied, fill, flat_params, parameter_shapes, spec
-from diffjax.interop.sizes import blamed_on
+from diffjax.interop.sizes import axes_of, blamed_on, check_sizes
 from diffjax.interop.tables import Row
 from diffjax.models import build_model
 
+# Of transformers, without and with the projection.
+CLASSES = ("CLIPTextModel", "CLIPTextModelWithProjection")
 KINDS = ("clip_text_model", "clip")
 # Of the tables, which are those of a whole CLIP.
 _TOWER = "params/text/"
 
 
-def load_text(folder: str | Path) -> Part:
+def load_text(folder: str | Path, projected: bool = False) -> Part:
     """The text tower of a folder of transformers', a `CLIPTextModel`: config.json and weights.
+
+    Args:
+      folder: of the tower.
+      projected: whether it has its projection, as a `CLIPTextModelWithProjection`.
 
     Raises:
       ValueError: as `load_unet`.
@@ -58,24 +65,30 @@ def load_text(folder: str | Path) -> Part:
         sizes = text_sizes(weights)
         check_tower(config, sizes, config_file)
         section = {"type": "text", "embed": config.get("projection_dim", 512), **sizes, **says}
-        shapes = text_shapes(section, whole=False)
+        if projected:
+            section["embed"] = axes_of(weights, "text_projection.weight", 2)[0]
+            said = {"projection_dim": (config.get("projection_dim", 512), section["embed"])}
+            check_sizes(config_file, said)
+        shapes = text_shapes(section, whole=projected)
         return fill(section, {}, weights, shapes, text_table(huggingface_text, shapes))
 
 
-def save_text(folder: str | Path, part: Part, skip: int = 0) -> None:
+def save_text(folder: str | Path, part: Part, skip: int = 0, projected: bool = False) -> None:
     """Writes config.json and weights for `CLIPTextModel.from_pretrained`, without the last `skip`
-    blocks and the projection, which a Stable Diffusion does not read.
+    blocks and the projection, which a Stable Diffusion does not read; `projected`, with it, for
+    `CLIPTextModelWithProjection.from_pretrained`.
 
     Raises:
       ValueError: transformers' tower cannot be like this one, or the variables are not its own.
     """
     folder = Path(folder)
     section = {**part.section, "depth": part.section["depth"] - skip}
-    shapes = text_shapes(section, whole=False)
-    dropped = ("project/", *(f"block_{section['depth'] + i}/" for i in range(skip)))
+    shapes = text_shapes(section, whole=projected)
+    dropped = [f"block_{section['depth'] + i}/" for i in range(skip)]
+    dropped = (*dropped, *(() if projected else ("project/",)))
     params = {k: v for k, v in flat_params(part).items() if not k.startswith(dropped)}
     config = {
-        "architectures": ["CLIPTextModel"],
+        "architectures": [CLASSES[projected]],
         "model_type": KINDS[0],
         **text_config(build_model(**section)),
         "pad_token_id": 1,  # transformers' default; read by nothing here

@@ -12,9 +12,11 @@ from flax import linen as nn
 from diffjax.choices import LINEN, build
 from diffjax.models.autoencoder import Autoencoder
 from diffjax.models.clip import build_clip
+from diffjax.models.clip_projection import ClipProjection
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
 from diffjax.models.mlp import MLP
+from diffjax.models.prior import PriorTransformer
 from diffjax.models.text import TextTransformer
 from diffjax.models.unet import UNet
 from diffjax.models.vae import build_vae
@@ -28,6 +30,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vae": build_vae,
     "text": TextTransformer,
     "autoencoder": Autoencoder,
+    "prior": PriorTransformer,
+    "clip_projection": ClipProjection,
 }
 
 

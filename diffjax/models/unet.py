@@ -74,8 +74,11 @@ class UNet(nn.Module):
       augment_dim: width of `augment_labels [B, n]`, added to the time features (EDM: 9).
       vector_dim: width of the conditioning's `vector`, whose projection is added to the embedding
         (GLIDE, unCLIP, SDXL); 0 for none.
+      project_vector: False to add the vector as it is, of the embedding's width.
       cross_attention: attending blocks also attend to the conditioning's `context`, which
         transformer blocks must be given.
+      added_kv: they do so within self-attention, one softmax over the context's tokens and the
+        pixels (Nichol et al. 2021, GLIDE; unCLIP), in place of layers of cross-attention.
       pool_tokens: a projection of the context's mean is also added to the embedding (Saharia et al.
         2022, Imagen, section 2.5); without a context nothing is.
       init_style: a key of `INITS`.
@@ -115,7 +118,9 @@ class UNet(nn.Module):
     label_to: str = "embedding"
     augment_dim: MaybeWidth = 0
     vector_dim: MaybeWidth = 0
+    project_vector: bool = True
     cross_attention: bool = False
+    added_kv: bool = False
     pool_tokens: bool = False
     init_style: str = "ddpm"
     dtype: Dtype = "float32"
@@ -158,6 +163,11 @@ class UNet(nn.Module):
         pick("label_to", self.label_to, ("embedding", "noise"))
         pick("down_padding", self.down_padding, DOWN_PADDINGS)
         family = INITS[pick("init_style", self.init_style, INITS)]
+        if self.added_kv and (self.transformer_depth or not self.cross_attention):
+            raise ValueError(
+                "added_kv=True takes the context into plain layers of self-attention: set "
+                "cross_attention=True and transformer_depth=0"
+            )
         style = BlockStyle(
             init=family,
             groups=self.norm_groups,
@@ -169,6 +179,7 @@ class UNet(nn.Module):
             taps=tuple(self.resample_taps),
             project_resampled=self.project_resampled,
             transformer_depth=self.transformer_depth,
+            added_kv=self.added_kv,
             dtype=self.dtype,
         )
         return family, style

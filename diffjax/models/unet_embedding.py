@@ -55,8 +55,15 @@ def unet_embedding(
         table = LabelTable(n, embedding.shape[-1], family, net.null_class, name="label")
         embedding = embedding + table(cond.label, batch)
     if net.vector_dim and cond.vector is not None:
-        dense = Dense(embedding.shape[-1], name="vector", **kinds)
-        embedding = embedding + dense(cond.vector.astype(jnp.float32))
+        vector = cond.vector.astype(jnp.float32)
+        if net.project_vector:
+            vector = Dense(embedding.shape[-1], name="vector", **kinds)(vector)
+        elif vector.shape != embedding.shape:
+            raise ValueError(
+                f"project_vector=False adds a vector of {vector.shape[-1]} to an embedding of "
+                f"{embedding.shape[-1]}: give it that width"
+            )
+        embedding = embedding + vector
     if net.pool_tokens and cond.context is not None:
         embedding = embedding + _pooled(family, cond, embedding.shape[-1])
     return embedding

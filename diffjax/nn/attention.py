@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from diffjax.nn.cpu import fence
-from diffjax.nn.initialisers import Init
+from diffjax.nn.initialisers import Init, parts
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import GroupNorm, LayerNorm
 
@@ -78,7 +78,9 @@ def count_heads(channels: int, num_heads: int, head_channels: int | None) -> int
 class SpatialAttention(nn.Module):
     """Self-attention over the pixels of `x [B, H, W, C]`, with the residual added.
 
-    x -> skip_scale (x + proj(attend(qkv(GN(x))))), Ho et al. 2020, appendix B.
+    x -> skip_scale (x + proj(attend(qkv(GN(x))))), Ho et al. 2020, appendix B. Keys and values of
+    a `context [B, S, D]`, where one is given, stand beside the pixels' own under one softmax
+    (Nichol et al. 2021, GLIDE); `mask [B, S] bool` is False at padding.
     """
 
     heads: int
@@ -90,15 +92,21 @@ class SpatialAttention(nn.Module):
     dtype: DTypeLike = "float32"
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, context: Array | None = None, mask: Array | None = None) -> Array:
         b, h, w, c = x.shape
         init = self.init_family
+        kinds = {"bias_init": init.bias, "dtype": self.dtype}
         y = GroupNorm(self.groups, self.eps, self.min_channels, name="norm")(x)
-        qkv = Dense(3 * c, kernel_init=init.qkv, bias_init=init.bias, dtype=self.dtype, name="qkv")(
-            y.reshape(b, h * w, c)
-        )
+        qkv = Dense(3 * c, kernel_init=init.qkv, name="qkv", **kinds)(y.reshape(b, h * w, c))
         q, k, v = (split_heads(z, self.heads) for z in jnp.split(qkv, 3, axis=-1))
-        y = attend(q, k, v).reshape(b, h, w, c)
+        if context is not None:
+            pair = parts(init.kernel, 2)
+            kv = Dense(2 * c, kernel_init=pair, name="context_kv", **kinds)(context)
+            more = (split_heads(z, self.heads) for z in jnp.split(kv, 2, axis=-1))
+            k, v = (jnp.concatenate(both, axis=1) for both in zip(more, (k, v), strict=True))
+            if mask is not None:
+                mask = jnp.pad(mask, ((0, 0), (0, h * w)), constant_values=True)
+        y = attend(q, k, v, mask).reshape(b, h, w, c)
         y = Dense(c, kernel_init=init.final, dtype=self.dtype, name="proj")(y)
         return fence((x + y) * jnp.asarray(self.skip_scale, x.dtype))
 

@@ -14,7 +14,8 @@ from diffjax.nn.spatial_transformer import SpatialTransformer
 class Block(nn.Module):
     """A residual block, then (`heads` > 0) self-attention and cross-attention (`cross`).
 
-    Attention is one layer each, or transformer blocks of both (`style.transformer_depth`).
+    Attention is one layer each, or one of both (`style.added_kv`), or transformer blocks of both
+    (`style.transformer_depth`).
     """
 
     features: int
@@ -42,8 +43,9 @@ class Block(nn.Module):
             transformer = SpatialTransformer(self.heads, *shared, name="transformer")
             return constrain_batch(transformer(h, context, context_mask))
         shared = (s.groups, s.eps, s.init, s.min_channels, s.skip_scale, s.dtype)
+        seen = (context, context_mask) if s.added_kv and context is not None else ()
         if self.heads:
-            h = SpatialAttention(self.heads, *shared, name="attention")(h)
-        if self.heads and context is not None:
+            h = SpatialAttention(self.heads, *shared, name="attention")(h, *seen)
+        if self.heads and context is not None and not s.added_kv:
             h = SpatialCrossAttention(self.heads, *shared, name="cross")(h, context, context_mask)
         return constrain_batch(h)

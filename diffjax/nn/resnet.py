@@ -31,6 +31,8 @@ class BlockStyle:
       skip_scale: what each residual sum is multiplied by (1, or 1/sqrt(2) in DDPM++).
       taps: filter of resampling blocks.
       transformer_depth: transformer blocks in each place of attention; 0 for plain layers.
+      added_kv: plain layers of self-attention take the context in, see `SpatialAttention`; there
+        are none of cross-attention then.
       project_resampled: resampling blocks have a 1x1 convolution on the skip even where the
         channels stay (DDPM++, NCSN++).
       dtype: of the arithmetic.
@@ -46,6 +48,7 @@ class BlockStyle:
     taps: tuple[int, ...] = BOX
     project_resampled: bool = False
     transformer_depth: int = 0
+    added_kv: bool = False
     dtype: DTypeLike = "float32"
 
 

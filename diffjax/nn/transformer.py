@@ -45,7 +45,7 @@ class Mlp(nn.Module):
 class SelfAttention(nn.Module):
     """`[B, L, D] -> [B, L, D]`; the fused kernel is drawn as one matrix, as torch and timm do.
 
-    `causal`: a token sees itself and those before it.
+    `causal`: a token sees itself and those before it. `mask [B, L] bool` is False at padding.
     """
 
     heads: int
@@ -55,11 +55,11 @@ class SelfAttention(nn.Module):
     dtype: DTypeLike = "float32"
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, mask: Array | None = None) -> Array:
         width, init = x.shape[-1], self.init_family
         qkv = Dense(3 * width, self.qkv_bias, init.qkv, dtype=self.dtype, name="qkv")(x)
         q, k, v = (split_heads(z, self.heads) for z in jnp.split(qkv, 3, axis=-1))
-        y = attend(q, k, v, causal=self.causal).reshape(x.shape)
+        y = attend(q, k, v, mask, causal=self.causal).reshape(x.shape)
         return Dense(width, kernel_init=init.proj, dtype=self.dtype, name="proj")(y)
 
 
@@ -139,6 +139,8 @@ class DiTBlock(nn.Module):
 class PreNormBlock(nn.Module):
     """x + attention(LN(x)), then x + MLP(LN(x)), for `x [B, L, D]` (Radford et al. 2019, sec. 2.3).
 
+    `mask [B, L] bool` is False at padding, which no token attends to.
+
     Attributes:
       heads: of the attention, which is `causal` or not.
       hidden: width of the MLP.
@@ -155,21 +157,24 @@ class PreNormBlock(nn.Module):
     dtype: DTypeLike = "float32"
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, mask: Array | None = None) -> Array:
         kinds = {"init_family": self.init_family, "dtype": self.dtype}
         x = constrain_batch(x)
         y = LayerNorm(self.eps, name="norm1")(x)
-        x = x + SelfAttention(self.heads, self.causal, name="attention", **kinds)(y)
+        x = x + SelfAttention(self.heads, self.causal, name="attention", **kinds)(y, mask)
         y = LayerNorm(self.eps, name="norm2")(x)
         return constrain_batch(x + Mlp(self.hidden, self.activation, name="mlp", **kinds)(y))
 
 
-def pre_norm_blocks(x: Array, depth: int, remat: bool, **choices: Any) -> Array:
+def pre_norm_blocks(
+    x: Array, depth: int, remat: bool, mask: Array | None = None, **choices: Any
+) -> Array:
     """`x [B, L, D]` through `depth` blocks, called `block_0` ..., of the module that calls this.
 
-    `remat` recomputes blocks in the backward pass; `choices` are those of `PreNormBlock`.
+    `remat` recomputes blocks in the backward pass; `mask` and `choices` are those of
+    `PreNormBlock`.
     """
     make = nn.remat(PreNormBlock) if remat else PreNormBlock
     for i in range(depth):
-        x = make(**choices, name=f"block_{i}")(x)
+        x = make(**choices, name=f"block_{i}")(x, mask)
     return x

@@ -22,7 +22,7 @@ BATCH = ("data", "fsdp")
 # Path rules for tensor parallelism, right-aligned so that scanned layers fit: attention and MLP
 # input projections are cut along their outputs, output projections along their inputs.
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    (r"(qkv|query|key|value|mlp/layer1|modulation)/kernel$", (None, "tensor")),
+    (r"(qkv|query|key|value|context_kv|mlp/layer1|modulation)/kernel$", (None, "tensor")),
     (r"(attention/proj|cross/proj|mlp/layer2)/kernel$", ("tensor", None)),
 )
 

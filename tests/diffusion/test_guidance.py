@@ -152,6 +152,9 @@ def test_clip(normals, level):
     x = 3 * normals(SHAPE)
     out = bounded(lambda *_: Estimate(x, x), Guidance(clip=True))(x, level, level)
     np.testing.assert_array_equal(out.x, np.clip(x, -1, 1))
+    wide = bounded(lambda *_: Estimate(x, x), Guidance(clip=True, clip_range=1.5))(x, level, level)
+    np.testing.assert_array_equal(wide.x, np.clip(x, -1.5, 1.5))
+    np.testing.assert_array_equal(out.v, x)
     np.testing.assert_array_equal(out.v, x)
     same = lambda *_: Estimate(x)  # noqa: E731
     assert bounded(same, Guidance()) is same

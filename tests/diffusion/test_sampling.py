@@ -29,15 +29,33 @@ VARIANTS = {
 }
 
 
+ROWS = jax.jit(per_row)
+
+
 def keys_of(index, seed=0):
-    return per_row(jax.random.key(seed), jnp.asarray(index))
+    return ROWS(jax.random.key(seed), np.asarray(index))
 
 
 def draws(keys, rows, shape):
     """The noise that `sample` will draw, `[N, B, *shape]` float64."""
+    return np.asarray(_draws(keys, rows.nfe, shape), float)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _draws(keys, count, shape):
     noise_keys = jax.vmap(lambda k: stream(k, "sampler"))(keys)
     fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
-    return np.stack([normal(fold(noise_keys, i), shape) for i in range(rows.nfe)]).astype(float)
+    return jax.lax.map(lambda i: normal(fold(noise_keys, i), shape), jnp.arange(count))
+
+
+def scanned(estimate, rows, z, keys, **options):
+    """`sample`, compiled."""
+    return jax.jit(lambda z, keys: sample(estimate, rows, z, keys, **options))(z, keys)
+
+
+def first(grid, keys, shape):
+    """`initial_noise`, compiled."""
+    return np.asarray(jax.jit(lambda keys: initial_noise(grid, keys, shape))(keys))
 
 
 @pytest.mark.parametrize("name", sorted(VARIANTS))
@@ -46,10 +64,10 @@ def test_scan_equals_the_float64_reading(name, plane, reading):
     rounding has most to multiply."""
     grid = make_grid(Cosine(), 12)
     rows, keys = VARIANTS[name](grid), keys_of(range(6))
-    z = initial_noise(grid, keys, (2,))
+    z = first(grid, keys, (2,))
     noise = draws(keys, rows, (2,)) if rows.stochastic else None
     exact = reading(rows, plane.denoise, z, noise)
-    quick = jax.jit(lambda z, k: sample(plane.estimate, rows, z, k))(z, keys)
+    quick = scanned(plane.estimate, rows, z, keys)
     np.testing.assert_allclose(quick, exact, atol=5e-5)
 
 
@@ -60,11 +78,11 @@ def test_a_sample_does_not_know_its_batch(name, plane):
 
     @jax.jit
     def run(index):
-        keys = keys_of(index)
+        keys = per_row(jax.random.key(0), index)
         return sample(plane.estimate, rows, initial_noise(grid, keys, (2,)), keys)
 
-    whole = run(jnp.arange(64))
-    parts = jnp.concatenate([run(jnp.arange(i, i + 16)) for i in range(0, 64, 16)])
+    whole = run(np.arange(64))
+    parts = np.concatenate([run(np.arange(i, i + 16)) for i in range(0, 64, 16)])
     np.testing.assert_allclose(parts, whole, atol=1e-5)
     assert np.unique(np.round(whole, 4), axis=0).shape[0] == 64
 
@@ -79,7 +97,7 @@ def test_noise_differs_by_row_sample_and_seed(plane):
 @pytest.mark.parametrize("schedule", [Linear(), EDM(), RectifiedFlow(), VPSDE()])
 def test_prior_has_the_spread_of_the_first_level(schedule):
     grid = make_grid(schedule, 5, "trailing")
-    z = np.asarray(initial_noise(grid, keys_of(range(4000)), (4,)), np.float64)
+    z = first(grid, keys_of(range(4000)), (4,)).astype(np.float64)
     expected = float(schedule.prior_std(take(grid.t, 0)))
     assert z.std() == pytest.approx(expected, rel=0.02)
     assert abs(z.mean()) < 0.03 * expected
@@ -88,9 +106,9 @@ def test_prior_has_the_spread_of_the_first_level(schedule):
 def test_trajectory_is_the_way_to_the_sample(plane):
     grid = make_grid(Cosine(), 7)
     rows, keys = heun(grid), keys_of(range(3))
-    z = initial_noise(grid, keys, (2,))
-    plain = sample(plane.estimate, rows, z, keys)
-    last, states, estimates = sample(plane.estimate, rows, z, keys, trajectory=True)
+    z = first(grid, keys, (2,))
+    plain = scanned(plane.estimate, rows, z, keys)
+    last, states, estimates = scanned(plane.estimate, rows, z, keys, trajectory=True)
     np.testing.assert_array_equal(last, plain)
     np.testing.assert_array_equal(states[-1], last)
     assert states.shape == estimates.shape == (rows.nfe, 3, 2)
@@ -102,14 +120,14 @@ def test_trajectory_is_the_way_to_the_sample(plane):
 def test_learned_variance_at_its_ends_is_fixed(v, variance, plane):
     """Nichol & Dhariwal 2021, eq. 15: v = 1 is beta, v = -1 is beta-tilde."""
     grid, keys = make_grid(Cosine(), 10), keys_of(range(5))
-    z = initial_noise(grid, keys, (2,))
+    z = first(grid, keys, (2,))
 
     def with_v(z, level, to):
         x = plane.denoise(z, level)
         return Estimate(x, jnp.full_like(x, v))
 
-    learned = sample(with_v, ancestral(grid, variance="learned"), z, keys)
-    fixed = sample(plane.estimate, ancestral(grid, variance=variance), z, keys)
+    learned = scanned(with_v, ancestral(grid, variance="learned"), z, keys)
+    fixed = scanned(plane.estimate, ancestral(grid, variance=variance), z, keys)
     np.testing.assert_allclose(learned, fixed, atol=2e-5)
 
 
@@ -129,12 +147,12 @@ def test_learned_variance_needs_a_network_that_has_it(plane):
 
 def test_half_precision_networks_are_sampled_in_float32(plane):
     grid, keys = make_grid(Cosine(), 20), keys_of(range(4))
-    z = initial_noise(grid, keys, (2,))
+    z = first(grid, keys, (2,))
 
     def rounded(z, level, to):
         return Estimate(plane.denoise(z, level).astype(jnp.bfloat16))
 
-    out = sample(rounded, dpmpp_2m(grid), z, keys)
+    out = scanned(rounded, dpmpp_2m(grid), z, keys)
     assert out.dtype == jnp.float32
-    exact = sample(plane.estimate, dpmpp_2m(grid), z, keys)
+    exact = scanned(plane.estimate, dpmpp_2m(grid), z, keys)
     np.testing.assert_allclose(out, exact, atol=0.03)

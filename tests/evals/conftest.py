@@ -64,8 +64,10 @@ def extractor(digits):
     weights = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), weights)
 
     def apply(w, image):
-        d = jnp.square(image[:, None, None] - w["digits"]).sum((-3, -2, -1))
-        return image.reshape(len(image), -1) @ w["project"], -d.min(axis=2)
+        x, near = image.reshape(len(image), -1), w["digits"].reshape(CLASSES, -1, 64)
+        d = jnp.square(x).sum(-1)[:, None, None] + jnp.square(near).sum(-1)
+        d -= 2 * jnp.einsum("bi,kni->bkn", x, near, precision="highest")
+        return x @ w["project"], -d.min(axis=2)
 
     return FeatureExtractor(apply=apply, weights=weights, name="projection")
 

@@ -25,6 +25,7 @@ from diffjax.generate.sample import sample
 from diffjax.keys import per_row, root, stream
 from diffjax.models import build_model
 from diffjax.tasks.diffusion import DiffusionTask
+from tests.networks import random_variables
 
 B, L, CLASSES = 3, 5, 4
 RECIPE = dict(sampler="ddim", steps=4, guidance=3.0)
@@ -66,10 +67,8 @@ def variables(model):
         "label": jax.ShapeDtypeStruct((B,), jnp.int32),
         "masked_image": jax.ShapeDtypeStruct((B, 16, 16, 4), jnp.float32),
     }
-    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), spec))
-    random = np.random.default_rng(1)
     # A network that closes with a layer near zero says the same whatever it is given.
-    return jax.tree.map(lambda s: (0.2 * random.standard_normal(s.shape)).astype("f4"), shapes)
+    return random_variables(model.init, spec, std=0.2, seed=1)
 
 
 CASES = {"dit": dit, "stable diffusion": stable_diffusion}

@@ -1,5 +1,6 @@
 """Folders of CLIP weights: written and read again, and what is wrong with one said in a line."""
 
+import functools
 import json
 import shutil
 
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from diffjax.interop.clip import load_clip, save_clip
 from diffjax.interop.files import read_tensors
 from diffjax.models import build_model
+from tests.networks import random_variables
 
 VIT = dict(type="vit", width=64, depth=1, patch=4, image_size=8)
 RESNET = dict(type="resnet", layers=(1, 1, 1, 1), width=8, image_size=32)
@@ -24,15 +26,14 @@ def section(image=VIT, text=(), **rest):
 
 def variables(section):
     """Random ones, of the section's network."""
-    model = build_model(**section)
+    return drawn(build_model(**section))
+
+
+@functools.cache
+def drawn(model):
     size = model.image.image_size
-    shapes = jax.eval_shape(
-        lambda: model.init(
-            jax.random.key(0), np.zeros((1, size, size, 3), "float32"), np.zeros((1, 7), "int32")
-        )
-    )
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda s: np.asarray(rng.standard_normal(s.shape), s.dtype), shapes)
+    image, tokens = np.zeros((1, size, size, 3), "float32"), np.zeros((1, 7), "int32")
+    return random_variables(model.init, image, tokens, std=1.0)
 
 
 GELU = {"activation": "gelu"}

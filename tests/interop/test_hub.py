@@ -16,7 +16,7 @@ def test_a_path_that_is_not_there_is_not_asked_for(name, monkeypatch):
 
 def test_a_hub_that_does_not_answer_is_tried_once(monkeypatch, tmp_path):
     import huggingface_hub
-    from huggingface_hub import constants
+    from huggingface_hub import constants, utils
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     tried, files = [], []
@@ -32,7 +32,7 @@ def test_a_hub_that_does_not_answer_is_tried_once(monkeypatch, tmp_path):
         raise LocalEntryNotFoundError("not in the cache")
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.utils, "get_session", Session)
+    monkeypatch.setattr(utils, "get_session", Session)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     hub._reachable.cache_clear()
     with pytest.raises(ValueError, match=r"owner/name.*offline and not in its cache"):

@@ -12,6 +12,8 @@ from diffjax.interop.tables import LAYOUTS, Row, to_ours, to_theirs
 SHAPES = {
     "vector": (6,),
     "table": (5, 4),
+    "batch_of_one": (1, 5, 4),
+    "sequence_of_one": (1, 1, 6),
     "dense": (6, 4),
     "conv": (6, 4, 3, 3),
     "pointwise": (6, 4, 1, 1),

@@ -115,7 +115,7 @@ def test_classes_that_tell_nothing_are_left_out():
     assert alone.value == pytest.approx(squared_mmd(x, y))
 
 
-@pytest.mark.parametrize("size", [10, 30, 80])
+@pytest.mark.parametrize("size", [10, pytest.param(30, marks=pytest.mark.heavy), 80])
 def test_kid_of_balanced_samples_is_at_zero_in_blocks_of_any_size(size):
     """Ten rows of forty classes, or all of two rows of each; the reference is drawn at random."""
     rng, repeats = np.random.default_rng(5), 60

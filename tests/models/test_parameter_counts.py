@@ -42,6 +42,20 @@ AUTOENCODERS = {
 }
 
 
+# Of each family one is traced by default; the others differ from it by a number of the table.
+REPEATS = (
+    *("ddpm_256", "ddim_celeba64", "adm_256", "edm_cifar10_vp"),
+    *("stable_diffusion_2", "autoencoder_f4", "autoencoder_f16"),
+)
+
+
+def each(table: dict) -> pytest.MarkDecorator:
+    """A case for every name of `table`."""
+    heavy = pytest.mark.heavy
+    names = [pytest.param(n, marks=heavy) if n in REPEATS else n for n in table]
+    return pytest.mark.parametrize("name", names)
+
+
 def count(kwargs: dict, size: int, channels: int, tokens: int = 0) -> int:
     model = build_model(**kwargs)
     x = ShapeDtypeStruct((1, size, size, channels), "float32")
@@ -55,7 +69,7 @@ def count(kwargs: dict, size: int, channels: int, tokens: int = 0) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-@pytest.mark.parametrize("name", UNETS)
+@each(UNETS)
 def test_unet_counts(name):
     size, expected = UNETS[name]
     assert count(NETWORKS[name], size, channels=3) == expected
@@ -74,15 +88,20 @@ def test_dit_xl_with_its_fixed_positions_is_the_published_total():
     assert patch2 + (32 // 2) ** 2 * width == 675_129_632
 
 
-@pytest.mark.parametrize("name", STABLE_DIFFUSION)
+@each(STABLE_DIFFUSION)
 def test_stable_diffusion_counts(name):
     tokens, expected = STABLE_DIFFUSION[name]
     assert count(NETWORKS[name], 64, 4, tokens) == expected
-    # Nine channels of input: five more kernels of the first convolution.
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", STABLE_DIFFUSION)
+def test_nine_channels_of_input_are_five_more_kernels_of_the_first_convolution(name):
+    tokens, expected = STABLE_DIFFUSION[name]
     assert count(NETWORKS[name], 64, 9, tokens) == expected + 5 * 9 * 320
 
 
-@pytest.mark.parametrize("name", AUTOENCODERS)
+@each(AUTOENCODERS)
 def test_autoencoder_counts(name):
     model = build_model(**NETWORKS[name])
     x = ShapeDtypeStruct((1, 64, 64, 3), "float32")

@@ -23,17 +23,38 @@ def shaken(module):
     return module.eval()
 
 
+# Quick to compile: a level that attends and one that does not; and for pipelines, one that does.
+CROSS = "CrossAttn{}Block2D"
+TWO_LEVELS = {
+    version: dict(
+        block_out_channels=(16, 32),
+        down_block_types=(CROSS.format("Down"), "DownBlock2D"),
+        up_block_types=("UpBlock2D", CROSS.format("Up")),
+        attention_head_dim=heads,
+    )
+    for version, heads in (("sd1", 2), ("sd2", [2, 4]))
+}
+ONE_LEVEL = {
+    version: dict(
+        block_out_channels=(16,),
+        down_block_types=(CROSS.format("Down"),),
+        up_block_types=(CROSS.format("Up"),),
+        attention_head_dim=heads,
+    )
+    for version, heads in (("sd1", 2), ("sd2", [2]))
+}
+
+
 def unet(version, **changes):
     torch.manual_seed(0)
-    cross = "CrossAttn{}Block2D"
     kwargs = dict(
         sample_size=LATENT,
         block_out_channels=(16, 32, 32),
         layers_per_block=1,
         norm_num_groups=8,
         cross_attention_dim=24,
-        down_block_types=(cross.format("Down"), cross.format("Down"), "DownBlock2D"),
-        up_block_types=("UpBlock2D", cross.format("Up"), cross.format("Up")),
+        down_block_types=(CROSS.format("Down"), CROSS.format("Down"), "DownBlock2D"),
+        up_block_types=("UpBlock2D", CROSS.format("Up"), CROSS.format("Up")),
         **VERSIONS[version],
     )
     return shaken(diffusers.UNet2DConditionModel(**{**kwargs, **changes}))
@@ -50,6 +71,15 @@ def autoencoder(**changes):
         sample_size=64,
     )
     return shaken(diffusers.AutoencoderKL(**{**kwargs, **changes}))
+
+
+# An autoencoder of factor 2, for pipelines too.
+SMALL_CODEC = dict(
+    block_out_channels=(16, 32),
+    down_block_types=("DownEncoderBlock2D",) * 2,
+    up_block_types=("UpDecoderBlock2D",) * 2,
+    sample_size=2 * LATENT,
+)
 
 
 def text(version, depth=3):

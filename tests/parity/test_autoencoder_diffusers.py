@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[parity]'")
 pytest.importorskip("transformers", reason="parity needs transformers: '.[parity]'")
 
+from tests.parity.networks import some  # noqa: E402
 from tests.parity.stable_diffusion import autoencoder, shaken  # noqa: E402
 
 pytestmark = pytest.mark.parity
@@ -32,7 +33,13 @@ def quantised():
     return shaken(diffusers.VQModel(**kwargs))
 
 
+SMALL = dict(
+    block_out_channels=(16, 32),
+    down_block_types=("DownEncoderBlock2D",) * 2,
+    up_block_types=("UpDecoderBlock2D",) * 2,
+)
 CASES = {
+    "f2": lambda: autoencoder(layers_per_block=2, **SMALL),
     "f8": lambda: autoencoder(layers_per_block=2),
     "f4": lambda: autoencoder(
         block_out_channels=(16, 32, 64),
@@ -50,11 +57,20 @@ CASES = {
         latent_channels=16,
         layers_per_block=1,
     ),
+    # Attention at the last level and more latent channels, as of factor 16; shifted, as others.
+    "attends": lambda: autoencoder(
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+        up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=16,
+        scaling_factor=0.3,
+        shift_factor=0.1,
+    ),
     "vq": quantised,
 }
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=some(CASES, "f2", "attends", "vq"))
 def pair(request, tmp_path_factory):
     model = CASES[request.param]()
     folder = tmp_path_factory.mktemp("theirs")
@@ -76,21 +92,27 @@ def test_encode_and_decode_are_equal(pair):
     h, w = 32 // model.factor, 48 // model.factor
     z = rng.standard_normal((2, h, w, model.latent_channels)).astype(np.float32)
     torch_of = lambda a: torch.tensor(a.transpose(0, 3, 1, 2))  # noqa: E731
+
+    @jax.jit
+    def ours(variables, x, z):
+        encoded = model.apply(variables, x, method="encode")
+        # What is decoded there is quantised first, as what diffusion has drawn is here.
+        quantised = model.bottleneck != "kl"
+        drawn = quantised and model.apply(variables, z * model.scale, method="from_latents")
+        sample = encoded if quantised else encoded.sample(z)
+        return encoded, sample, model.apply(variables, z, method="decode"), drawn
+
     with jax.default_matmul_precision("highest"), torch.no_grad():
-        latents = model.apply(part.variables, x, method="encode")
-        image = model.apply(part.variables, z, method="decode")
+        latents, sample, image, drawn = ours(part.variables, x, z)
         if model.bottleneck == "kl":
             ref = theirs.encode(torch_of(x)).latent_dist
             assert relative(latents.mean, ref.mean) < 1e-5  # promised: 1e-4
             assert relative(latents.log_variance, ref.logvar) < 1e-5
-            assert np.abs(latents.sample(z) - latents.mean).max() > 0
-            drawn = ref.mean + ref.std * torch_of(z)
-            assert relative(latents.sample(z), drawn) < 1e-5
+            assert np.abs(np.asarray(sample) - np.asarray(latents.mean)).max() > 0
+            assert relative(sample, ref.mean + ref.std * torch_of(z)) < 1e-5
             assert relative(image, theirs.decode(torch_of(z)).sample) < 1e-5
         else:
             assert relative(latents, theirs.encode(torch_of(x)).latents) < 1e-5
-            # What is decoded there is quantised first, as what diffusion has drawn is here.
-            drawn = model.apply(part.variables, z * model.scale, method="from_latents")
             assert relative(drawn, theirs.decode(torch_of(z)).sample) < 1e-5
             assert (
                 relative(image, theirs.decode(torch_of(z), force_not_quantize=True).sample) < 1e-5

@@ -1,7 +1,6 @@
 """CLIP equals transformers' `CLIPModel` with the same weights, and its folders go both ways."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
@@ -104,15 +103,13 @@ def test_token_features_are_equal(pair):
         text = model.text_model(input_ids=ids, output_hidden_states=True)
         before = text.hidden_states[-2]
         normed = model.text_model.final_layer_norm(before)
-    tokens, own = jnp.asarray(tokens), {"params": variables["params"]["text"]}
+    own = {"params": variables["params"]["text"]}
+    kinds = (dict(), dict(skip=1, norm=False), dict(skip=1))
+    apply = lambda v, ids: [clip.text.apply(v, ids, pooled=False, **kind) for kind in kinds]  # noqa: E731
     with jax.default_matmul_precision("highest"):
-        for got, ref in (
-            (dict(), text.last_hidden_state),
-            (dict(skip=1, norm=False), before),
-            (dict(skip=1), normed),
-        ):
-            features = clip.text.apply(own, tokens, pooled=False, **got)
-            assert relative(features, ref.numpy()) < 1e-5
+        features = jax.jit(apply)(own, tokens)
+    for got, ref in zip(features, (text.last_hidden_state, before, normed), strict=True):
+        assert relative(got, ref.numpy()) < 1e-5
 
 
 def test_an_exported_folder_loads_in_transformers(pair, tmp_path):

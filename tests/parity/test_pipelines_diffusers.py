@@ -26,10 +26,10 @@ def unet():
     return shaken(
         diffusers.UNet2DModel(
             sample_size=SIZE,
-            block_out_channels=(16, 32),
+            block_out_channels=(16,),
             layers_per_block=1,
-            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
-            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+            down_block_types=("AttnDownBlock2D",),
+            up_block_types=("AttnUpBlock2D",),
             norm_num_groups=8,
             attention_head_dim=None,
         )

@@ -21,6 +21,7 @@ from diffjax.diffusion.schedules import (
 torch = pytest.importorskip("torch", reason="parity needs torch: pip install -e '.[parity]'")
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[parity]'")
 
+from tests.parity.pairs import every_pair  # noqa: E402
 from tests.parity.trajectories import (  # noqa: E402
     PREDICTIONS,
     SIGMA_SPACINGS,
@@ -64,10 +65,12 @@ def test_tables(table, record_property):
     np.testing.assert_allclose(rescaled, zero, atol=1e-5)
 
 
-@pytest.mark.parametrize("table", ["linear", "scaled_linear", "cosine"])
-@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("prediction", sorted(PREDICTIONS))
-@pytest.mark.parametrize("variance", ["fixed_small", "fixed_large", "learned_range"])
+@every_pair(
+    table=["linear", "scaled_linear", "cosine"],
+    spacing=["leading", "trailing", "linspace"],
+    prediction=sorted(PREDICTIONS),
+    variance=["fixed_small", "fixed_large", "learned_range"],
+)
 def test_ddpm(table, spacing, prediction, variance, start, shared_noise, record_property):
     schedule, kw = TABLES[table]
     scheduler = diffusers.DDPMScheduler(
@@ -117,10 +120,12 @@ def test_ddpm_with_bounded_estimates(bound, start, shared_noise, record_property
     agree(a, theirs(scheduler, start), record_property)
 
 
-@pytest.mark.parametrize("table", ["linear", "scaled_linear", "cosine"])
-@pytest.mark.parametrize("spacing", ["leading", "leading+1", "trailing", "linspace"])
-@pytest.mark.parametrize("prediction", sorted(PREDICTIONS))
-@pytest.mark.parametrize("eta", [0.0, 1.0])
+@every_pair(
+    table=["linear", "scaled_linear", "cosine"],
+    spacing=["leading", "leading+1", "trailing", "linspace"],
+    prediction=sorted(PREDICTIONS),
+    eta=[0.0, 1.0],
+)
 def test_ddim(table, spacing, prediction, eta, start, shared_noise, record_property):
     schedule, kw = TABLES[table]
     name, _, offset = spacing.partition("+")
@@ -164,10 +169,12 @@ def in_sigma(states, rows):
     return states / alpha.reshape(-1, 1, 1, 1, 1)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun"])
-@pytest.mark.parametrize("table", ["linear", "scaled_linear"])
-@pytest.mark.parametrize("spacing", sorted(SIGMA_SPACINGS))
-@pytest.mark.parametrize("prediction", sorted(PREDICTIONS))
+@every_pair(
+    sampler=["euler", "heun"],
+    table=["linear", "scaled_linear"],
+    spacing=sorted(SIGMA_SPACINGS),
+    prediction=sorted(PREDICTIONS),
+)
 def test_euler_and_heun(sampler, table, spacing, prediction, start, record_property):
     schedule, kw = TABLES[table]
     name, options = SIGMA_SPACINGS[spacing]

@@ -17,6 +17,7 @@ from diffjax.diffusion.schedules import (
 torch = pytest.importorskip("torch", reason="parity needs torch: pip install -e '.[parity]'")
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[parity]'")
 
+from tests.parity.pairs import every_pair  # noqa: E402
 from tests.parity.trajectories import (  # noqa: E402
     PREDICTIONS,
     SIGMA_SPACINGS,
@@ -47,14 +48,15 @@ def dpm_grid(schedule, scheduler, spacing, steps):
     return Grid(level, s, schedule)
 
 
-@pytest.mark.parametrize(("table", "steps"), [("linear", 10), ("scaled_linear", 20)])
-@pytest.mark.parametrize("spacing", sorted(SIGMA_SPACINGS))
-@pytest.mark.parametrize("prediction", sorted(PREDICTIONS))
-@pytest.mark.parametrize("algorithm", ["dpmsolver++", "sde-dpmsolver++"])
-def test_dpm_solver(
-    algorithm, prediction, spacing, table, steps, start, shared_noise, record_property
-):
+@every_pair(
+    table=["linear", "scaled_linear"],
+    spacing=sorted(SIGMA_SPACINGS),
+    prediction=sorted(PREDICTIONS),
+    algorithm=["dpmsolver++", "sde-dpmsolver++"],
+)
+def test_dpm_solver(algorithm, prediction, spacing, table, start, shared_noise, record_property):
     """Below 15 steps their last step is of first order on any grid, above where it ends clean."""
+    steps = {"linear": 10, "scaled_linear": 20}[table]
     schedule, kw = TABLES[table]
     scheduler = diffusers.DPMSolverMultistepScheduler(
         **kw,
@@ -73,9 +75,8 @@ def test_dpm_solver(
     agree(a, theirs(scheduler, start), record_property)
 
 
-@pytest.mark.parametrize(
-    ("table", "spacing"),
-    [
+@every_pair(
+    place=[
         *(
             (t, s)
             for t in ("linear", "scaled_linear")
@@ -84,12 +85,13 @@ def test_dpm_solver(
         # not trailing: from sigma / alpha = 2e4 their first step multiplies rounding by 3e3
         ("cosine", "leading"),
     ],
+    method=["plms", "pndm"],
+    prediction=["epsilon", "v_prediction"],
 )
-@pytest.mark.parametrize("method", ["plms", "pndm"])
-@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_pndm(table, spacing, method, prediction, start, record_property):
+def test_pndm(place, method, prediction, start, record_property):
     """Not with linspace: there their second evaluation starts from a level, t_1 + T // N, which
     the state never was at. With v-prediction they extrapolate v, not eps."""
+    table, spacing = place
     schedule, kw = TABLES[table]
     name, _, offset = spacing.partition("+")
     scheduler = diffusers.PNDMScheduler(

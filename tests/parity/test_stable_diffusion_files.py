@@ -85,7 +85,8 @@ def test_text_features_are_equal(theirs):
     ids = tokens()
     with jax.default_matmul_precision("highest"), torch.no_grad():
         tower = build_model(**model.text.section)
-        got = tower.apply(model.text.variables, jnp.asarray(ids), pooled=False, skip=model.skip)
+        apply = jax.jit(tower.apply, static_argnames=("pooled", "skip"))
+        got = apply(model.text.variables, ids, pooled=False, skip=model.skip)
         ref = pipeline.text_encoder(torch.tensor(ids, dtype=torch.long))[0].numpy()
     assert np.linalg.norm(got - ref) < 1e-5 * np.linalg.norm(ref)
 

@@ -18,11 +18,18 @@ torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[parity]'")
 transformers = pytest.importorskip("transformers", reason="parity needs transformers: '.[parity]'")
 
-from tests.parity.stable_diffusion import LATENT, autoencoder, text, unet  # noqa: E402
+from tests.parity.stable_diffusion import (  # noqa: E402
+    LATENT,
+    ONE_LEVEL,
+    SMALL_CODEC,
+    autoencoder,
+    text,
+    unet,
+)
 
 pytestmark = pytest.mark.parity
 
-STEPS, GUIDANCE, SIZE = 10, 4.0, 8 * LATENT
+STEPS, GUIDANCE, SIZE = 10, 4.0, 2 * LATENT
 PROMPTS = ["a red ball on a cube", "two blue cubes"]
 NEGATIVE = ["a green ball", ""]
 SD = dict(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -43,10 +50,10 @@ class Pair:
         root.mkdir()
         train_tokenizer(["a red cube on a blue ball"], 520, style="hf").save(root / "given")
         self.theirs = kind(
-            vae=autoencoder(),
-            text_encoder=text(version),
+            vae=autoencoder(**SMALL_CODEC),
+            text_encoder=text(version, depth=1),
             tokenizer=transformers.CLIPTokenizer.from_pretrained(root / "given"),
-            unet=unet(version, **changes),
+            unet=unet(version, **ONE_LEVEL[version], **changes),
             scheduler=diffusers.DDIMScheduler(**SD, **LEADING),
             safety_checker=None, feature_extractor=None, requires_safety_checker=False,
         )  # fmt: skip
@@ -116,7 +123,7 @@ def close(a, b):
     assert np.abs(a - b).max() < 1e-3
 
 
-@cases(SCHEDULERS, [("sd1", "PNDMScheduler"), ("sd2", "DDIMScheduler")])
+@cases(SCHEDULERS, [("sd1", "PNDMScheduler")])
 def test_text_to_image(pair, name, noise):
     model, variables, recipe = pair.scheduled(name)
     a = pair.draw(sample, model, variables, recipe, noise)
@@ -157,7 +164,7 @@ def shared(noise, monkeypatch):
 
 
 # PNDM's first step is not begun half-way: theirs repeats a time that it then no longer has.
-@cases([n for n in SCHEDULERS if n != "PNDMScheduler"], [("sd1", "DPMSolverMultistepScheduler")])
+@cases([n for n in SCHEDULERS if n != "PNDMScheduler"], [("sd2", "DPMSolverMultistepScheduler")])
 def test_image_to_image(pair, name, noise, image, shared):
     model, variables, recipe = pair.scheduled(name)
     a = pair.draw(image2image, model, variables, recipe, noise, image, strength=0.65)
@@ -187,7 +194,7 @@ def test_inpainting(inpainter, name, noise, image, shared):
     nine = inpainter.theirs.unet.config.in_channels == 9
     strength = 1.0 if nine else 0.9
     mask = np.zeros((2, SIZE, SIZE, 1), np.float32)
-    mask[0, 16:48, 8:40], mask[1, 30:, :] = 1, 1
+    mask[0, 4:12, 2:10], mask[1, 7:, :] = 1, 1
     model, variables, recipe = inpainter.scheduled(name)
     a = inpainter.draw(inpaint, model, variables, recipe, noise, image, mask, strength=strength)
     shared("inpaint")

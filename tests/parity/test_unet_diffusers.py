@@ -53,7 +53,11 @@ ADM = IDDPM | dict(
     time_embedding_dim=96,
 )
 BARE = DDPM | dict(add_attention=False, in_channels=1, out_channels=1, attention_head_dim=8)
-CASES = {"ddpm": DDPM, "iddpm": IDDPM, "adm": ADM, "bare": BARE}
+# What is compared has two levels, and what is refused three.
+TWO_LEVELS = dict(
+    block_out_channels=(32, 64), down_block_types=(DOWN, DOWN_A), up_block_types=(UP_A, UP)
+)
+CASES = {"ddpm": DDPM | TWO_LEVELS, "iddpm": IDDPM, "adm": ADM, "bare": BARE}
 
 
 def make(**kwargs):
@@ -108,7 +112,7 @@ def test_a_folder_goes_both_ways(pair, tmp_path):
 
 def test_names_of_before_2023(tmp_path):
     """google/ddpm-cifar10-32 and its like: other names of attention's layers, torch's own file."""
-    model = make(**DDPM)
+    model = make(**CASES["ddpm"])
     model.save_pretrained(tmp_path)
     part = load_unet_2d(tmp_path)
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}

@@ -15,32 +15,38 @@ torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -
 diffusers = pytest.importorskip("diffusers", reason="parity needs diffusers: '.[parity]'")
 pytest.importorskip("transformers", reason="parity needs transformers: '.[parity]'")
 
-from tests.parity.stable_diffusion import LATENT, unet  # noqa: E402
+from tests.parity.networks import some  # noqa: E402
+from tests.parity.stable_diffusion import LATENT, TWO_LEVELS, unet  # noqa: E402
 
 pytestmark = pytest.mark.parity
 
 CASES = {
-    "sd1": ("sd1", dict(layers_per_block=2)),
-    "sd2": ("sd2", {}),
-    "sd2, 64 per head as in SD 1": ("sd2", dict(attention_head_dim=4, sample_size=16)),
-    "inpainting": ("sd1", dict(in_channels=9)),
-    # None of Stable Diffusion's: other depth, epsilon, waves, and a level that is left out.
+    "sd1": ("sd1", TWO_LEVELS["sd1"] | dict(layers_per_block=2)),
+    "sd2": ("sd2", TWO_LEVELS["sd2"]),
+    "sd2, 64 per head as in SD 1": (
+        "sd2",
+        TWO_LEVELS["sd2"] | dict(attention_head_dim=4, sample_size=16),
+    ),
+    "inpainting": ("sd1", TWO_LEVELS["sd1"] | dict(in_channels=9)),
+    # None of Stable Diffusion's: other depth and heads, epsilon, waves, and a level left out.
     "other": (
         "sd2",
-        dict(
+        TWO_LEVELS["sd2"]
+        | dict(
             transformer_layers_per_block=2,
+            attention_head_dim=4,
             norm_eps=1e-3,
             freq_shift=1,
             flip_sin_to_cos=False,
             downsample_padding=0,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         ),
     ),
 }
 
 
-@pytest.fixture(scope="module", params=CASES, ids=lambda name: name.split(",")[0])
+@pytest.fixture(scope="module", params=some(CASES, "sd1", "sd2", "other"))
 def pair(request, tmp_path_factory):
     version, changes = CASES[request.param]
     model = unet(version, **changes)
@@ -58,7 +64,8 @@ def test_forward_is_equal(pair):
     t = np.array([1.0, 801.0], np.float32)
     tokens = rng.standard_normal((2, 7, 24)).astype(np.float32)
     with jax.default_matmul_precision("highest"):
-        y = build_model(**part.section).apply(part.variables, x, t, Conditioning(context=tokens))
+        apply = jax.jit(build_model(**part.section).apply)
+        y = np.asarray(apply(part.variables, x, t, Conditioning(context=tokens)))
     with torch.no_grad():
         z = torch.tensor(x.transpose(0, 3, 1, 2))
         ref = model(z, torch.tensor(t), torch.tensor(tokens)).sample

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import random_variables
 
 from diffjax.keys import Rng
 from diffjax.models import build_model
@@ -16,6 +17,7 @@ from diffjax.tasks import make_task
 SHAPE, B = (8, 8, 3), 4
 RIVAL = {"type": "patch", "channels": 8, "layers": 1}
 START = 5
+KEY = jax.random.key(0)
 # One level: what halves is the network's own matter.
 TINY = dict(channels=4, channel_mult=(1,), blocks=1, norm_groups=2, latent_channels=3, codes=6)
 
@@ -33,10 +35,8 @@ def images():
 
 
 def variables(task):
-    got = jax.jit(lambda k: task.init(k, {}))(jax.random.key(0))
-    random = np.random.default_rng(1)
-    shake = lambda p: p + 0.1 * random.normal(size=p.shape).astype(np.float32)  # noqa: E731
-    return got._replace(params=jax.tree.map(shake, got.params))
+    held = random_variables(task.init, {})
+    return held._replace(model_state=jax.jit(lambda k: task.init(k, {}).model_state)(KEY))
 
 
 def rng(step=START):
@@ -173,7 +173,7 @@ def test_what_is_decoded_is_a_picture_and_what_is_encoded_is_the_mode():
 def test_the_posterior_begins_where_it_is_told():
     def bias(**section):
         task = make(discriminator=None, perceptual=False, **section)
-        return jax.jit(lambda k: task.init(k, {}))(jax.random.key(0)).params["quant"]["bias"]
+        return jax.jit(lambda k: task.init(k, {}).params["quant"]["bias"])(KEY)
 
     fixed, free = bias(log_variance=-6.0), bias()
     np.testing.assert_array_equal(fixed[3:], -6.0)

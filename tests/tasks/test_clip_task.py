@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import random_variables
 
 from diffjax.keys import Rng
 from diffjax.models import build_model
@@ -56,16 +57,14 @@ def batch(task):
     tokens = rng.integers(1, 19, (B, 6)).astype(np.int32)
     tokens[:, 4] = 19
     image = rng.uniform(-1, 1, (B, *task.image_shape)).astype(np.float32)
-    return {"image": jnp.asarray(image), "tokens": jnp.asarray(tokens)}
+    return {"image": image, "tokens": tokens}
 
 
 @functools.cache
 def start(task):
     """Variables away from their symmetric starting values; a state is positive, for variances are
     among it."""
-    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0), batch(task)))
-    rng = np.random.default_rng(7)
-    drawn = jax.tree.map(lambda s: 0.2 * rng.standard_normal(s.shape, np.float32), shapes)
+    drawn = random_variables(task.init, batch(task), std=0.2, norms=0.0)
     return drawn._replace(model_state=jax.tree.map(np.abs, drawn.model_state))
 
 
@@ -122,9 +121,8 @@ def test_the_loss_is_that_of_the_embeddings():
         assert out.loss.shape == (B,) and out.loss.dtype == np.float32
         near(out.loss, softmax_contrastive(image, text, scale))
         np.testing.assert_allclose(out.metrics["scale"], np.exp(scale), rtol=1e-6)
-    cosine = np.asarray(image @ text.T) / np.outer(
-        np.linalg.norm(image, axis=1), np.linalg.norm(text, axis=1)
-    )
+    image, text = np.asarray(image), np.asarray(text)
+    cosine = image @ text.T / np.outer(np.linalg.norm(image, axis=1), np.linalg.norm(text, axis=1))
     found = cosine.argmax(axis=1) == np.arange(B)
     np.testing.assert_array_equal(out.metrics["image_to_text"], found)
     said = task.predict_fns()["validation_loss"](held, np.int32(0), given)
@@ -143,8 +141,11 @@ def test_the_sigmoid_loss_reads_its_bias():
 
 @pytest.mark.parametrize(
     "make",
-    [make, functools.partial(make, bias=-10.0, loss_kind="sigmoid"), transformers],
-    ids=["softmax", "sigmoid", "transformers"],
+    [
+        pytest.param(make, id="softmax"),
+        pytest.param(functools.partial(make, bias=-10.0, loss_kind="sigmoid"), id="sigmoid"),
+        pytest.param(transformers, id="transformers", marks=pytest.mark.heavy),
+    ],
 )
 def test_chunks_change_neither_loss_nor_gradients(make):
     one, four = make(), make(chunks=4)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import random_variables
 
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.denoisers.conditions.base import check_cond, drop_conditions, inputs_of
@@ -23,10 +24,10 @@ SHAPE, CLASSES, B, L, VOCAB = (8, 8, 3), 3, 6, 5, 20
 BLANK = (18, 19, 0, 0, 0)
 DIT = dict(type="dit", width=16, depth=1, heads=2, patch=4, out_channels=3)
 SECTION = dict(type="diffusion", schedule=dict(type="cosine"), prediction=dict(type="v"))
-TOWER = build_model("text", embed=8, width=8, depth=2, heads=2, context=L, vocab=VOCAB)
+TOWER = build_model("text", embed=8, width=8, depth=1, heads=2, context=L, vocab=VOCAB)
 CODEC = build_model(
-    "autoencoder", channels=4, channel_mult=(1, 2), blocks=1, latent_channels=2, norm_groups=2,
-    scale=1.5, shift=0.25,
+    "autoencoder", channels=4, channel_mult=(1,), patch=2, blocks=1, latent_channels=2,
+    norm_groups=2, scale=1.5, shift=0.25,
 )  # fmt: skip
 
 
@@ -77,22 +78,20 @@ def batch() -> dict:
     random = np.random.default_rng(0)
     image = random.uniform(-1, 1, (B, *SHAPE)).astype(np.float32)
     return {
-        "image": jnp.asarray(image),
-        "label": jnp.arange(B) % CLASSES,
-        "tokens": jnp.asarray(random.integers(0, VOCAB, (B, L)), jnp.int32),
-        "cond_image": jnp.asarray(image[:, ::2, ::2]),
+        "image": image,
+        "label": np.arange(B, dtype=np.int32) % CLASSES,
+        "tokens": random.integers(0, VOCAB, (B, L)).astype(np.int32),
+        "cond_image": image[:, ::2, ::2],
     }
 
 
+def spec() -> dict:
+    return {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch().items()}
+
+
 def variables(task):
-    """Of a task, every layer shaken: a zero head would make every law hold."""
-    spec = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch().items()}
-    got = task.init(jax.random.key(0), spec)
-    random = np.random.default_rng(1)
-    shaken = lambda p: np.nan_to_num(p) + random.normal(scale=0.3, size=p.shape).astype("f4")  # noqa: E731
-    return got._replace(
-        params=jax.tree.map(shaken, got.params), frozen=jax.tree.map(shaken, got.frozen)
-    )
+    """Of a task: a zero head would make every law hold."""
+    return random_variables(task.init, spec(), std=0.3)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -103,7 +102,7 @@ def losses(task, train, held, given, rows):
 def loss(task, held, train=True, rows=range(B), **changes):
     rows = np.asarray(rows)
     given = {k: v[rows] for k, v in {**batch(), **changes}.items()}
-    return np.asarray(losses(task, train, held, given, jnp.asarray(rows, jnp.int32)))
+    return np.asarray(losses(task, train, held, given, rows.astype(np.int32)))
 
 
 def sample(task, held, cond, rows=range(B), **recipe):
@@ -112,7 +111,7 @@ def sample(task, held, cond, rows=range(B), **recipe):
     negative = recipe.pop("negative", None)
     recipe = {"steps": 3, "guidance": 2.0, **recipe}
     fn = task.predict_fns()["sample"]
-    return np.asarray(fn(held, np.int32(0), jnp.asarray(rows), cond, negative, **recipe))
+    return np.asarray(fn(held, np.int32(0), rows, cond, negative, **recipe))
 
 
 def make_cond(task):
@@ -157,16 +156,25 @@ def test_every_condition_is_heard_by_its_own_row(case):
         x = np.asarray(batch()[c.field])
         other = x.copy()
         other[2] = x[3]
-        changed = loss(task, held, train=False, **{c.field: jnp.asarray(other)}) != before
+        changed = loss(task, held, train=False, **{c.field: other}) != before
         np.testing.assert_array_equal(changed, np.arange(B) == 2)
+
+
+def states(task):
+    """Fixed noisy states, and their level."""
+    z = np.random.default_rng(5).standard_normal((B, *task.model.shape)).astype(np.float32)
+    return z, task.model.schedule.level(jnp.float32(0.6))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def estimates(task, held, given, guidance, negative):
+    z, level = states(task)
+    return task.model.denoiser(held, given, guidance, negative, z)(z, level, level).x
 
 
 def estimate(task, held, given, guidance, negative=None):
     """x_hat of fixed states at one level."""
-    z = jnp.asarray(np.random.default_rng(5).standard_normal((B, *task.model.shape)), jnp.float32)
-    level = task.model.schedule.level(jnp.float32(0.6))
-    denoise = task.model.denoiser(held, given, guidance, negative, z)
-    return np.asarray(denoise(z, level, level).x)
+    return np.asarray(estimates(task, held, given, guidance, negative))
 
 
 @pytest.mark.heavy
@@ -247,16 +255,21 @@ def test_kept_moments_give_the_losses_of_the_images():
 def test_latents_are_the_posterior_scaled():
     task = in_latents(False)
     held, x = variables(task), batch()["image"]
-    mode = task.model.space.encode(held.frozen, x, None)
-    np.testing.assert_allclose(
-        mode, CODEC.apply(held.frozen["codec"], x, method="to_latents"), atol=1e-5
-    )
     n = 3000
-    many = jnp.repeat(task.model.space.moments(held.frozen, x)[:1], n, 0)
-    z = np.asarray(task.model.space.sample(many, Rng(jax.random.key(0), jnp.arange(n), n)))
-    posterior = CODEC.apply(held.frozen["codec"], x, method="encode")
-    assert isinstance(posterior, Posterior)
-    std = 1.5 * np.exp(0.5 * np.asarray(posterior.log_variance[0]))
+
+    @jax.jit
+    def run(held, x):
+        space, codec = task.model.space, held.frozen["codec"]
+        posterior = CODEC.apply(codec, x, method="encode")
+        assert isinstance(posterior, Posterior)
+        many = jnp.repeat(space.moments(held.frozen, x)[:1], n, 0)
+        z = space.sample(many, Rng(jax.random.key(0), jnp.arange(n), n))
+        latents = CODEC.apply(codec, x, method="to_latents")
+        return space.encode(held.frozen, x, None), latents, z, posterior
+
+    mode, latents, z, posterior = jax.device_get(run(held, x))
+    np.testing.assert_allclose(mode, latents, atol=1e-5)
+    std = 1.5 * np.exp(0.5 * posterior.log_variance[0])
     np.testing.assert_allclose(z.mean(0), mode[0], atol=6 * std.max() / n**0.5)
     np.testing.assert_allclose(z.std(0), std, rtol=0.1)
 
@@ -274,11 +287,14 @@ def test_codes_go_there_and_back():
 
 
 def test_frozen_networks_that_nobody_gave_weights_are_nan():
-    task = by_text()
-    spec = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch().items()}
-    got = task.init(jax.random.key(0), spec)
-    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(got.frozen))
-    assert np.isnan(loss(task, got)).all()
+    task = text_in_latents()
+    blank = jax.jit(lambda: task.init(jax.random.key(0), spec()).frozen)()
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(blank))
+    held = variables(task)
+    assert set(blank) == {"caption", "codec"} == set(held.frozen)
+    for name, leaves in blank.items():
+        without = held._replace(frozen={**held.frozen, name: leaves})
+        assert np.isnan(loss(task, without)).all()
 
 
 WRONG = [
@@ -335,12 +351,15 @@ def test_two_conditions_of_one_kind(kind):
     held = variables(task)
     names = [c.name for c in task.conditions]
     given = {name: batch()[c.field] for name, c in zip(names, task.conditions, strict=True)}
-    z = jnp.asarray(np.random.default_rng(5).standard_normal((B, *task.model.shape)), jnp.float32)
-    level = task.model.schedule.level(jnp.float32(0.6))
+    z, level = states(task)
 
-    def out(given):
+    @jax.jit
+    def encoded(held, given):
         cond = task.model.encode(held.params, held.frozen, given, z)
         return task.model.estimate(held.params, z, level, cond).x
+
+    def out(given):
+        return np.asarray(encoded(held, given))
 
     whole = out(given)
     for c in task.conditions:
@@ -363,23 +382,26 @@ def test_a_text_may_be_one_vector():
     turned = jax.tree.map(lambda a: a[::-1], given)
     before, after = (estimate(task, held, cond, Guidance()) for cond in (given, turned))
     assert np.abs(before - after).max() > 1e-3
-    spec = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch().items()}
-    assert inputs_of(task.conditions, spec, task.model.space)["vector_dim"] == 8
+    assert inputs_of(task.conditions, spec(), task.model.space)["vector_dim"] == 8
 
 
 def test_padding_that_is_named_is_masked():
     condition = replace(by_text().conditions[0], pad=0)
-    _, frozen = condition.init(jax.random.key(0), {"tokens": batch()["tokens"]})
-    ids = jnp.asarray([[18, 3, 19, 0, 0], list(BLANK)], jnp.int32)
-    got = condition.encode({}, {"caption": frozen}, ids, jnp.zeros((2, *SHAPE)))
+    _, frozen = random_variables(condition.init, {"tokens": batch()["tokens"]})
+    ids = np.asarray([[18, 3, 19, 0, 0], list(BLANK)], np.int32)
+
+    @jax.jit
+    def encode(frozen, ids):
+        return condition.encode({}, {"caption": frozen}, ids, jnp.zeros((2, *SHAPE)))
+
+    got = encode(frozen, ids)
     np.testing.assert_array_equal(got.context_mask, ids != 0)
 
 
 def test_what_a_network_must_know_of_its_conditions_is_found_by_shape():
-    spec = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in batch().items()}
     sections = {**TWO["classes"][1], "low": LOW_RES}
     conditions = make_conditions(sections, CLASSES, DataSpace(SHAPE), {})
-    found = inputs_of(conditions, spec, DataSpace(SHAPE))
+    found = inputs_of(conditions, spec(), DataSpace(SHAPE))
     assert found == {"num_classes": CLASSES, "vector_dim": 8}
 
 

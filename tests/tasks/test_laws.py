@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import random_variables
 
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.denoisers.conditions.base import drop_conditions
@@ -58,28 +59,23 @@ def autoencoder(**section):
 def batch() -> dict:
     random = np.random.default_rng(0)
     image = random.uniform(-1, 1, (B, *SHAPE)).astype(np.float32)
-    return {"image": jnp.asarray(image), "label": jnp.arange(B) % CLASSES}
+    return {"image": image, "label": np.arange(B, dtype=np.int32) % CLASSES}
 
 
+@functools.cache
 def variables(task):
-    got = task.init(jax.random.key(0), batch())
-    # No layer stays at zero: a zero head would make every law hold.
-    random = np.random.default_rng(1)
-    moved = jax.tree.map(
-        lambda p: p + random.normal(scale=0.1, size=p.shape).astype(np.float32), got.params
-    )
-    return got._replace(params=moved)
+    """No layer is zero: a zero head would make every law hold."""
+    return random_variables(task.init, batch())
 
 
 def loss(task, held, key: int, rows: np.ndarray, train: bool) -> np.ndarray:
     given = {k: v[rows] for k, v in batch().items()}
-    key = jax.random.key(key)
-    return np.asarray(losses(task, train, held, given, key, jnp.asarray(rows, jnp.int32)))
+    return np.asarray(losses(task, train, held, given, np.int32(key), rows.astype(np.int32)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def losses(task, train, held, given, key, rows):
-    return task.loss(*held, given, Rng(key, rows, B), train).loss
+    return task.loss(*held, given, Rng(jax.random.key(key), rows, B), train).loss
 
 
 CALM = {
@@ -133,7 +129,7 @@ def test_smoothed_labels_have_the_entropy_of_their_closed_form():
     cross-entropy against (1 - s) one-hot + s / K."""
     task, smooth = classification(), classification(label_smoothing=0.3)
     held, rows = variables(task), np.arange(B)
-    logits = np.asarray(task.logits(held, batch()["image"]), np.float64)
+    logits = np.asarray(jax.jit(task.logits)(held, batch()["image"]), np.float64)
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     target = 0.7 * np.eye(CLASSES)[np.asarray(batch()["label"])] + 0.1
     np.testing.assert_allclose(
@@ -144,7 +140,7 @@ def test_smoothed_labels_have_the_entropy_of_their_closed_form():
 def test_the_last_layer_is_linear_in_the_features():
     task = classification()
     held = variables(task)
-    features, logits = task.features_and_logits(held, batch()["image"])
+    features, logits = jax.jit(task.features_and_logits)(held, batch()["image"])
     last = held.params["logits"]
     np.testing.assert_allclose(logits, features @ last["kernel"] + last["bias"], atol=1e-4)
 
