@@ -166,7 +166,7 @@ def _tables(path: Path, data: bytes) -> tuple[dict[tuple[int, ...], str], dict[s
             has = [said for tag, said in _OTHERS.items() if tag in font]
             what = f"{' and '.join(has)}, but no" if has else "no"
             raise _NoColour(f"{path}: has {what} colour bitmaps (CBDT); {WHERE_TO_GET_ONE}")
-        _check_ranges(font.reader["cmap"])
+        _check_ranges(font.getTableData("cmap"))
         of_code: dict[int, str] = font.getBestCmap() or {}
         glyphs: dict[tuple[int, ...], str] = {(code,): name for code, name in of_code.items()}
         codes = {glyph: code for code, glyph in sorted(of_code.items(), reverse=True)}
