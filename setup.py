@@ -30,6 +30,8 @@ RUN = [
     "scipy",
     "scikit-learn",
     "pillow",
+    "fonttools",  # drawings and ligatures of an emoji font; matplotlib needs it too
+    "emoji>=2.14",  # Unicode's names of emoji; pure Python
     "tokenizers>=0.22",
     "ftfy>=6.3",  # OpenAI's CLIP was trained on captions that it had cleaned
     "matplotlib",

@@ -43,7 +43,7 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     "diffjax/data": (
         ("diffjax.data",),
         {"jax", "numpy", "scipy", "PIL", "tensorflow_datasets", "grain", "sklearn",
-         "array_record", "absl", "etils", "tokenizers", "ftfy"},
+         "array_record", "absl", "etils", "tokenizers", "ftfy", "fontTools", "emoji"},
     ),
     "diffjax/interop": (
         ("diffjax.interop", "diffjax.models"),
