@@ -30,6 +30,8 @@ RUN = [
     "scipy",
     "scikit-learn",
     "pillow",
+    "fonttools",  # drawings and ligatures of an emoji font; matplotlib needs it too
+    "emoji>=2.14",  # Unicode's names of emoji; pure Python
     "tokenizers>=0.22",
     "ftfy>=6.3",  # OpenAI's CLIP was trained on captions that it had cleaned
     "matplotlib",
@@ -54,7 +56,13 @@ TEST = [
 # pytorch-fid and torch-fidelity need torchvision, whose wheels fit one build of torch:
 # tests/parity/fid_peers.py says how to install them.
 DOCS = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
-PARITY = ["torch==2.13.0", "diffusers>=0.42", "transformers>=5", "torchmetrics>=1.9"]
+PARITY = [
+    "torch==2.13.0",
+    "diffusers>=0.42",
+    "transformers>=5",
+    "sentencepiece>=0.2",
+    "torchmetrics>=1.9",
+]
 
 setup(
     name="diffjax",

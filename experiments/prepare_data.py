@@ -1,6 +1,7 @@
 """Write a data set as array_record, once, to be read by `dict(type="tfds", name=...)`.
 
     python -m experiments.prepare_data --source=digits  # or shapes, shapes64
+    python -m experiments.prepare_data --source=emoji --font=NotoColorEmoji.ttf  # or emoji64
     python -m experiments.prepare_data --source=cifar10 --path=cifar-10-binary.tar.gz
     python -m experiments.prepare_data --source=folder --path=photos --name=photos64 --size=64
     python -m experiments.prepare_data --source=folder --path=photos --name=photos \\
@@ -46,13 +47,10 @@ Make = Callable[[Path], RecordBuilder]
 
 def define_flags() -> None:
     """The command line."""
-    flags.DEFINE_string(
-        "source",
-        None,
-        "digits, shapes, shapes64, folder, cifar10, cifar100 or latents.",
-        required=True,
-    )
+    known = ", ".join([*EMBEDDED, *cifar.LAYOUTS])
+    flags.DEFINE_string("source", None, f"{known}, folder or latents.", required=True)
     define_path("path", None, "The folder, or the archive.")
+    define_path("font", None, "emoji: a colour emoji font; by default NotoColorEmoji.ttf, found.")
     define_path("data_dir", None, "Where data sets are kept.")
     flags.DEFINE_string(
         "name", None, "folder: name of the data set, by default the folder's. latents: by default "
@@ -126,8 +124,11 @@ def recipe(data_dir: Path) -> tuple[str, Make]:
     """(name, builder) of what the flags ask for."""
     if FLAGS.source == "latents":
         return latents_recipe(data_dir)
+    if FLAGS.font and not FLAGS.source.startswith("emoji"):
+        raise ValueError(f"--font is read by --source=emoji, not by {FLAGS.source}")
     if FLAGS.source in EMBEDDED:
-        return FLAGS.source, lambda aside: EMBEDDED[FLAGS.source](data_dir=aside)
+        font = {"font": FLAGS.font} if FLAGS.font else {}
+        return FLAGS.source, lambda aside: EMBEDDED[FLAGS.source](data_dir=aside, **font)
     if FLAGS.source != "folder" and FLAGS.source not in cifar.LAYOUTS:
         raise unknown("--source", FLAGS.source, [*EMBEDDED, "folder", "latents", *cifar.LAYOUTS])
     if not FLAGS.path:
@@ -146,13 +147,13 @@ def main() -> None:
         return prepared[0]
 
     final = prepare(kept, name, data_dir, progress=sys.stderr.isatty())
-    if not prepared and FLAGS.source in ("folder", "latents"):
+    if not prepared and (FLAGS.source in ("folder", "latents") or FLAGS.font):
         # Nothing was written: make sure that what is there is what was asked for.
         stored = json.loads((final / CONTENT).read_text())
         if stored != make(data_dir).fingerprints:
             raise ValueError(
-                f"{final}: holds other data than {FLAGS.path or FLAGS.of}; choose another --name, "
-                "or remove it"
+                f"{final}: holds other data than {FLAGS.path or FLAGS.of or FLAGS.font}; choose "
+                "another --name, or remove it"
             )
     for split in json.loads((final / CONTENT).read_text()):
         source = PreparedSource(name, split, data_dir)

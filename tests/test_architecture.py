@@ -43,7 +43,7 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     "diffjax/data": (
         ("diffjax.data",),
         {"jax", "numpy", "scipy", "PIL", "tensorflow_datasets", "grain", "sklearn",
-         "array_record", "absl", "etils", "tokenizers", "ftfy"},
+         "array_record", "absl", "etils", "tokenizers", "ftfy", "fontTools", "emoji"},
     ),
     "diffjax/interop": (
         ("diffjax.interop", "diffjax.models"),
@@ -71,8 +71,7 @@ RULES: dict[str, tuple[tuple[str, ...], set[str] | None]] = {
     ),
     "diffjax/runs": (
         ("diffjax.train", "diffjax.task", "diffjax.tasks", "diffjax.denoisers", "diffjax.models",
-         "diffjax.interop", "diffjax.data.tokenizer", "diffjax.data.tokenizer_files",
-         "diffjax.runs"),
+         "diffjax.interop", "diffjax.data.tokenizer_joint", "diffjax.runs"),
         BASE | {"flax", "absl"},
     ),
     "diffjax/launch": (

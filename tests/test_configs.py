@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from drawings import drawings
 from ml_collections import ConfigDict
 from scenes import scenes
 
@@ -23,6 +24,7 @@ from diffjax.choices import build, construct, unknown
 from diffjax.data import tokenizer_files
 from diffjax.data.arrays import ArraySource
 from diffjax.data.evaluation import as_arrays
+from diffjax.data.factor_label import FactorLabelSource
 from diffjax.data.schema import DatasetInfo
 from diffjax.data.sources import SOURCES
 from diffjax.data.tokenizer import EOT, SOT, alphabet
@@ -122,6 +124,9 @@ def without_data(monkeypatch):
         config = seen["config"]
         if type == "shapes":
             return scenes(options.get("split", "train"), config["train"]["batch_size"])
+        if type == "emoji":
+            split, label = options.get("split", "train"), options.get("label", "concept")
+            return drawings(split, config["train"]["batch_size"], label)
         shape = config["data"].get("image_shape") or DEFAULT_SHAPE
         label = config.get("conditions", {}).get("label", {})
         classes = label.get("classes") or config["model"].get("num_classes", 10)
@@ -166,7 +171,7 @@ def without_data(monkeypatch):
                            num_classes=source.info.num_classes)  # fmt: skip
 
     def arrays(source, transforms, limit=None):
-        if isinstance(source, ArraySource):
+        if isinstance(source, ArraySource | FactorLabelSource):
             return as_arrays(source, transforms, limit)
         classes = source.info.num_classes
         found = {"image": np.zeros((40, *source.info.image_shape), np.float32)}

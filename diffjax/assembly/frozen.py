@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer, JointTokenizer, join
 from diffjax.denoisers.conditions.base import Condition
 from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.denoisers.embeddings import EMBEDDING, EmbeddingSpace, ImageTower
@@ -17,7 +18,7 @@ from diffjax.pretrained.guide import Guide, load_guide
 from diffjax.pretrained.image_tower import EmbeddingConfig, LoadedImageTower, load_image_tower
 from diffjax.pretrained.init_from import recorded
 from diffjax.pretrained.prior import LoadedPrior, load_prior
-from diffjax.pretrained.text import TextTower, load_text_tower
+from diffjax.pretrained.text import TextTower, TextTowerConfig, load_text_tower
 from diffjax.runs.pieces import describe_pieces
 from diffjax.task import Task
 from diffjax.train.init_from import Collections, InitFrom
@@ -44,21 +45,26 @@ class Frozen:
     prior: LoadedPrior | None = None
 
     @property
-    def tokenizer(self) -> Tokenizer | None:
-        """Of the towers; None without one.
+    def tokenizer(self) -> AnyTokenizer | None:
+        """Of the towers and the prior, see `join`; None without one.
 
         Raises:
-          ValueError: towers that read other ids.
+          ValueError: a prior that reads other rows of ids than the towers.
         """
-        texts = {n: tower for n, tower in self.towers.items() if isinstance(tower, TextTower)}
-        found = {name: tower.tokenizer for name, tower in texts.items()}
-        found |= {} if self.prior is None else {"prior": self.prior.tokenizer}
-        if len({t.fingerprint for t in found.values()}) > 1:
+        found = join([tower.tokenizer for tower in self._texts.values()])
+        if self.prior is None:
+            return found
+        own = self.prior.tokenizer
+        if found is not None and found.fingerprint != own.fingerprint:
             raise ValueError(
-                f"the towers of conditions {', '.join(found)} have tokenizers of their own, but "
-                "batches have one `tokens`: take towers that read the same ids"
+                "the prior reads other ids of a text than the towers of conditions do: take towers "
+                "that read the prior's"
             )
-        return next(iter(found.values()), None)
+        return own
+
+    @property
+    def _texts(self) -> dict[str, TextTower]:
+        return {n: tower for n, tower in self.towers.items() if isinstance(tower, TextTower)}
 
     def space(self, image_shape: tuple[int, ...], codec_of_data: str | None) -> Space:
         """The space of diffusion; `codec_of_data` is the `DatasetInfo.codec` of the batches.
@@ -80,8 +86,17 @@ class Frozen:
 
     @property
     def read_towers(self) -> dict[str, FrozenTower | ImageTower]:
-        """The towers as conditions read them, by name."""
-        return {name: tower.tower for name, tower in self.towers.items()}
+        """The towers as conditions read them, by name, each text tower at its own ids of a row."""
+        whole, found = self.tokenizer, {n: tower.tower for n, tower in self.towers.items()}
+        if not isinstance(whole, JointTokenizer):
+            return found
+        starts = {p.fingerprint: at for p, at in zip(whole.parts, whole.starts, strict=True)}
+        return found | {
+            name: dataclasses.replace(
+                tower.tower, place=(starts[tower.tokenizer.fingerprint], whole.context)
+            )
+            for name, tower in self._texts.items()
+        }
 
     def pieces(self, conditions: tuple[Condition, ...], space: Space) -> dict[str, Any]:
         """Arguments of a task, by its names for them, of what there is."""
@@ -136,8 +151,6 @@ def load_frozen(
     """
     said = {n: section for n in FROZEN if (section := reference(n))}
     codec, embedding, guide, prior = (said.get(n) for n in FROZEN)
-    if codec and embedding:
-        raise ValueError("codec and embedding are two spaces of diffusion: leave one out")
     towers = {}
     for name, condition in conditions.items():
         where = f"conditions.{name}.tower"
@@ -145,8 +158,8 @@ def load_frozen(
         if section:
             said[name] = section
             towers[name] = _tower(condition, section, where)
-    origins = {n: next((str(s[k]) for k in ("run", "clip", "model") if s.get(k)), n)
-               for n, s in said.items()}  # fmt: skip
+    keys = ("run", *TextTowerConfig.released)
+    origins = {n: next((str(s[k]) for k in keys if s.get(k)), n) for n, s in said.items()}
     return Frozen(
         load_codec(codec) if codec else None,
         towers,

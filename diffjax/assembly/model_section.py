@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.denoisers.conditions.base import Condition, inputs_of
 from diffjax.denoisers.spaces import Space
 
@@ -14,7 +14,7 @@ def model_section(
     config: Mapping[str, Any],
     spec: Mapping[str, Any],
     classes: int,
-    tokenizer: Tokenizer | None,
+    tokenizer: AnyTokenizer | None,
     conditions: tuple[Condition, ...],
     space: Space,
 ) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def model_section(
     return {**known, **model}
 
 
-def _text(model: Mapping[str, Any], tokenizer: Tokenizer) -> Any:
+def _text(model: Mapping[str, Any], tokenizer: AnyTokenizer) -> Any:
     """The text tower's section; what the tokenizer decides is filled in or must agree."""
     section = {
         "vocab": tokenizer.vocab_size,

@@ -165,6 +165,8 @@ def check_sections(config: Mapping[str, Any]) -> None:
             raise ValueError(f"the section `{key}` is called `{RENAMED[key]}` now")
         if key not in SECTIONS:
             raise unknown("config section", key, SECTIONS)
+    if config.get("codec") and config.get("embedding"):
+        raise ValueError("codec and embedding are two spaces of diffusion: leave one out")
     missing = [k for k in NEEDED if k not in config]
     if missing:
         raise ValueError(f"the config has no section {', '.join(missing)}")

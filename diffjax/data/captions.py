@@ -12,7 +12,8 @@ import numpy as np
 from diffjax.data.draws import Draws
 from diffjax.data.prepared import PreparedSource
 from diffjax.data.schema import Columns, Source
-from diffjax.data.tokenizer import RefusedText, Tokenizer
+from diffjax.data.tokenizer import RefusedText
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.ranges import Probability
 
 # Prepared sets of more records are not read through for their captions when a run starts.
@@ -36,7 +37,7 @@ class Tokenize:
       ValueError: data without captions, or a caption that the tokenizer refuses.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     pick: Pick = "random"
     drop: Probability = 0.0
 
@@ -63,7 +64,7 @@ class Tokenize:
 
 
 def tokenize(
-    run_tokenizer: Tokenizer | None,
+    run_tokenizer: AnyTokenizer | None,
     pick: Pick = "random",
     drop: Probability = 0.0,
     tokenizer: str | None = None,
@@ -108,7 +109,7 @@ def check_captions(source: Source, transforms: Sequence[Any]) -> None:
     Raises:
       ValueError: a caption that the tokenizer refuses, by the file and line where it stands.
     """
-    tokenizers: dict[Pick, Tokenizer] = {
+    tokenizers: dict[Pick, AnyTokenizer] = {
         t.pick: t.tokenizer for t in transforms if isinstance(t, Tokenize)
     }
     for pick, tokenizer in tokenizers.items():
@@ -125,7 +126,7 @@ def check_captions(source: Source, transforms: Sequence[Any]) -> None:
         check_texts(source, tokenizer, pick)
 
 
-def check_texts(source: Source, tokenizer: Tokenizer, pick: Pick = "random") -> None:
+def check_texts(source: Source, tokenizer: AnyTokenizer, pick: Pick = "random") -> None:
     """Encodes every caption that `pick` may choose; see `check_captions`."""
     places: dict[str, str] = {}
     for where, text in _texts(source, pick):
@@ -139,7 +140,7 @@ def check_texts(source: Source, tokenizer: Tokenizer, pick: Pick = "random") -> 
             raise ValueError(f"{places[chunk[error.index]]}: the caption {error.reason}") from None
 
 
-def _takes_all(tokenizer: Tokenizer) -> bool:
+def _takes_all(tokenizer: AnyTokenizer) -> bool:
     return tokenizer.overlong == "truncate" and tokenizer.empty == "allow"
 
 

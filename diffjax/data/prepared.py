@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from diffjax.choices import unknown
+from diffjax.data.builders import emoji
 from diffjax.data.builders.base import CODEC, CONTENT, RecordBuilder, prepare
 from diffjax.data.builders.digits import Digits
 from diffjax.data.builders.shapes import SIDES, Shapes, folder_name
@@ -23,10 +24,12 @@ from diffjax.data.resize import center_crop_resize
 from diffjax.data.schema import FLIPPED, DatasetInfo, Record
 from diffjax.ranges import Channels, Pixels
 
-# Sets that need nothing but this package, and are prepared when first asked for.
+# Sets that need nothing but this package (and `emoji` a font that the system has), and are prepared
+# when first asked for.
 EMBEDDED: Mapping[str, Callable[..., RecordBuilder]] = {
     "digits": Digits,
     **{folder_name(size): partial(Shapes, size=size) for size in SIDES},
+    **{emoji.folder_name(size): partial(emoji.EmojiDrawings, size=size) for size in emoji.SIDES},
 }
 
 

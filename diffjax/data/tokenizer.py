@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -45,8 +45,25 @@ class RefusedText(ValueError):
         self.index, self.reason = index, reason
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as errors show it: its first 200 letters."""
     return repr(text) if len(text) < 200 else f"{text[:200]!r} ..."
+
+
+def check_strings(texts: Sequence[str]) -> None:
+    """Refuses what no tokenizer can read.
+
+    Raises:
+      ValueError: one text instead of several.
+      RefusedText: one that is no string, or half of a character.
+    """
+    if isinstance(texts, str):
+        raise ValueError(f"encode takes a sequence of texts, not one text: [{texts!r}]")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise RefusedText(i, f"is no string but {type(text).__name__}: {text!r}")
+        if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise RefusedText(i, f"holds half of a surrogate pair: {quoted(text)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +140,7 @@ class Tokenizer:
         Raises:
           RefusedText: one that is too long or empty, unless these are allowed; no string.
         """
-        if isinstance(texts, str):
-            raise ValueError(f"encode takes a sequence of texts, not one text: [{texts!r}]")
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise RefusedText(i, f"is no string but {type(text).__name__}: {text!r}")
-            if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
-                raise RefusedText(i, f"holds half of a surrogate pair: {_quoted(text)}")
+        check_strings(texts)
         clean = [clean_openai(t) for t in texts] if self.style == "openai" else list(texts)
         encoded = self._backend.encode_batch(clean, add_special_tokens=False)
         rows = np.tile(self.null_ids, (len(texts), 1))
@@ -162,11 +173,20 @@ class Tokenizer:
         parts = [bytes(letters[c] for c in word).decode(errors="replace") for word in spelled]
         return " ".join(parts).strip()
 
+    def allowing_empty(self) -> Tokenizer:
+        """The same, for which an empty text is the empty caption."""
+        return replace(self, empty="allow")
+
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits, equal for two tokenizers exactly if they encode alike."""
         facts = [sorted(self.vocab.items()), self.merges, self.choices]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    @property
+    def spelling(self) -> Any:
+        """What gives a text its ids, however rows are cut and filled up."""
+        return self.vocab, self.merges
 
     @property
     def choices(self) -> dict[str, Any]:
@@ -210,12 +230,12 @@ class Tokenizer:
     def _checked(self, i: int, text: str, ids: list[int]) -> list[int]:
         """The ids of text `i` without its ends, or the error it is."""
         if not ids and self.empty == "error":
-            raise RefusedText(i, f"is empty: {_quoted(text)}; give it words, or allow empty texts")
+            raise RefusedText(i, f"is empty: {quoted(text)}; give it words, or allow empty texts")
         if len(ids) + 2 > self.context and self.overlong == "error":
             raise RefusedText(
                 i,
                 f"has {len(ids) + 2} tokens, the context {self.context}; shorten it, or "
-                f"truncate: {_quoted(text)}",
+                f"truncate: {quoted(text)}",
             )
         return ids[: self.context - 2]
 

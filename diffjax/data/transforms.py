@@ -19,7 +19,7 @@ from diffjax.data.augment_edm import EDMAugment
 from diffjax.data.captions import Tokenize, tokenize
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
-from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.ranges import Factor
 
 # Row i of the result depends on row i of the columns and of the draws alone.
@@ -69,7 +69,7 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
 
 
 def make_transforms(
-    sections: Sequence[Mapping[str, Any]], tokenizer: Tokenizer | None = None
+    sections: Sequence[Mapping[str, Any]], tokenizer: AnyTokenizer | None = None
 ) -> tuple[Transform, ...]:
     """One transform per section `dict(type=name, **options)`, to be applied in their order.
 
@@ -105,6 +105,6 @@ def describe(transforms: Sequence[Transform]) -> list[dict[str, Any]]:
 
 
 def _plain(option: Any) -> Any:
-    if isinstance(option, Tokenizer):
+    if isinstance(option, AnyTokenizer):
         return option.fingerprint
     return list(option) if isinstance(option, tuple) else option

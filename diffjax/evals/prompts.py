@@ -68,8 +68,8 @@ class Prompts:
         self.context.recipe(self.pred_kw, self.context.bind(self.pred, self.pred_kw)[1])
         if self.context.tokenize is None:
             raise ValueError("prompts: the run reads no text: give its config a text section")
-        if not self.context.factors:
-            raise ValueError("prompts: the data's true factors are not known; use 'shapes'")
+        if "shape" not in self.context.factors:
+            raise ValueError("prompts: the oracle reads generated scenes alone; use 'shapes'")
         if min(self.num_prompts, self.rows, self.columns, len(self.seeds)) < 1:
             raise ValueError("prompts: num_prompts, rows, columns and seeds must be at least one")
         assert self._prompts

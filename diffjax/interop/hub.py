@@ -89,6 +89,17 @@ def locate_autoencoder(name: str) -> Path:
     return folder / "vae" if (folder / "vae").is_dir() else folder
 
 
+def locate_encoder(name: str, tokenizer: Sequence[str]) -> Path:
+    """The folder of a text encoder of transformers', itself or by its name on the hub; of the
+    latter its weights, its config and the files `tokenizer` are downloaded.
+
+    Raises:
+      ValueError: there is none.
+    """
+    files = ("config.json", *tokenizer)
+    return locate(name, lambda owner_name: fetch(owner_name, files), "google/t5-v1_1-base")
+
+
 def _fetch_weights(name: str, under: str) -> Path:
     """The first of `WEIGHTS` that the model has `under` a folder, with its parts."""
     for file in WEIGHTS:

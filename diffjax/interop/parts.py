@@ -129,6 +129,23 @@ def read_config(file: Path, classes: Collection[str]) -> dict[str, Any]:
     return config
 
 
+def read_transformers(folder: Path, kind: str) -> dict[str, Any]:
+    """The config.json of a folder of transformers', of the model type `kind`.
+
+    Raises:
+      ValueError: it is missing, or another model's.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(f"{file} is missing, which says what the network is")
+    config = read_json(file)
+    if config.get("model_type") != kind:
+        raise ValueError(
+            f"{file} is of a {shortened(config.get('model_type'))} model, not of a {kind!r}"
+        )
+    return config
+
+
 def check_index(
     file: Path,
     index: Mapping[str, Any],

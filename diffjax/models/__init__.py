@@ -11,12 +11,14 @@ from flax import linen as nn
 
 from diffjax.choices import LINEN, build
 from diffjax.models.autoencoder import Autoencoder
+from diffjax.models.bert import BertEncoder
 from diffjax.models.clip import IMAGE_TOWERS, ImageEncoder, build_clip, build_image_encoder
 from diffjax.models.clip_projection import ClipProjection
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
 from diffjax.models.mlp import MLP
 from diffjax.models.prior import PriorTransformer
+from diffjax.models.t5 import T5Encoder
 from diffjax.models.text import TextTransformer
 from diffjax.models.unet import UNet
 from diffjax.models.vae import build_vae
@@ -30,6 +32,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "clip_image": build_image_encoder,
     "vae": build_vae,
     "text": TextTransformer,
+    "t5": T5Encoder,
+    "bert": BertEncoder,
     "autoencoder": Autoencoder,
     "prior": PriorTransformer,
     "clip_projection": ClipProjection,

@@ -35,14 +35,22 @@ def plain_attention() -> Iterator[None]:
 
 
 def attend(
-    query: Array, key: Array, value: Array, mask: Array | None = None, *, causal: bool = False
+    query: Array,
+    key: Array,
+    value: Array,
+    mask: Array | None = None,
+    *,
+    causal: bool = False,
+    bias: Array | None = None,
+    scale: float | None = None,
 ) -> Array:
-    """softmax(q k^T / sqrt(D)) v for `query [B, L, N, D]`, `key`, `value [B, S, N, D]`.
+    """softmax(scale q k^T + bias) v for `query [B, L, N, D]`, `key`, `value [B, S, N, D]`.
 
     `mask [B, S] bool` is False where a key must not be seen; `causal` hides from query i the keys
-    after i. The softmax is taken in float32.
-    On a GPU in half precision this is cuDNN's fused kernel, but within `plain_attention`;
-    `jax.nn.dot_product_attention` never picks it by itself.
+    after i. `bias [1, N, L, S]` is by default 0, `scale` 1 / sqrt(D). The softmax is taken in
+    float32.
+    On a GPU in half precision this is cuDNN's fused kernel, but with a bias or within
+    `plain_attention`; `jax.nn.dot_product_attention` never picks it by itself.
     """
     full = (
         None
@@ -52,7 +60,14 @@ def attend(
         )
     )
     return jax.nn.dot_product_attention(
-        query, key, value, mask=full, is_causal=causal, implementation=_implementation(query)
+        query,
+        key,
+        value,
+        bias,
+        full,
+        scale=scale,
+        is_causal=causal,
+        implementation=_implementation(query) if bias is None else "xla",
     )
 
 

@@ -1,4 +1,4 @@
-"""Group, layer and batch normalisation, statistics in float32 whatever the network's dtype."""
+"""Group, layer, root-mean-square and batch normalisation; statistics in float32 in any dtype."""
 
 from __future__ import annotations
 
@@ -81,6 +81,20 @@ class LayerNorm(nn.Module):
         bias = self.param("bias", zeros, (x.shape[-1],))
         y = layer_norm(x.astype(jnp.float32), self.eps) * scale + bias
         return y.astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+    """`x [..., D]` over its root mean square along D, times a learned scale `[D]` (Zhang & Sennrich
+    2019, eq. 4): a layer norm that neither subtracts the mean nor adds a bias."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", ones, (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.eps)
+        return (y * scale).astype(x.dtype)
 
 
 class BatchNorm(nn.Module):

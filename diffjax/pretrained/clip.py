@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from diffjax.data.resize import center_crop, resize_short
 from diffjax.data.tokenizer import Tokenizer
 from diffjax.data.tokenizer_files import load_tokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.evals.context import EvalContext
 from diffjax.evals.embeddings import Towers
 from diffjax.fingerprints import fingerprint, short_hash, to_host
@@ -47,7 +48,7 @@ class Encoders:
     task: Any
     variables: Variables
     size: int
-    tokenizer: Tokenizer | None
+    tokenizer: AnyTokenizer | None
 
     @property
     def fingerprint(self) -> str:

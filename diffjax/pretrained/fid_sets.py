@@ -23,7 +23,7 @@ from diffjax.evals.reference import Reference, check_protocol, read_reference, w
 from diffjax.evals.sides import FeatureSet, measure
 from diffjax.fingerprints import short_hash
 
-EMBEDDED = ("digits", "shapes")
+EMBEDDED = ("digits", "emoji", "shapes")
 
 
 class ImageSet(NamedTuple):
@@ -46,7 +46,7 @@ def open_set(name: str, channels: int) -> ImageSet:
     """A folder of images, an `.npz` file of statistics or images, or a data set `name[:split]`.
 
     Args:
-      name: a path; or digits, shapes, or a prepared set, by default its split `train`.
+      name: a path; or digits, emoji, shapes, or a prepared set, by default its split `train`.
       channels: that the images of a folder are brought to.
 
     Raises:

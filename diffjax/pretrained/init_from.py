@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from diffjax.choices import construct
-from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.fingerprints import fingerprint, to_host
 from diffjax.interop.clip import load_clip
 from diffjax.models import build_model
@@ -62,7 +62,7 @@ class InitFromConfig(Reference):
 
 
 def make_init_from(
-    section: Mapping[str, Any] | None, workdir: Path, network: Any, tokenizer: Tokenizer | None
+    section: Mapping[str, Any] | None, workdir: Path, network: Any, tokenizer: AnyTokenizer | None
 ) -> InitFrom | None:
     """The `init_from` of a run, None where its config has no such section; nothing is read yet.
 
@@ -83,7 +83,7 @@ def make_init_from(
 
 
 def _load(
-    choices: InitFromConfig, workdir: Path, ours: Any, tokenizer: Tokenizer | None
+    choices: InitFromConfig, workdir: Path, ours: Any, tokenizer: AnyTokenizer | None
 ) -> Collections:
     record, origin = workdir / RECORD, choices.origin
     known = read_json(record, missing={})
@@ -162,8 +162,8 @@ def _settings(network: Any, names: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def _check_tokenizer(origin: str, theirs: Tokenizer, ours: Tokenizer | None) -> None:
-    if ours is None or (theirs.vocab, theirs.merges) != (ours.vocab, ours.merges):
+def _check_tokenizer(origin: str, theirs: AnyTokenizer, ours: AnyTokenizer | None) -> None:
+    if ours is None or theirs.spelling != ours.spelling:
         raise ValueError(
             f"start: the text tower of {origin} reads another tokenizer's ids: set "
             f"tokenizer=dict(type='load', path='{origin}/tokenizer'), or leave 'text' out of "

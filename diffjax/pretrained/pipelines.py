@@ -64,7 +64,7 @@ def pipeline_of_run(run: TrainedRun) -> Pipeline:
         run.variables,
         recipe,
         {"run": str(run.workdir), "step": run.step, "ema": run.ema},
-        None if words is None else dataclasses.replace(words, empty="allow").encode,
+        None if words is None else words.allowing_empty().encode,
         tuple(run.class_names) if "label" in model.fields else (),
     )
 

@@ -14,15 +14,20 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffjax.choices import construct
-from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_fast import FILES as FAST_FILES
+from diffjax.data.tokenizer_fast import load_fast_tokenizer
+from diffjax.data.tokenizer_files import CONTEXT
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.fingerprints import fingerprint, to_host
-from diffjax.interop.hub import fetch_parts, locate
+from diffjax.interop.bert import load_bert
+from diffjax.interop.hub import fetch_parts, locate, locate_encoder
+from diffjax.interop.t5 import load_t5
 from diffjax.interop.text_tower import load_text
 from diffjax.models import build_model
 from diffjax.pretrained.clip import TOKENIZER_FILES, released_encoders, tower_tokenizer
 from diffjax.pretrained.reference import Reference
-from diffjax.ranges import MaybeDepth
+from diffjax.ranges import Length, MaybeDepth
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +41,7 @@ class TextTower:
 
     tower: FrozenTower
     variables: Mapping[str, Any]
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     fingerprint: str
 
 
@@ -47,14 +52,25 @@ class TextTowerConfig(Reference):
     Attributes:
       clip: a released CLIP, see `interop.clip.load_clip`.
       model: a Stable Diffusion, of whose folder the tower and the tokenizer are read.
+      t5, bert: a folder of transformers', or its name on the hub, with its tokenizer; see
+        `interop.t5.load_t5` and `interop.bert.load_bert`.
+      length: ids of a text that T5 or BERT reads, padding among them; by default 77, as CLIP's.
       skip: blocks left out at the end of the tower.
     """
 
     clip: str | None = None
     model: str | None = None
+    t5: str | None = None
+    bert: str | None = None
+    length: Length | None = None
     skip: MaybeDepth = 0
     section: ClassVar[str] = "tower"
-    released: ClassVar[tuple[str, ...]] = ("clip", "model")
+    released: ClassVar[tuple[str, ...]] = ("clip", "model", "t5", "bert")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.length is not None and self.t5 is None and self.bert is None:
+            raise ValueError("tower.length is of t5 and bert: the texts of CLIP's have their own")
 
 
 def load_text_tower(
@@ -77,6 +93,8 @@ def load_text_tower(
         encoders = released_encoders(choices.clip, None, None)
         network, params = encoders.task.network.text, encoders.variables.params["text"]
         tokenizer = encoders.tokenizer
+    elif choices.model is None:
+        network, params, tokenizer = _encoder(choices)
     else:
         folder = _folder(str(choices.model))
         part = load_text(folder / "text_encoder")
@@ -92,7 +110,7 @@ def load_text_tower(
 def text_tower(
     network: nn.Module,
     variables: Mapping[str, Any],
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     skip: int,
     pooled: bool = False,
 ) -> TextTower:
@@ -110,7 +128,7 @@ def text_tower(
     return TextTower(tower, kept, tokenizer, fingerprint(kept))
 
 
-def _of_run(choices: TextTowerConfig) -> tuple[nn.Module, Mapping[str, Any], Tokenizer]:
+def _of_run(choices: TextTowerConfig) -> tuple[nn.Module, Mapping[str, Any], AnyTokenizer]:
     run = choices.open()
     tower = getattr(run.network, "text", None)
     if tower is None or run.tokenizer is None:
@@ -119,6 +137,20 @@ def _of_run(choices: TextTowerConfig) -> tuple[nn.Module, Mapping[str, Any], Tok
         )
     params = {**run.variables.params, **run.variables.frozen}["text"]
     return tower.clone(), jax.tree.map(to_host, params), run.tokenizer
+
+
+def _encoder(choices: TextTowerConfig) -> tuple[nn.Module, Mapping[str, Any], AnyTokenizer]:
+    """A released T5 or BERT."""
+    name, load = (str(choices.bert), load_bert) if choices.t5 is None else (choices.t5, load_t5)
+    folder = locate_encoder(name, FAST_FILES)
+    part = load(folder)
+    network: Any = build_model(**part.section)
+    words = load_fast_tokenizer(folder, choices.length or CONTEXT, network.pad)
+    if words.vocab_size > network.vocab:
+        raise ValueError(
+            f"{name}: its tokenizer has {words.vocab_size:,} tokens, its table {network.vocab:,}"
+        )
+    return network, part.variables["params"], words
 
 
 def _folder(name: str) -> Path:

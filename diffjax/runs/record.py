@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.runs.frozen import describe_frozen, write_frozen
 from diffjax.runs.pieces import UNREAD
 from diffjax.runs.resolved import Resolved, check_resolved, fields_of, write_resolved
@@ -20,7 +20,7 @@ Sections = Callable[[str], Mapping[str, Any] | None]
 # Section -> its field that names released weights -> their reader, of `released`.
 RELEASED = {
     "codec": {"model": "autoencoder"},
-    "tower": {"clip": "clip", "model": "text_encoder"},
+    "tower": {"clip": "clip", "model": "text_encoder", "t5": "t5", "bert": "bert"},
     "embedding": {"clip": "clip_image"},
     "init_from": {"clip": "clip"},
 }
@@ -63,7 +63,7 @@ def record_run(
     resolved: Resolved,
     frozen: Mapping[str, Params],
     sections: Sections,
-    tokenizer: Tokenizer | None,
+    tokenizer: AnyTokenizer | None,
 ) -> None:
     """Writes the tokenizer, `frozen/` and `resolved.json` of a run, or holds it against those that
     are there; every process calls this.

@@ -10,8 +10,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from diffjax.choices import pick
 from diffjax.fingerprints import fingerprint
 from diffjax.interop.autoencoder import load_autoencoder
+from diffjax.interop.bert import load_bert
 from diffjax.interop.clip import load_clip
-from diffjax.interop.hub import fetch_parts, locate, locate_autoencoder
+from diffjax.interop.hub import fetch_parts, locate, locate_autoencoder, locate_encoder
+from diffjax.interop.t5 import load_t5
 from diffjax.interop.text_tower import load_text
 from diffjax.runs.resolved import FrozenNetwork
 from diffjax.task import Params
@@ -41,12 +43,22 @@ def _clip_image(name: str, origin: Mapping[str, Any]) -> Params:
     return {kind: {"image": tree} for kind, tree in image.items()}
 
 
+def _t5(name: str, origin: Mapping[str, Any]) -> Params:
+    return load_t5(locate_encoder(name, ())).variables
+
+
+def _bert(name: str, origin: Mapping[str, Any]) -> Params:
+    return load_bert(locate_encoder(name, ())).variables
+
+
 # By the key of an origin whose value is the weights' name.
 READERS: dict[str, Callable[[str, Mapping[str, Any]], Params]] = {
     "autoencoder": _autoencoder,
     "text_encoder": _text_encoder,
     "clip": _clip,
     "clip_image": _clip_image,
+    "t5": _t5,
+    "bert": _bert,
 }
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffjax.data.tokenizer import Tokenizer
-from diffjax.data.tokenizer_files import load_tokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer, load_saved
 
 FOLDER = "tokenizer"
 
 
-def keep_tokenizer(tokenizer: Tokenizer, workdir: Path) -> None:
+def keep_tokenizer(tokenizer: AnyTokenizer, workdir: Path) -> None:
     """Saves the run's tokenizer in its workdir, whole or, where the run is killed, not at all."""
     kept, aside = workdir / FOLDER, workdir / f".{FOLDER}"
     if not kept.is_dir():
@@ -18,7 +17,7 @@ def keep_tokenizer(tokenizer: Tokenizer, workdir: Path) -> None:
         aside.rename(kept)
 
 
-def read_tokenizer(workdir: Path, fingerprint: str) -> Tokenizer:
+def read_tokenizer(workdir: Path, fingerprint: str) -> AnyTokenizer:
     """The tokenizer that a run has kept.
 
     Args:
@@ -28,7 +27,7 @@ def read_tokenizer(workdir: Path, fingerprint: str) -> Tokenizer:
       ValueError: it is missing or damaged, or another one.
     """
     folder = workdir / FOLDER
-    found = load_tokenizer(folder)
+    found = load_saved(folder)
     if found.fingerprint != fingerprint:
         raise ValueError(
             f"{folder} is another tokenizer ({found.fingerprint}) than the run was trained with "

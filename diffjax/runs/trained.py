@@ -12,7 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.interop.sizes import blamed_on
 from diffjax.runs.config import read_config
 from diffjax.runs.frozen import read_frozen
@@ -44,7 +44,7 @@ class TrainedRun:
     ema: str | None
     task: Task
     variables: Variables
-    tokenizer: Tokenizer | None
+    tokenizer: AnyTokenizer | None
 
     @property
     def kind(self) -> str:

@@ -127,7 +127,8 @@ def test_what_is_asked_runs_through_the_split(case):
     ("changes", "said"),
     [
         (dict(tokenize=None), "reads no text"),
-        (dict(factors={}), "true factors are not known"),
+        (dict(factors={}), "the oracle reads generated scenes alone"),
+        (dict(factors={"gender": ("person",)}), "the oracle reads generated scenes alone"),
     ],
 )
 def test_what_is_missing_is_said_at_once(case, changes, said):

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from networks import random_variables
+from random_variables import random_variables
 from scenes import scenes
 
 from diffjax.assembly import frozen

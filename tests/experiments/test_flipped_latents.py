@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from networks import random_variables
+from random_variables import random_variables
 from scenes import scenes
 
 from diffjax.assembly.data import DataConfig, trained_on

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from networks import random_variables
+from random_variables import random_variables
 
 from diffjax import runs
 from diffjax.assembly.experiment import Experiment, open_run

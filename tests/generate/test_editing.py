@@ -25,7 +25,7 @@ from diffjax.generate.sample import sample
 from diffjax.keys import per_row, root, stream
 from diffjax.models import build_model
 from diffjax.tasks.diffusion import DiffusionTask
-from tests.networks import random_variables
+from tests.random_variables import random_variables
 
 B, L, CLASSES = 3, 5, 4
 RECIPE = dict(sampler="ddim", steps=4, guidance=3.0)

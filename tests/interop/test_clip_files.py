@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from diffjax.interop.clip import load_clip, save_clip
 from diffjax.interop.files import read_tensors
 from diffjax.models import build_model
-from tests.networks import random_variables
+from tests.random_variables import random_variables
 
 VIT = dict(type="vit", width=64, depth=1, patch=4, image_size=8)
 RESNET = dict(type="resnet", layers=(1, 1, 1, 1), width=8, image_size=32)

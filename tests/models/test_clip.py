@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import ShapeDtypeStruct
-from networks import random_variables
+from random_variables import random_variables
 
 from configs.clip.networks import CLIP_NETWORKS, get_clip
 from diffjax.compiler import supported

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from networks import random_variables
+from random_variables import random_variables
 
 from diffjax.models import MODELS, build_model
 from diffjax.models.conditioning import Conditioning
@@ -21,6 +21,7 @@ BARRIER = "optimization_barrier"
 SMALL = dict(channels=8, channel_mult=(1, 2), blocks=1, norm_groups=4)
 UNET = dict(type="unet", **SMALL, out_channels=3, attention_resolutions=(), num_classes=4)
 TEXT = dict(width=16, depth=1, heads=2, context=6, vocab=20, eos=19)
+ENCODER = dict(width=16, depth=1, heads=2, hidden=24, vocab=20)
 VIT = dict(type="vit", width=16, depth=1, heads=2, patch=4, image_size=8)
 RESNET = dict(type="resnet", layers=(1, 1), width=8, image_size=16, heads=2)
 CONV = dict(type="conv", channels=(4, 8), hidden=8, norm_groups=4)
@@ -80,6 +81,8 @@ NETWORKS = {
         (),
     ),
     "text": (dict(type="text", **TEXT, embed=8), None, (TOKENS,)),
+    "t5": (dict(type="t5", **ENCODER, head_dim=4, buckets=4, distance=5), None, (TOKENS,)),
+    "bert": (dict(type="bert", **ENCODER, context=6), None, (TOKENS,)),
     "autoencoder": (CODEC, IMAGE, ()),
     "autoencoder_vq": ({**CODEC, "bottleneck": "vq", "codes": 6}, IMAGE, ()),
 }

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import random_variables
+from random_variables import random_variables
 
 from diffjax.models import build_model, section_of
 from diffjax.models.conditioning import NO_CONDITIONING, Conditioning

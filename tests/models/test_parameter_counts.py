@@ -112,3 +112,28 @@ def test_autoencoder_counts(name):
 def test_every_network_is_held():
     dits = {f"{d}_{p}" for d in DITS for p in (2, 4, 8)}
     assert set(NETWORKS) == {*UNETS, *dits, *STABLE_DIFFUSION, *AUTOENCODERS}
+
+
+# T5 1.1's encoders are those of Imagen and Stable Diffusion 3 (XXL); BERT's with their poolers.
+ENCODERS = {
+    "t5_base": (
+        dict(type="t5", hidden=3072, activation="relu", gated=False),
+        109_628_544,
+    ),
+    "t5_v1_1_base": (dict(type="t5"), 109_628_544),
+    "t5_v1_1_xxl": (
+        dict(type="t5", width=4096, depth=24, heads=64, hidden=10240),
+        4_762_310_656,
+    ),
+    "bert_base": (dict(type="bert"), 109_482_240),
+    "bert_large": (dict(type="bert", width=1024, depth=24, heads=16, hidden=4096), 335_141_888),
+}
+
+
+@each(ENCODERS)
+def test_text_encoders(name):
+    section, expected = ENCODERS[name]
+    model, ids = build_model(**section), ShapeDtypeStruct((1, 8), "int32")
+    init = lambda ids: model.init(jax.random.key(0), ids, pooled=True)  # noqa: E731
+    shapes = jax.eval_shape(init, ids)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == expected

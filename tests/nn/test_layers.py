@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from networks import random_variables
+from random_variables import random_variables
 from scipy import special
 
 from diffjax.nn.attention import attend

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import random_variables
+from random_variables import random_variables
 
 from diffjax.keys import Rng
 from diffjax.models import build_model

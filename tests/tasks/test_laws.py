@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import random_variables
+from random_variables import random_variables
 
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.denoisers.conditions.base import drop_conditions

@@ -16,7 +16,7 @@ from diffjax.denoisers.frozen import placeholder_variables
 from diffjax.models.conditioning import Conditioning
 from diffjax.nn.initialisers import torch_kernel
 from diffjax.nn.linear import Dense
-from diffjax.ranges import Probability, Width
+from diffjax.ranges import Probability, Whole, Width
 from diffjax.task import Params
 
 
@@ -26,16 +26,32 @@ class FrozenTower:
 
     Attributes:
       network: `(token_ids [B, L], pooled=..., skip=...) -> [B, L, D]`, pooled `[B, D]`; see
-        `models.text.TextTransformer`.
+        `models.text.TextTransformer`, `models.t5.T5Encoder`, `models.bert.BertEncoder`. The last
+        two have a `pad`, which they mask.
       null_ids: token ids of the empty caption, `[L]`.
       skip: blocks left out at the end of the tower; its final norm stays (Stable Diffusion 2: 1,
         or 0 where the weights come without that block). "CLIP skip" n of other programs is n - 1
         more.
+      place: where the tower's ids begin in a row, and the row's length, where other towers' ids
+        stand beside them; None where the row is the tower's.
     """
 
     network: nn.Module
     null_ids: tuple[int, ...]
     skip: int = 0
+    place: tuple[Whole, Whole] | None = None
+
+    @property
+    def columns(self) -> slice:
+        """The tower's ids of a row."""
+        if self.place is None:
+            return slice(None)
+        return slice(self.place[0], self.place[0] + len(self.null_ids))
+
+    @property
+    def row(self) -> int:
+        """Ids in a row."""
+        return self.place[1] if self.place else len(self.null_ids)
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,8 @@ class TextCondition(BatchField):
         which are dropped together (a prior's: Ramesh et al. 2022, section 2.2).
       project: width that a trained projection brings the features to (under "both" the tokens');
         None for their own.
-      pad: id that fills rows up and is masked; None shows it all, as Stable Diffusion does.
+      pad: id that fills rows up and is masked, for towers that have one (T5, BERT); None shows it
+        all, as Stable Diffusion does.
     """
 
     name: str
@@ -78,12 +95,12 @@ class TextCondition(BatchField):
         """See `Condition.init`."""
         how = "add a `tokenize` transform to data.transforms"
         length = field_of(batch_spec, self.name, self.field, how).shape[-1]
-        if length != len(self.null_ids):
+        if length != self.tower.row:
             raise ValueError(
                 f"conditions.{self.name}: texts of {length} tokens, but the empty caption has "
-                f"{len(self.null_ids)}"
+                f"{self.tower.row}"
             )
-        ids = jnp.zeros((1, length), jnp.int32)
+        ids = jnp.zeros((1, len(self.null_ids)), jnp.int32)
         # A pooled text reads all that its tokens do, and a projection.
         static = {"pooled": True, "skip": 0} if self.to == "both" else self._static
         frozen = placeholder_variables(self.tower.network, ids, **static)
@@ -94,8 +111,9 @@ class TextCondition(BatchField):
         return init["params"], frozen
 
     def null(self, value: Array) -> Array:
-        """The empty caption."""
-        return jnp.broadcast_to(jnp.asarray(self.null_ids, value.dtype), value.shape)
+        """The empty caption; ids of other towers stay as they are."""
+        blank = jnp.asarray(self.null_ids, value.dtype)
+        return jnp.asarray(value).at[:, self.tower.columns].set(blank)
 
     def _features(self, variables: Params, ids: Array) -> Array:
         out: Any = self.tower.network.apply(variables, ids, **self._static)
@@ -103,6 +121,7 @@ class TextCondition(BatchField):
 
     def encode(self, params: Params, frozen: Params, value: Array, x: Array) -> Conditioning:
         """See `Condition.encode`."""
+        value = value[:, self.tower.columns]
         out: Any = self._features(frozen[self.name], value)
         if self.project is not None:
             out = self._projection.apply({"params": params[self.name]}, out)
@@ -129,10 +148,12 @@ def text_condition(
 
     Args:
       tower: which text tower: `dict(run=..., config=..., ema=...)` of a run of ours,
-        `dict(clip=...)` of a released CLIP, `dict(model=...)` of a Stable Diffusion; and `skip`.
+        `dict(clip=...)` of a released CLIP, `dict(model=...)` of a Stable Diffusion,
+        `dict(t5=..., length=...)` and `dict(bert=..., length=...)` of these; and `skip`.
       drop: share of the training rows that are given the empty caption.
       field: of a batch.
       to, project: see `TextCondition`.
     """
     del tower  # Opened by who assembles the run, and given as `around.tower`.
-    return TextCondition(around.name, around.tower, drop, drop > 0, field, to, project)
+    pad = getattr(around.tower.network, "pad", None)
+    return TextCondition(around.name, around.tower, drop, drop > 0, field, to, project, pad)
