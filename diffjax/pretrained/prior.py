@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 
 from diffjax.choices import construct
-from diffjax.data.tokenizer import Tokenizer
+from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.denoisers.embeddings import EmbeddingSpace
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import make_recipe
@@ -49,7 +49,7 @@ class LoadedPrior:
     recipe: tuple[tuple[str, Any], ...]
     variables: Mapping[str, Any]
     resolved: Resolved
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
 
 
 def load_prior(reference: Mapping[str, Any]) -> LoadedPrior:

@@ -62,8 +62,8 @@ def describe_pieces(
 
 def _described(tower: FrozenTower | ImageTower) -> dict[str, Any]:
     rest = {f.name: getattr(tower, f.name) for f in dataclasses.fields(tower)}
-    if tower.place is None:  # as records of before there was one have it
-        del rest["place"]
+    if rest.get("place") is None:  # as records of before there was one have it
+        rest.pop("place", None)
     return {**rest, NETWORK: section_of(rest[NETWORK])}
 
 
