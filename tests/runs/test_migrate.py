@@ -87,7 +87,13 @@ def test_sections_of_another_name_go_on(made, name, tmp_path):
     assert migrated(old) == config
 
 
-@pytest.mark.parametrize("begun", [False, True], ids=["from nothing", "from another run"])
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param(False, id="from nothing"),
+        pytest.param(True, id="from another run", marks=pytest.mark.heavy),
+    ],
+)
 def test_a_run_of_then_that_was_killed_ends_in_the_same_bytes(tiny, tmp_path, begun):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     if begun:
