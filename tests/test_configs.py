@@ -30,6 +30,7 @@ from diffjax.data.sources import SOURCES
 from diffjax.data.tokenizer import EOT, SOT, alphabet
 from diffjax.data.tokenizer_training import train_tokenizer
 from diffjax.denoisers.conditions.text import FrozenTower
+from diffjax.denoisers.embeddings import ImageTower
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.denoisers.spaces import DataSpace
 from diffjax.diffusion.predictions import V
@@ -41,6 +42,7 @@ from diffjax.models import build_model
 from diffjax.pretrained.codec import Codec, CodecConfig
 from diffjax.pretrained.features import FEATURES
 from diffjax.pretrained.guide import Guide, GuideConfig
+from diffjax.pretrained.image_tower import EmbeddingConfig, LoadedImageTower
 from diffjax.pretrained.text import TextTower, TextTowerConfig
 from diffjax.runs.config import flat
 from diffjax.train.optim import make_optimizer
@@ -151,6 +153,12 @@ def without_data(monkeypatch):
             blank = tuple(tokenizer.null_ids.tolist())
             read = FrozenTower(tower, blank, choices.skip)
             towers[name] = TextTower(read, {}, tokenizer, "stand-in")
+        encoder = build_model("clip_image", embed=8, image=dict(type="vit", width=8, depth=1,
+                              heads=2, patch=8, image_size=32))  # fmt: skip
+        embedding = reference("embedding")
+        if embedding:
+            construct(EmbeddingConfig, "embedding", embedding)
+            embedding = LoadedImageTower(ImageTower(encoder), {}, "stand-in")
         guide = reference("guide")
         if guide:
             construct(GuideConfig, "guide", guide)
@@ -158,8 +166,8 @@ def without_data(monkeypatch):
             network = build_model("dit", width=8, depth=1, heads=2, patch=2, out_channels=shape[-1])
             model = DiffusionModel(network, DataSpace(tuple(shape)), Cosine(), V())
             guide = Guide(model, {}, None)
-        origins = dict.fromkeys(("codec", "guide", *towers), "stand-in")
-        return Frozen(codec, towers, origins, guide)
+        origins = dict.fromkeys(("codec", "embedding", "guide", *towers), "stand-in")
+        return Frozen(codec, towers, origins, guide, embedding)
 
     def moments(data, source, codec, pictures):
         if not data.cache_latents:

@@ -151,6 +151,7 @@ def test_prepare_data_checks_captions_by_a_tokenizer(folder, tmp_path, monkeypat
     given = SimpleNamespace(
         source="folder", path=str(folder), data_dir=str(tmp_path / "data"), name="cubes", splits=[],
         size=None, channels=3, classes=[], on_corrupt="error", tokenizer=str(tmp_path / "words"),
+        font=None,
     )  # fmt: skip
     monkeypatch.setattr(prepare_data, "FLAGS", given)
     with pytest.raises(ValueError, match=r"metadata.jsonl, line 31: the caption has"):

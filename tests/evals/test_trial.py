@@ -73,8 +73,14 @@ def from_code(variables, z, *, side: int = 32):
     return jnp.zeros((len(z), side, side, 3)) + z[:, :1, None, None]
 
 
-FNS = {f.__name__: f for f in (sample, trajectory, bits_per_dim, encode_image, encode_text, logits,
-                               encode, decode, posterior, from_code)}  # fmt: skip
+def embed(variables, seed, index, cond, *, steps: int = 2):
+    return sample(variables, seed, index, cond, steps=steps)[:, 0, :1].repeat(WIDTH, 2)[
+        :, 0, :WIDTH
+    ]
+
+
+FNS = {f.__name__: f for f in (sample, embed, trajectory, bits_per_dim, encode_image, encode_text,
+                               logits, encode, decode, posterior, from_code)}  # fmt: skip
 
 
 def tokenize(texts):
@@ -124,6 +130,7 @@ RIGHT = {
     "likelihood": {},
     "linear_probe": {},
     "neighbours": {},
+    "prior": dict(pred="embed", limit=10),
     "prompts": dict(num_prompts=10),
     "questions": dict(questions={"colour": QUESTION}),
     "reconstruction": dict(measures=("psnr", "ssim", "rfid", "factors")),
@@ -167,6 +174,12 @@ WRONG = {
     ],
     "linear_probe": [(dict(iterations=0), "iterations=0"), (dict(pred="encode"), "not vectors")],
     "neighbours": [(dict(pred="encode"), "not vectors"), (dict(pictures=0), "pictures=0")],
+    "prior": [
+        (dict(pred="sample"), r"not vectors \[10, D\]"),
+        (dict(pred_kw=dict(stpes=1)), "did you mean 'steps'"),
+        (dict(split="tset"), "did you mean 'test'"),
+        (dict(seeds=(-1,)), "seeds"),
+    ],
     "prompts": [
         *DRAWN[:2],
         (SIDE, "the oracle reads uint8"),
