@@ -98,7 +98,9 @@ def test_killed_and_resumed_is_as_uninterrupted(start, tmp_path):
     assert whole.keys() == got.keys() and any("logit_scale" in name for name in got)
     assert not [name for name in got if got[name].tobytes() != whole[name].tobytes()]
     for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
-        assert (workdir / FOLDER / file).read_bytes() == (uninterrupted / FOLDER / file).read_bytes()
+        assert (workdir / FOLDER / file).read_bytes() == (
+            uninterrupted / FOLDER / file
+        ).read_bytes()
 
 
 def test_a_run_evaluates_all_that_its_config_names(trained):
