@@ -19,7 +19,7 @@ from diffjax.evals.context import EvalContext
 from diffjax.evals.drawing import draw
 from diffjax.evals.embeddings import Towers, sample_rows, unit
 from diffjax.fingerprints import fingerprint
-from diffjax.keys import check_seed, seed_after
+from diffjax.keys import check_seed
 from diffjax.metrics.clusters import clustered_error
 from diffjax.ranges import Amount, Integer, MaybeAmount, Seed
 from diffjax.results import Result, extend
@@ -110,15 +110,13 @@ class Prior:
             yield Result(name, float(each.mean()), clustered_error(each, texts).std, how)
 
     def _drawn(self, fn: Any, variables: Variables, seed: int) -> np.ndarray:
-        """Unit rows `[best_of, N, E]`."""
-        size, cond = min(self.batch_size, len(self._rows["tokens"])), self._rows["tokens"]
-        sharding = self.context.batch_sharding
-        return np.stack(
-            [
-                unit(draw(fn, variables, one, {"tokens": cond}, size, sharding))
-                for one in (seed_after(seed, k) for k in range(self.best_of))
-            ]
-        )
+        """Unit rows `[best_of, N, E]`: further samples of one seed: two share none."""
+        tokens, sharding = self._rows["tokens"], self.context.batch_sharding
+        count, size = len(tokens), min(self.batch_size, len(tokens))
+        starts = [k * count for k in range(self.best_of)]
+        cond = {"tokens": tokens}
+        drawn = (draw(fn, variables, seed, cond, size, sharding, start) for start in starts)
+        return np.stack([unit(one) for one in drawn])
 
     def _neighbours(
         self, variables: Variables, train: Mapping[str, np.ndarray], text: np.ndarray
