@@ -20,7 +20,7 @@ from configs.latent.shapes import CODEC, NETWORKS, ONE, PROMPTS, SAMPLING, TWO
 from configs.prior.shapes import CLIP
 
 PRIOR = dict(run="runs/prior_shapes", config="configs/prior/shapes.py", ema="slow")
-IMAGE = dict(type="image_embedding", tower=CLIP, to="both", tokens=4, drop=0.1)
+IMAGE = dict(type="image_embedding", tower=CLIP, to="both", tokens=4, width=96, drop=0.1)
 CONDITIONS = {
     "both": dict(clip=IMAGE, caption=dict(type="text", tower=CLIP, drop=0.5)),
     "embedding": dict(clip=IMAGE),
