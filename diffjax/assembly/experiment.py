@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from diffjax.assembly.condition_sections import condition_sections
 from diffjax.assembly.data import DataConfig, Prefetching, epoch_of, trained_on
 from diffjax.assembly.evaluations import RunEvaluations, error_prefix, evals_of, split_evals
 from diffjax.assembly.frozen import load_frozen
@@ -103,8 +104,8 @@ class Experiment:
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
         space = self.frozen.space(shape, batches.info.codec)
-        sections = self.config.get("conditions", {})
-        conditions = make_conditions(sections, classes, space, self.frozen.read_towers)
+        self.conditions = condition_sections(self.config.get("conditions", {}), self.tokenizer)
+        conditions = make_conditions(self.conditions, classes, space, self.frozen.read_towers)
         self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
         pieces = self.frozen.pieces(conditions, space)
         pieces |= {TOWER: self.seen[0]} if self.seen else {}
@@ -158,7 +159,7 @@ class Experiment:
         variables of its frozen networks."""
         info, spec = self.source.info, self.loader.batch_spec()
         data, emas = (info.name, info.num_classes, info.class_names), tuple(sorted(self.emas))
-        pieces = self.frozen.describe(self.task, self.config.get("conditions", {}))
+        pieces = self.frozen.describe(self.task, self.conditions)
         resolved = describe_run(self.config, self.model, pieces, data, spec, emas)
         record_run(self.workdir, resolved, frozen, self.reference, self.tokenizer)
 

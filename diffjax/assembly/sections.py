@@ -28,6 +28,7 @@ from diffjax.data.oversampling import Oversample
 from diffjax.data.sources import SOURCES
 from diffjax.data.transforms import TRANSFORMS
 from diffjax.denoisers.conditions import CONDITIONS, HIDDEN
+from diffjax.denoisers.conditions.learned_text import TEXT_ENCODERS
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.evals import EVALUATORS
 from diffjax.models import MODELS
@@ -123,6 +124,8 @@ def _conditions(sections: Any) -> None:
     for name, section in as_section("conditions", sections).items():
         what = f"conditions.{name}"
         _typed(CONDITIONS, what, section, HIDDEN)
+        if section.get("type") == "learned_text" and "encoder" in section:
+            _typed(TEXT_ENCODERS, f"{what}.encoder", section["encoder"], LINEN)
         if "tower" in section:
             embeds = section.get("type") == "image_embedding"
             kind = ImageTowerConfig if embeds else TextTowerConfig

@@ -23,7 +23,7 @@ from diffjax.diffusion.recipes import CompiledRecipe, make_recipe
 from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.sampling import sample as run_sampler
 from diffjax.generate.embeddings import encode_text
-from diffjax.generate.known import Known, hold_known
+from diffjax.generate.known import Known, hold_estimate, hold_known
 from diffjax.keys import per_row, root, stream
 from diffjax.task import Variables
 
@@ -137,7 +137,7 @@ def _draw(
     masks = [c for c in model.conditions if isinstance(c, MaskedImageCondition)]
     if known is not None and known.mask is not None and masks:
         seen = masked_image(known.image, known.mask)
-        cond = {**cond, **{c.field: seen for c in masks}}
+        cond = {**_by_field(model, cond, masks), **{c.field: seen for c in masks}}
     if model.prior is not None:
         cond = _with_embedding(model, variables, seed, index, cond)
     denoise = model.denoiser(variables, cond, guidance, negative, z)
@@ -152,6 +152,8 @@ def _draw(
         if known.mask is not None and not masks:
             mask = model.space.shrink_mask(known.mask)
             denoise = hold_known(denoise, clean, mask, noise)
+        elif known.mask is not None and any(c.holds for c in masks):
+            denoise = hold_estimate(denoise, clean, model.space.shrink_mask(known.mask))
     decode = partial(model.space.decode, variables.frozen)
     if not trajectory:
         last = run_sampler(denoise, plan.rows, z, keys, stochastic=stochastic)
@@ -163,6 +165,14 @@ def _draw(
         return frames
     # One frame is decoded at a time.
     return tuple(jax.lax.map(decode, frame) for frame in frames)
+
+
+def _by_field(model: DiffusionModel, cond: Any, masks: list[MaskedImageCondition]) -> Any:
+    """`cond` by field, where it is the array of the only one beside the masked image, or None."""
+    if isinstance(cond, Mapping):
+        return cond
+    fields = [f for f in fields_of(model.conditions) if f not in {c.field for c in masks}]
+    return {} if cond is None else {fields[0]: cond}
 
 
 def _with_embedding(

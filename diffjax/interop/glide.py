@@ -1,8 +1,8 @@
 """GLIDE's networks in and out: OpenAI's `base.pt`, `upsample.pt` and their inpainting kin.
 
-Such a file is a state dict alone, of a U-Net in the layout of ADM's and of the text transformer that
-was trained with it. Which of the four networks it is, the channels that it is shown say: the noisy
-image's three, three of a small image, three of a known image and its mask.
+Such a file is a state dict alone, of a U-Net in the layout of ADM's and of the text transformer
+that was trained with it. Which of the four networks it is, the channels that it is shown say: the
+noisy image's three, three of a small image, three of a known image and its mask.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def _scatter(w: np.ndarray, groups: int, parts: int = 3) -> np.ndarray:
 # kind -> (theirs to ours, ours to theirs), functions of the tensor and the row's number. torch
 # holds kernels as (out, in, ...). Dense layers here: "patch", a convolution over patches that do
 # not overlap; "pointwise", one of 1x1 ("line": of 1); "fused", such a one to queries, keys and
-# values in groups: of one head each, or one channel each ("paired": to keys and values); "channels",
-# one of 1x1 to one channel.
+# values in groups: of one head each, or one channel each ("paired": to keys and values);
+# "channels", one of 1x1 to one channel.
 LAYOUTS: dict[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]] = {
     "vector": (lambda w, _: w, lambda w, _: w),
     "table": (lambda w, _: w, lambda w, _: w),

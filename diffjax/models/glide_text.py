@@ -1,4 +1,4 @@
-"""GLIDE's text transformer: trained with the U-Net that reads it (Nichol et al. 2021, section 2.3)."""
+"""GLIDE's text transformer, trained with the U-Net that reads it (Nichol et al. 2021, sec. 2.3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffjax.ranges import Depth, Dtype, Length, Positive, Ratio, Vocabulary, Wh
 
 
 class GlideText(nn.Module):
-    """`tokens [B, context] int32 -> [B, context, width] float32`; pooled `[B, width]`, the last one.
+    """`tokens [B, context] int32 -> [B, context, width] float32`; pooled `[B, width]`, the last.
 
     All tokens see all. Nothing is masked: where a text has ended stands a learned embedding of that
     place in the place of a token's, which attention reads as any other. So the empty text, by which

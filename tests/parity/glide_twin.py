@@ -6,6 +6,7 @@ output, and the four forms of its input. Sampling is written over the spaced tim
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 
@@ -183,7 +184,7 @@ def draw(model, times, bars, x, noise, *, ddim=False, known=None, keep=None):
 
 
 def guided(model, scale, tokens, mask, null, null_mask, **more):
-    """`model`'s output under classifier-free guidance: of eps alone, the variance the text's own."""
+    """`model`'s output under classifier-free guidance: of eps alone, the variance is the text's."""
 
     def output(x, t):
         wanted, share = model(x, t, tokens, mask, **more).chunk(2, 1)
@@ -206,7 +207,7 @@ def encode(text, vocab, merges, letters):
     for word in WORDS.findall(text.lower()):
         parts = [letters[b] for b in word.encode()]
         while len(parts) > 1:
-            pairs = list(zip(parts, parts[1:], strict=False))
+            pairs = list(itertools.pairwise(parts))
             best = min(pairs, key=lambda pair: ranks.get(pair, math.inf))
             if best not in ranks:
                 break

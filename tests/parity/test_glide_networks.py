@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="parity needs PyTorch: pip install -e '.[parity]'")
 
-from diffjax.interop.files import write_tensors  # noqa: E402
+from diffjax.interop.files import read_tensors, write_tensors  # noqa: E402
 from diffjax.interop.glide import GlideRelease, load_glide, save_glide  # noqa: E402
 from diffjax.interop.openai_unet import Release  # noqa: E402
 from diffjax.models import build_model  # noqa: E402
@@ -89,8 +89,6 @@ def test_networks_go_both_ways(case, tmp_path):
     again = load_glide(tmp_path / "a.safetensors", RELEASE)
     same_part(held.unet, again.unet)
     same_part(held.text, again.text)
-    from diffjax.interop.files import read_tensors
-
     back, own = read_tensors(tmp_path / "a.safetensors"), state(model)
     assert back.keys() == own.keys()
     assert all(np.array_equal(back[key], own[key]) for key in own)
@@ -99,8 +97,8 @@ def test_networks_go_both_ways(case, tmp_path):
 def test_the_published_networks_are_sampled_as_the_notebooks_do(tmp_path):
     found = {}
     for name, (inputs, _) in CASES.items():
-        write_tensors(tmp_path / "a.safetensors", state(make(inputs, head_width=64, width=64,
-                                                             xf_width=512, xf_heads=8)))  # fmt: skip
+        model = make(inputs, head_width=64, width=64, xf_width=512, xf_heads=8)
+        write_tensors(tmp_path / "a.safetensors", state(model))
         found[name] = load_glide(tmp_path / "a.safetensors")
     assert [f.unet.facts["sample_size"] for f in found.values()] == [64, 256, 64, 256]
     assert [f.sampling.schedule["type"] for f in found.values()] == ["cosine", "linear"] * 2
