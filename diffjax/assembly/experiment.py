@@ -26,11 +26,13 @@ from diffjax.data.loader import Loader
 from diffjax.data.schema import Source, check_same_classes
 from diffjax.data.sources import factor_words, make_source
 from diffjax.data.transforms import make_transforms
+from diffjax.denoisers.clip_guide import ClipGuide
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.context import ClipScorer
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
+from diffjax.pretrained.clip_guide import guided, load_clip_guide
 from diffjax.pretrained.init_from import make_init_from
 from diffjax.pretrained.perceptual import TOWER, make_perceptual
 from diffjax.pretrained.reference import followed
@@ -64,6 +66,7 @@ class Experiment:
         self.config = plain(config)
         check_sections(self.config)
         self.workdir, self.named = workdir, named
+        self._tried: dict[Any, Any] = {}
         self.data: DataConfig = construct(DataConfig, "data", self.config["data"])
         self.choices: TrainConfig = construct(TrainConfig, "train", self.config["train"])
         self.optimizer: Optimizer = construct(Optimizer, "optim", self.config["optim"])
@@ -163,6 +166,11 @@ class Experiment:
         resolved = describe_run(self.config, self.model, pieces, data, spec, emas)
         record_run(self.workdir, resolved, frozen, self.reference, self.tokenizer)
 
+    @cached_property
+    def clip_guide(self) -> ClipGuide | None:
+        """Config section `clip_guide`, loaded; None without one."""
+        return load_clip_guide(self.reference("clip_guide"), self.tokenizer, self.mesh)
+
     @property
     def fields(self) -> list[str]:
         """Fields of a batch that samples are drawn by."""
@@ -198,15 +206,16 @@ class Experiment:
         self, features: FeatureExtractor | None, clip_scorer: ClipScorer | None = None
     ) -> EvalContext:
         """The context that the evaluators of this run are built from."""
+        predict_fns, nfe = guided(self.task, self.clip_guide)
         return EvalContext(
-            predict_fns=self.task.predict_fns(),
+            predict_fns=predict_fns,
             train=self.arrays["train"],
             test=self.arrays.get("test", self.arrays["train"]),
             features=features,
             class_names=self.source.info.class_names,
             conditional=self.conditional,
             cache_dir=self.workdir / "samples",
-            nfe=getattr(self.task, "nfe", None),
+            nfe=nfe,
             noise_levels=getattr(self.task, "noise_levels", None),
             others={k: v for k, v in self.arrays.items() if k not in ("train", "test")},
             factors=factor_words(self.source.info.name),
@@ -216,10 +225,6 @@ class Experiment:
             clip_scorer=clip_scorer,
             tried=self._tried,
         )
-
-    @cached_property
-    def _tried(self) -> dict[Any, Any]:
-        return {}
 
     @cached_property
     def outline(self) -> Variables:

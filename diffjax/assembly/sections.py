@@ -35,6 +35,7 @@ from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
+from diffjax.pretrained.clip_guide import ClipGuideConfig
 from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig
 from diffjax.pretrained.features import FEATURES
@@ -54,7 +55,7 @@ from diffjax.train.run import TrainConfig
 
 SECTIONS = ("seed", "data", "tokenizer", "codec", "embedding", "conditions", "guide", "prior",
             "model", "init_from", "task", "optim", "ema", "mesh", "train", "sampling", "evals",
-            "features", "perceptual", "clip_scorer", "expected")  # fmt: skip
+            "features", "perceptual", "clip_scorer", "clip_guide", "expected")  # fmt: skip
 NEEDED = ("data", "model", "task", "optim", "train")
 # What a run gives its task and its evaluators itself.
 GIVEN = ("network", "image_shape", "conditions", "space", "guide", "prior",
@@ -151,6 +152,7 @@ OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "guide": partial(construct, GuideConfig),
     "prior": partial(construct, PriorConfig),
     "clip_scorer": partial(construct, ClipScorerConfig),
+    "clip_guide": partial(construct, ClipGuideConfig),
     "features": _features,
 }
 

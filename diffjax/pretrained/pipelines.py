@@ -5,16 +5,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from diffjax.denoisers.clip_guide import ClipGuide
 from diffjax.denoisers.spaces import LatentSpace
 from diffjax.evals.drawing import draw
 from diffjax.generate.pipeline import Pipeline
 from diffjax.interop.pipelines import is_pipeline
+from diffjax.pretrained.clip_guide import load_clip_guide
+from diffjax.pretrained.reference import followed
 from diffjax.pretrained.released import open_released, stable_diffusion_pipeline
 from diffjax.runs import TrainedRun, open_run
 from diffjax.runs.config import read_config
@@ -59,6 +62,12 @@ def pipeline_of_run(run: TrainedRun) -> Pipeline:
     model, words = task.model, run.tokenizer
     if isinstance(model.space, LatentSpace):
         model = model.resized(*model.space.decoded_shape[:2])
+    section = run.config.get("clip_guide")
+
+    @cache
+    def guide() -> ClipGuide | None:
+        return load_clip_guide(followed("clip_guide", section, run.workdir, False), words)
+
     return Pipeline(
         model,
         run.variables,
@@ -66,6 +75,7 @@ def pipeline_of_run(run: TrainedRun) -> Pipeline:
         {"run": str(run.workdir), "step": run.step, "ema": run.ema},
         None if words is None else words.allowing_empty().encode,
         tuple(run.class_names) if "label" in model.fields else (),
+        clip_guide=guide if section else None,
     )
 
 
