@@ -27,7 +27,7 @@ def get_config(arg=None):
             transforms=(dict(type="tokenize"), @ERASED@ dict(type="to_float")),
             eval_transforms=(dict(type="tokenize", pick="first"), @ERASED@ dict(type="to_float")),
         ),
-        tokenizer=dict(type="train", vocab_size=@VOCAB@, context=24),
+        tokenizer=dict(type="train", vocab_size=@VOCAB@, context=32),
         conditions=dict(
             caption=dict(
                 type="learned_text", drop=@DROP@,
@@ -81,7 +81,7 @@ def test_the_encoder_is_trained_and_a_run_opens_by_itself(text, scenes, tmp_path
     (caption,) = run.task.conditions
     assert isinstance(caption, LearnedTextCondition) and not caption.has_null
     words = run.tokenizer
-    assert (caption.encoder.vocab, caption.encoder.context) == (words.vocab_size, 24)
+    assert (caption.encoder.vocab, caption.encoder.context) == (words.vocab_size, 32)
     assert caption.encoder.end == words.eot
     assert caption.null_ids == tuple(words.null_ids.tolist())
     moved = jax.tree.map(
@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused(text, scenes, tmp_path):
     assert "reads another tokenizer's ids" in refusal(other, tmp_path / "b")
     file = write(tmp_path / "c.py", scenes)
     file.write_text(file.read_text().replace('tokenizer=dict(type="train", vocab_size=600, '
-                                             "context=24),", ""))  # fmt: skip
+                                             "context=32),", ""))  # fmt: skip
     assert "tokenizer" in refusal(file, tmp_path / "c")
     file = write(tmp_path / "d.py", scenes)
     file.write_text(file.read_text().replace("heads=2", "heads=2, vocab=7"))
