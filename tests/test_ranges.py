@@ -162,8 +162,8 @@ def builders() -> dict[str, tuple[Any, tuple[str, ...]]]:
     }
     single = [DataConfig, Oversample, TrainConfig, Optimizer, EMA, make_mesh, EvalConfig,
               Question, Guidance, ClipGuidance, make_grid, CodecConfig, TextTowerConfig,
-              ClipScorerConfig, PerceptualConfig, InitFromConfig, Settings, TextTransformer, bits_per_dim,
-              flow_bits_per_dim, VaeTask.elbo, VaeTask.iwae]  # fmt: skip
+              ClipScorerConfig, PerceptualConfig, InitFromConfig, Settings, TextTransformer,
+              bits_per_dim, flow_bits_per_dim, VaeTask.elbo, VaeTask.iwae]  # fmt: skip
     found = {f"{what} {kind!r}": (maker, hidden) for what, (table, hidden) in tables.items()
              for kind, maker in table.items()}  # fmt: skip
     return found | {maker.__qualname__: (maker, LINEN) for maker in single}

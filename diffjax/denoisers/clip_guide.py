@@ -82,8 +82,8 @@ class ClipGuide:
     def fit(self, image: Array, text: Array, logsnr: Array | None = None) -> Array:
         """The logit `[B]` of images `[B, S, S, 3]` in [-1, 1] and unit rows of texts `[B, E]`;
         `logsnr [B]` of noised images of variance-preserving scale."""
-        more = {} if logsnr is None else {"logsnr": logsnr}
-        found: Any = self.network.apply(self.variables, image, method="encode_image", **more)
+        encode = partial(self.network.apply, self.variables, method="encode_image")
+        found = encode(image) if logsnr is None else encode(image, logsnr=logsnr)
         scale = jnp.exp(self.variables["params"]["logit_scale"])
         return scale * (_unit(found) * text).sum(axis=-1)
 

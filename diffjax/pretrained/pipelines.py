@@ -62,7 +62,7 @@ def pipeline_of_run(run: TrainedRun) -> Pipeline:
     model, words = task.model, run.tokenizer
     if isinstance(model.space, LatentSpace):
         model = model.resized(*model.space.decoded_shape[:2])
-    section = run.config.get("clip_guide")
+    section = run.config.get("clip_guide") or {}
 
     @cache
     def guide() -> ClipGuide | None:
