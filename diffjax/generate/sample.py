@@ -104,7 +104,7 @@ def draw(
     guide: ClipGuide | None = recipe.pop("clip_guide", None)
     choice = make_recipe(**recipe)
     plan = choice.plan(model.schedule, strength)
-    own, tokens = _clip_tokens(cond)
+    own, tokens = _clip_tokens(model, cond)
     guide = _checked_guide(model, choice.clip, guide, tokens) if choice.clip.on else None
     # Scales are numbers of the plan; what is left says which branches there are.
     choices = (choice.guidance.static, choice.clip.static)
@@ -116,10 +116,10 @@ def draw(
     return _compiled_draw()(*static, plan, *args)
 
 
-def _clip_tokens(cond: Any) -> tuple[Any, Any]:
+def _clip_tokens(model: DiffusionModel, cond: Any) -> tuple[Any, Any]:
     """`cond` without what a CLIP alone reads of it, and the ids of the texts that it reads."""
     if not isinstance(cond, Mapping):
-        return cond, None
+        return cond, cond if model.fields == ["tokens"] else None
     own = {field: value for field, value in cond.items() if field != "clip_tokens"}
     return own or None, cond.get("clip_tokens", cond.get("tokens"))
 
@@ -185,14 +185,14 @@ def _draw(
         if known.mask is not None and not masks:
             mask = model.space.shrink_mask(known.mask)
             denoise = hold_known(denoise, clean, mask, noise)
-        elif known.mask is not None and any(c.holds for c in masks):
-            denoise = hold_estimate(denoise, clean, model.space.shrink_mask(known.mask))
     if texts is not None:
         guide, tokens = texts
         cuts = jax.vmap(lambda key: stream(key, "cutouts"))(keys)
         wanted = (guide.texts(tokens), cuts)
         fit = guide.log_likelihood(model.space, variables.frozen, clip, *wanted)
         denoise = guide_by_gradient(denoise, fit, clip.scale)
+    if known is not None and known.mask is not None and any(c.holds for c in masks):
+        denoise = hold_estimate(denoise, clean, model.space.shrink_mask(known.mask))
     decode = partial(model.space.decode, variables.frozen)
     if not trajectory:
         last = run_sampler(denoise, plan.rows, z, keys, stochastic=stochastic)

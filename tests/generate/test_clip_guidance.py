@@ -187,6 +187,8 @@ def test_texts_of_a_text_conditional_model_are_its_own():
     def draw(**cond):
         return np.asarray(sample(found, held, np.int32(0), INDEX, cond, **options))
 
+    alone = sample(found, held, np.int32(0), INDEX, TOKENS, **options)
+    np.testing.assert_array_equal(alone, draw(tokens=TOKENS))
     same, other = draw(tokens=TOKENS), draw(tokens=TOKENS, clip_tokens=TOKENS[::-1])
     np.testing.assert_array_equal(draw(tokens=TOKENS, clip_tokens=TOKENS), same)
     assert np.abs(other - same).max() > 1e-4
