@@ -84,7 +84,9 @@ class Experiment:
             raise ValueError("a text condition brings its own tokenizer: leave `tokenizer` out")
         pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
         self._check_captions(self.source, *self.data.transforms)
-        batches = trained_on(self.data, self.source, self.frozen.codec, pictures)
+        self.conditions = condition_sections(self.config.get("conditions", {}), self.tokenizer)
+        towers = self.frozen.encoders(self.conditions)
+        batches = trained_on(self.data, self.source, self.frozen.codec, pictures, towers)
         self.loader = Prefetching(
             Loader(
                 batches,
@@ -107,7 +109,6 @@ class Experiment:
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
         space = self.frozen.space(shape, batches.info.codec)
-        self.conditions = condition_sections(self.config.get("conditions", {}), self.tokenizer)
         conditions = make_conditions(self.conditions, classes, space, self.frozen.read_towers)
         self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
         pieces = self.frozen.pieces(conditions, space)
