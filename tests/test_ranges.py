@@ -15,6 +15,9 @@ from diffjax.assembly.tokenizer import TOKENIZERS
 from diffjax.choices import LINEN, build, check_values, construct, hints_of
 from diffjax.data.oversampling import Oversample
 from diffjax.data.sources import SOURCES
+from diffjax.denoisers.conditions import CONDITIONS, HIDDEN
+from diffjax.denoisers.conditions.learned_text import TEXT_ENCODERS
+from diffjax.diffusion.gradient_guidance import ClipGuidance
 from diffjax.diffusion.grids import make_grid
 from diffjax.diffusion.guidance import Guidance
 from diffjax.diffusion.samplers import SAMPLERS
@@ -152,13 +155,15 @@ def builders() -> dict[str, tuple[Any, tuple[str, ...]]]:
         "tokenizer": (TOKENIZERS, ("captions",)),
         "evals": (EVALUATORS, CONTEXT),
         "features": (FEATURES, ()),
+        "conditions": (CONDITIONS, HIDDEN),
+        "encoder": (TEXT_ENCODERS, LINEN),
         "sampler": (SAMPLERS, ("grid",)),
         **{f"task.{name}": (table, LINEN) for name, table in PARTS.items()},
     }
     single = [DataConfig, Oversample, TrainConfig, Optimizer, EMA, make_mesh, EvalConfig,
-              Question, Guidance, make_grid, CodecConfig, TextTowerConfig, ClipScorerConfig,
-              PerceptualConfig, InitFromConfig, Settings, TextTransformer, bits_per_dim,
-              flow_bits_per_dim, VaeTask.elbo, VaeTask.iwae]  # fmt: skip
+              Question, Guidance, ClipGuidance, make_grid, CodecConfig, TextTowerConfig,
+              ClipScorerConfig, PerceptualConfig, InitFromConfig, Settings, TextTransformer,
+              bits_per_dim, flow_bits_per_dim, VaeTask.elbo, VaeTask.iwae]  # fmt: skip
     found = {f"{what} {kind!r}": (maker, hidden) for what, (table, hidden) in tables.items()
              for kind, maker in table.items()}  # fmt: skip
     return found | {maker.__qualname__: (maker, LINEN) for maker in single}

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from diffjax.assembly.condition_sections import condition_sections
 from diffjax.assembly.data import DataConfig, Prefetching, epoch_of, trained_on
 from diffjax.assembly.evaluations import RunEvaluations, error_prefix, evals_of, split_evals
 from diffjax.assembly.frozen import load_frozen
@@ -25,11 +26,13 @@ from diffjax.data.loader import Loader
 from diffjax.data.schema import Source, check_same_classes
 from diffjax.data.sources import factor_words, make_source
 from diffjax.data.transforms import make_transforms
+from diffjax.denoisers.clip_guide import ClipGuide
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.evals import EvalContext, make_evaluator
 from diffjax.evals.context import ClipScorer
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
+from diffjax.pretrained.clip_guide import guided, load_clip_guide
 from diffjax.pretrained.init_from import make_init_from
 from diffjax.pretrained.perceptual import TOWER, make_perceptual
 from diffjax.pretrained.reference import followed
@@ -63,6 +66,7 @@ class Experiment:
         self.config = plain(config)
         check_sections(self.config)
         self.workdir, self.named = workdir, named
+        self._tried: dict[Any, Any] = {}
         self.data: DataConfig = construct(DataConfig, "data", self.config["data"])
         self.choices: TrainConfig = construct(TrainConfig, "train", self.config["train"])
         self.optimizer: Optimizer = construct(Optimizer, "optim", self.config["optim"])
@@ -80,8 +84,8 @@ class Experiment:
             raise ValueError("a text condition brings its own tokenizer: leave `tokenizer` out")
         pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
         self._check_captions(self.source, *self.data.transforms)
-        sections = self.config.get("conditions", {})
-        towers = self.frozen.encoders(sections)
+        self.conditions = condition_sections(self.config.get("conditions", {}), self.tokenizer)
+        towers = self.frozen.encoders(self.conditions)
         batches = trained_on(self.data, self.source, self.frozen.codec, pictures, towers)
         self.loader = Prefetching(
             Loader(
@@ -105,7 +109,7 @@ class Experiment:
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
         space = self.frozen.space(shape, batches.info.codec)
-        conditions = make_conditions(sections, classes, space, self.frozen.read_towers)
+        conditions = make_conditions(self.conditions, classes, space, self.frozen.read_towers)
         self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
         pieces = self.frozen.pieces(conditions, space)
         pieces |= {TOWER: self.seen[0]} if self.seen else {}
@@ -159,9 +163,14 @@ class Experiment:
         variables of its frozen networks."""
         info, spec = self.source.info, self.loader.batch_spec()
         data, emas = (info.name, info.num_classes, info.class_names), tuple(sorted(self.emas))
-        pieces = self.frozen.describe(self.task, self.config.get("conditions", {}))
+        pieces = self.frozen.describe(self.task, self.conditions)
         resolved = describe_run(self.config, self.model, pieces, data, spec, emas)
         record_run(self.workdir, resolved, frozen, self.reference, self.tokenizer)
+
+    @cached_property
+    def clip_guide(self) -> ClipGuide | None:
+        """Config section `clip_guide`, loaded; None without one."""
+        return load_clip_guide(self.reference("clip_guide"), self.tokenizer, self.mesh)
 
     @property
     def fields(self) -> list[str]:
@@ -198,15 +207,16 @@ class Experiment:
         self, features: FeatureExtractor | None, clip_scorer: ClipScorer | None = None
     ) -> EvalContext:
         """The context that the evaluators of this run are built from."""
+        predict_fns, nfe = guided(self.task, self.clip_guide)
         return EvalContext(
-            predict_fns=self.task.predict_fns(),
+            predict_fns=predict_fns,
             train=self.arrays["train"],
             test=self.arrays.get("test", self.arrays["train"]),
             features=features,
             class_names=self.source.info.class_names,
             conditional=self.conditional,
             cache_dir=self.workdir / "samples",
-            nfe=getattr(self.task, "nfe", None),
+            nfe=nfe,
             noise_levels=getattr(self.task, "noise_levels", None),
             others={k: v for k, v in self.arrays.items() if k not in ("train", "test")},
             factors=factor_words(self.source.info.name),
@@ -216,10 +226,6 @@ class Experiment:
             clip_scorer=clip_scorer,
             tried=self._tried,
         )
-
-    @cached_property
-    def _tried(self) -> dict[Any, Any]:
-        return {}
 
     @cached_property
     def outline(self) -> Variables:

@@ -31,6 +31,9 @@ def model_section(
     """
     model, task = config["model"], config["task"]
     if model.get("type") == "clip":
+        image = model.get("image", {})
+        if task.get("noise") and isinstance(image, Mapping) and image.get("type") == "vit":
+            model = {**model, "image": {"noised": True, **image}}
         return model if tokenizer is None else {**model, "text": _text(model, tokenizer)}
     if model.get("type") == "vae":
         return {**model, "image_shape": spec["image"].shape[1:]}

@@ -28,12 +28,14 @@ from diffjax.data.oversampling import Oversample
 from diffjax.data.sources import SOURCES
 from diffjax.data.transforms import TRANSFORMS
 from diffjax.denoisers.conditions import CONDITIONS, HIDDEN
+from diffjax.denoisers.conditions.learned_text import TEXT_ENCODERS
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.evals import EVALUATORS
 from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
+from diffjax.pretrained.clip_guide import ClipGuideConfig
 from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig
 from diffjax.pretrained.features import FEATURES
@@ -53,7 +55,7 @@ from diffjax.train.run import TrainConfig
 
 SECTIONS = ("seed", "data", "tokenizer", "codec", "embedding", "conditions", "guide", "prior",
             "model", "init_from", "task", "optim", "ema", "mesh", "train", "sampling", "evals",
-            "features", "perceptual", "clip_scorer", "expected")  # fmt: skip
+            "features", "perceptual", "clip_scorer", "clip_guide", "expected")  # fmt: skip
 NEEDED = ("data", "model", "task", "optim", "train")
 # What a run gives its task and its evaluators itself.
 GIVEN = ("network", "image_shape", "conditions", "space", "guide", "prior",
@@ -123,6 +125,8 @@ def _conditions(sections: Any) -> None:
     for name, section in as_section("conditions", sections).items():
         what = f"conditions.{name}"
         _typed(CONDITIONS, what, section, HIDDEN)
+        if section.get("type") == "learned_text" and "encoder" in section:
+            _typed(TEXT_ENCODERS, f"{what}.encoder", section["encoder"], LINEN)
         if "tower" in section:
             embeds = section.get("type") == "image_embedding"
             kind = ImageTowerConfig if embeds else TextTowerConfig
@@ -148,6 +152,7 @@ OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "guide": partial(construct, GuideConfig),
     "prior": partial(construct, PriorConfig),
     "clip_scorer": partial(construct, ClipScorerConfig),
+    "clip_guide": partial(construct, ClipGuideConfig),
     "features": _features,
 }
 

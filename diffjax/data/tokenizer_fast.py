@@ -101,7 +101,7 @@ class FastTokenizer:
         return rows
 
     def decode(self, ids: Any) -> Any:
-        """The text of a row `[L] int`, or those of `[N, L]`, without special tokens.
+        """The text of a row `[L] int`, or those of `[N, L]`, without special tokens and padding.
 
         Raises:
           ValueError: ids outside the vocabulary.
@@ -113,7 +113,8 @@ class FastTokenizer:
             raise ValueError(
                 f"ids {ids.min()} .. {ids.max()} lie outside 0 .. {self.vocab_size - 1}"
             )
-        return self._backend.decode(ids.tolist(), skip_special_tokens=True)
+        # GPT-2's padding is no special token: it then would be one within texts as well.
+        return self._backend.decode(ids[ids != self.pad].tolist(), skip_special_tokens=True)
 
     def allowing_empty(self) -> FastTokenizer:
         """The same, for which an empty text is the empty caption."""

@@ -20,7 +20,7 @@ from diffjax.data.captions import Tokenize, tokenize
 from diffjax.data.draws import Draws
 from diffjax.data.schema import Columns
 from diffjax.data.tokenizer_joint import AnyTokenizer
-from diffjax.ranges import Factor
+from diffjax.ranges import Factor, Probability, Times
 
 # Row i of the result depends on row i of the columns and of the draws alone.
 Transform = Callable[[Columns, Draws], Columns]
@@ -52,6 +52,41 @@ class LowResolution:
         return {**columns, "cond_image": small / np.float32(127.5) - np.float32(1)}
 
 
+@dataclass(frozen=True)
+class RandomMask:
+    """Adds `masked_image [B, H, W, C + 1] float32`: the image in [-1, 1] with zeros where it is
+    erased, and the mask, 1 there; after what changes the image, before `to_float`.
+
+    Attributes:
+      regions: rectangles that are erased, of sides that are uniform between an eighth and all of
+        the image's.
+      whole: share of the images that are erased altogether, so that the network still draws.
+    """
+
+    regions: Times = 2
+    whole: Probability = 0.1
+
+    def __call__(self, columns: Columns, draws: Draws) -> Columns:
+        image = augment.stacked_uint8(columns, "random_mask")
+        b, h, w, _ = image.shape
+        erased = draws.uniform("whole") < self.whole
+        mask = np.broadcast_to(erased[:, None, None], (b, h, w)).copy()
+        for k in range(self.regions):
+            inside = [_interval(draws, f"{axis} {k}", size) for axis, size in (("y", h), ("x", w))]
+            mask |= inside[0][:, :, None] & inside[1][:, None, :]
+        hidden = mask[..., None].astype(np.float32)
+        known = (image / np.float32(127.5) - np.float32(1)) * (1 - hidden)
+        return {**columns, "masked_image": np.concatenate([known, hidden], axis=-1)}
+
+
+def _interval(draws: Draws, name: str, size: int) -> np.ndarray:
+    """`[B, size] bool`, True in one interval of each row."""
+    length = draws.integers(f"{name} length", max(size // 8, 1), size + 1)
+    start = draws.integers(f"{name} start", 0, size + 1 - length)[:, None]
+    place = np.arange(size)
+    return (place >= start) & (place < start + length[:, None])
+
+
 TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "center_crop": resize.CenterCrop,
     "center_crop_resize": resize.CenterCropResize,
@@ -60,6 +95,7 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "random_affine": augment.RandomAffine,
     "random_crop": resize.RandomCrop,
     "random_flip": augment.RandomFlip,
+    "random_mask": RandomMask,
     "random_resized_crop": resize.RandomResizedCrop,
     "random_shift": augment.RandomShift,
     "resize_short": resize.ResizeShort,

@@ -81,6 +81,34 @@ def _quadratic(schedule: Schedule, n: int) -> np.ndarray:
     return np.linspace(schedule.t_min**0.5, schedule.t_max**0.5, n)[::-1] ** 2
 
 
+# Steps in each fifth of the table, from the clean end, of GLIDE's upsampler (its paper's code).
+_FAST27 = (10, 10, 3, 2, 2)
+
+
+def _fast27(schedule: Schedule, n: int) -> np.ndarray:
+    """GLIDE's 27 steps: more of them at little noise, and the first one two times below the table's
+    end, which is too noisy for DDIM.
+
+    Raises:
+      ValueError: another number of steps, or no table that divides by five.
+    """
+    size = int(schedule.t_max + 1) if schedule.discrete else 0
+    if n != sum(_FAST27) or not size or size % len(_FAST27):
+        raise ValueError(
+            f"spacing='fast27' with steps={n}: it is 27 steps of a table that divides by five"
+        )
+    part = size // len(_FAST27)
+    if part < max(_FAST27):
+        raise ValueError(f"spacing='fast27' needs a table of 50 times or more, not {size}")
+    fifths = [
+        i * part + np.round(np.arange(count) * ((part - 1) / (count - 1)))
+        for i, count in enumerate(_FAST27)
+    ]
+    t = np.concatenate(fifths)
+    t[-1] -= 2
+    return t[::-1]
+
+
 def _open(points: Callable[[Schedule, int], np.ndarray]) -> Callable[[Schedule, int], np.ndarray]:
     """The first n of n + 1 points: the clean end stands for the last (DPM-Solver's code)."""
     return lambda schedule, n: points(schedule, n + 1)[:-1]
@@ -94,6 +122,8 @@ SPACINGS: dict[str, Callable[[Schedule, int], np.ndarray]] = {
     "leading_open": _open(_leading),
     "linspace_open": _open(_linspace),
 }
+# Of one number of steps each.
+FIXED_SPACINGS = {"fast27": _fast27}
 
 
 def _karras(r_max: float, r_min: float, n: int, rho: float = 7.0) -> np.ndarray:
@@ -146,8 +176,9 @@ def visited(
         raise ValueError(f"steps={steps}: a sampler needs at least one step")
     if schedule.discrete and steps > schedule.t_max + 1:
         raise ValueError(f"steps={steps}: the schedule's table holds {schedule.t_max + 1:.0f}")
-    if spacing in SPACINGS:
-        t = np.asarray(SPACINGS[spacing](schedule, steps), np.float64) + offset
+    times = {**SPACINGS, **FIXED_SPACINGS}
+    if spacing in times:
+        t = np.asarray(times[spacing](schedule, steps), np.float64) + offset
         if np.any(np.diff(t) >= 0) or t[0] > schedule.t_max * (1 + 1e-9):
             raise ValueError(
                 f"spacing={spacing!r} with steps={steps}, offset={offset} visits a level twice or "
@@ -155,7 +186,7 @@ def visited(
             )
         return schedule.level(t)
     if spacing not in RATIO_SPACINGS:
-        known = ", ".join([*SPACINGS, *RATIO_SPACINGS])
+        known = ", ".join([*times, *RATIO_SPACINGS])
         raise ValueError(f"spacing={spacing!r} is unknown; known: {known}")
     ends = schedule.level(np.array([schedule.t_max, schedule.t_min]))
     if ends.alpha[0] < 1e-8:
@@ -187,7 +218,7 @@ def make_grid(
     Args:
       schedule: the noise schedule.
       steps: number of levels visited.
-      spacing: leading, trailing, linspace, quadratic, leading_open, linspace_open, karras,
+      spacing: leading, trailing, linspace, quadratic, fast27, leading_open, linspace_open, karras,
         log_snr or vp.
       offset: added to a table's integer times (Stable Diffusion's steps_offset = 1).
       final: where the last step lands: "clean" (alpha = 1, sigma = 0), or "first", the

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from diffjax.choices import check_values, hints_of, pick, unknown
+from diffjax.diffusion.gradient_guidance import ClipGuidance
 from diffjax.diffusion.grids import Grid, last_steps, make_grid
 from diffjax.diffusion.guidance import Guidance, Scales
 from diffjax.diffusion.levels import Level, take
@@ -39,17 +40,20 @@ _GUIDANCE = {
     "clip": "clip",
     "clip_range": "clip_range",
 }
+# Those of a CLIP's gradient; "clip" alone is clamping.
+_CLIP = {"clip_guidance": "scale", "cutouts": "cutouts", "cutout_power": "cutout_power"}
 
 
 class CompiledRecipe(NamedTuple):
     """The numbers of a recipe, float32: recipes that differ in nothing else share one
     compiled sampler. The table `rows`, the first state's `std` [] and level, the guidance's
-    `scales`."""
+    `scales` and `clip_scale`."""
 
     rows: StepTable
     std: Any
     scales: Scales
     first: Level
+    clip_scale: Any = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,14 @@ class Recipe:
       grid: options of `make_grid`, or with a `scheduler` of `scheduler_grid`.
       options: options of the sampler (eta, variance, churn, ...).
       guidance: guidance, thresholding and clipping.
+      clip: guidance by a CLIP's gradient.
     """
 
     sampler: str
     grid: Mapping[str, Any]
     options: Mapping[str, Any]
     guidance: Guidance
+    clip: ClipGuidance = field(default_factory=ClipGuidance)
 
     def make_grid(self, schedule: Schedule, strength: float = 1.0) -> Grid:
         """The levels that are visited: of the whole grid, or the last `strength` of its steps."""
@@ -90,7 +96,8 @@ class Recipe:
         rows = SAMPLERS[self.sampler](grid, **self.options)
         rows = jax.tree.map(lambda a: np.asarray(a, np.float32), rows)
         first = Level(*(np.float32(x) for x in take(grid.t, 0)))
-        return CompiledRecipe(rows, np.float32(start_std(grid)), self.guidance.scales, first)
+        std, clip_scale = np.float32(start_std(grid)), np.float32(self.clip.scale)
+        return CompiledRecipe(rows, std, self.guidance.scales, first, clip_scale)
 
     def describe(self, schedule: Schedule, strength: float = 1.0) -> dict[str, Any]:
         """The recipe as a flat protocol, the evaluations that are run counted."""
@@ -100,6 +107,8 @@ class Recipe:
         for name, none in (("autoguidance", 1.0), (_BY, {}), ("clip_range", 1.0)):
             if guidance[name] == none:  # said where it is used, as protocols without it do not
                 del guidance[name]
+        if self.clip.on:
+            guidance |= {name: getattr(self.clip, v) for name, v in _CLIP.items()}
         nfe = self.rows(schedule, strength).nfe
         return {"sampler": self.sampler, **self.grid, **self.options, **guidance, "nfe": nfe}
 
@@ -114,7 +123,8 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
         ("own", the default, is our own rule: `make_grid`); guidance, guidance_low, guidance_high,
         guidance_channels, rescale, threshold, clip, clip_range; autoguidance, the scale of another
         network's guidance; guidance_by, a mapping from condition to scale in place of guidance,
-        dropped from its end (InstructPix2Pix: dict(image=1.5, text=7.5)), see `Guidance`; and what
+        dropped from its end (InstructPix2Pix: dict(image=1.5, text=7.5)), see `Guidance`;
+        clip_guidance, cutouts and cutout_power of a CLIP's gradient, see `ClipGuidance`; and what
         the sampler takes (eta of ddim, variance of ddpm, ...).
 
     Raises:
@@ -123,13 +133,14 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     """
     pick("sampler", sampler, SAMPLERS)
     own = [p for p in inspect.signature(SAMPLERS[sampler]).parameters if p != "grid"]
-    known = [*_GRID, *_SCHEDULER, "rho", *_GUIDANCE, *own]
+    known = [*_GRID, *_SCHEDULER, "rho", *_GUIDANCE, *_CLIP, *own]
     for name in options:
         if name not in known:
             raise unknown(f"option of sampler {sampler!r}:", name, known)
-    guiding = hints_of(Guidance)
+    guiding, gradient = hints_of(Guidance), hints_of(ClipGuidance)
     hints = {**hints_of(scheduler_grid), **hints_of(make_grid), **hints_of(SAMPLERS[sampler])}
     hints |= {k: guiding[v] for k, v in _GUIDANCE.items()}
+    hints |= {k: gradient[v] for k, v in _CLIP.items()}
     check_values("sampling", options, hints | {_BY: Mapping[str, Guided]})
     defaults = {"steps": 50, "spacing": "trailing", "offset": 0, "final": "clean"}
     grid = {k: options.get(k, defaults[k]) for k in _GRID}
@@ -143,7 +154,8 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     chosen: dict[str, Any] = {_GUIDANCE[k]: options[k] for k in _GUIDANCE if k in options}
     chosen["by"] = tuple(options.get(_BY, {}).items())
     guidance = Guidance(**chosen)
-    return Recipe(sampler, grid, {k: options[k] for k in own if k in options}, guidance)
+    clip = ClipGuidance(**{_CLIP[k]: options[k] for k in _CLIP if k in options})
+    return Recipe(sampler, grid, {k: options[k] for k in own if k in options}, guidance, clip)
 
 
 def recipe_over(

@@ -54,6 +54,8 @@ def _transport(
     choice = make_recipe(**recipe)
     if choice.sampler != "ddim" or choice.options.get("eta", 0.0) != 0.0:
         raise ValueError("encode and decode run ddim with eta=0, the deterministic sampler")
+    if choice.clip.on:
+        raise ValueError("encode and decode follow the model alone: leave clip_guidance out")
     rows = ddim(direction(choice.make_grid(model.schedule)))
     keys = per_row(jax.random.key(0), jnp.arange(len(z)))  # never drawn from: eta is 0
     denoise = model.denoiser(variables, cond, choice.guidance, None, z)

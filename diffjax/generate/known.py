@@ -48,6 +48,16 @@ def make_known(
     return Known(image, (mask >= 0.5).astype(jnp.float32), start)
 
 
+def hold_estimate(denoise: Denoiser, clean: Array, mask: Array) -> Denoiser:
+    """A denoiser whose estimate is `clean` where `mask` is 0 (Nichol et al. 2021, its code)."""
+
+    def inside(z: Array, at: Level, to: Level) -> Estimate:
+        x, v = denoise(z, at, to)
+        return Estimate(mask * x + (1 - mask) * clean, v)
+
+    return inside
+
+
 def hold_known(denoise: Denoiser, clean: Array, mask: Array, noise: Array) -> Denoiser:
     """A denoiser that sees `clean` states, noised to the level at hand, where `mask` is 0.
 

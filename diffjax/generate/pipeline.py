@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.batches import map_batches
+from diffjax.denoisers.clip_guide import NO_CLIP, ClipGuide
 from diffjax.denoisers.conditions.image import MaskedImageCondition
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over
@@ -21,7 +22,8 @@ from diffjax.keys import seed_words
 from diffjax.task import Variables
 
 # What another sampler than the model's own takes over of its recipe, unless files say it.
-KEPT = ("steps", "spacing", "offset", "final", "guidance")
+KEPT = ("steps", "spacing", "offset", "final", "guidance", "clip_guidance", "cutouts",
+        "cutout_power")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,8 @@ class Pipeline:
     kept: options of `recipe` that another sampler takes over.
     recipe_of: the model's own recipe under another sampler, where its files say it.
     sections: of a config that says the same, for the record of evaluations.
+    clip_guide: gives the CLIP of `clip_guidance`, opened where a recipe asks for it; None where
+      there is none.
     """
 
     model: DiffusionModel
@@ -46,6 +50,7 @@ class Pipeline:
     kept: tuple[str, ...] = KEPT
     recipe_of: Callable[[str | None], Mapping[str, Any]] | None = None
     sections: Mapping[str, Any] = field(default_factory=dict)
+    clip_guide: Callable[[], ClipGuide | None] | None = None
 
     @property
     def fields(self) -> list[str]:
@@ -87,7 +92,19 @@ class Pipeline:
         recipe = self.make_recipe(**options)
         self.model.check_guidance(recipe.guidance, self.tokenize is not None)
         taken = self.model.schedule, strength
-        return {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}
+        said = {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}
+        return said | ({"clip_guide": self._guide(said).name} if recipe.clip.on else {})
+
+    def _guide(self, recipe: Mapping[str, Any]) -> ClipGuide:
+        """The CLIP of a recipe that asks for one.
+
+        Raises:
+          ValueError: there is none.
+        """
+        guide = None if self.clip_guide is None else self.clip_guide()
+        if guide is None:
+            raise ValueError(NO_CLIP.format(recipe["clip_guidance"]))
+        return guide
 
     def draw(
         self,
@@ -119,6 +136,8 @@ class Pipeline:
         """
         model = self.model if size is None else self.model.resized(*size)
         recipe = self.full(options)
+        if recipe.get("clip_guidance"):
+            recipe["clip_guide"] = self._guide(recipe)
         words = jnp.asarray(np.asarray(seed_words(seed), np.uint32))
         rows = {"number": np.asarray(index, np.int32), "cond": cond, "negative": negative}
 

@@ -12,18 +12,20 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.compiler import compiler_options
+from diffjax.denoisers.clip_guide import NO_CLIP, ClipGuide
 from diffjax.denoisers.conditions.base import fields_of
 from diffjax.denoisers.conditions.image import MaskedImageCondition, masked_image
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.embeddings import scaled
 from diffjax.denoisers.model import DiffusionModel
+from diffjax.diffusion.gradient_guidance import ClipGuidance, guide_by_gradient
 from diffjax.diffusion.guidance import Guidance
 from diffjax.diffusion.levels import broadcast_to
 from diffjax.diffusion.recipes import CompiledRecipe, make_recipe
 from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.sampling import sample as run_sampler
 from diffjax.generate.embeddings import encode_text, prior_variables
-from diffjax.generate.known import Known, hold_known
+from diffjax.generate.known import Known, hold_estimate, hold_known
 from diffjax.keys import per_row, root, stream
 from diffjax.task import Variables
 
@@ -49,7 +51,8 @@ def sample(
         ..., or a mapping of these by field; see `conditions.base.check_cond`.
       noise: `[B, *shape]` standard normal, what sampling starts from in place of the samples' own
         (diffusers' `latents`).
-      **recipe: see `diffusion.recipes.make_recipe`.
+      **recipe: see `diffusion.recipes.make_recipe`; and `clip_guide`, the `ClipGuide` of its
+        `clip_guidance`, which reads `clip_tokens` of `cond`, or where there are none its `tokens`.
     """
     return draw(model, recipe, variables, seed, index, cond, negative, noise)
 
@@ -90,21 +93,50 @@ def draw(
 
     Args:
       model, variables, seed, index, cond, negative, noise: see `sample`.
-      recipe: options of `make_recipe`.
+      recipe: options of `make_recipe`, and `clip_guide`.
       known: the image to start from, or to hold to; None for neither.
       strength: share in [0, 1] of the grid's steps that are taken, the last ones.
       trajectory: whether states `[T + 1, B, ...]` and estimates are returned in place of samples.
     """
     if known is None and strength < 1:
         raise ValueError(f"strength={strength} needs an image to start from")
+    recipe = dict(recipe)
+    guide: ClipGuide | None = recipe.pop("clip_guide", None)
     choice = make_recipe(**recipe)
     plan = choice.plan(model.schedule, strength)
+    own, tokens = _clip_tokens(model, cond)
+    guide = _checked_guide(model, choice.clip, guide, tokens) if choice.clip.on else None
     # Scales are numbers of the plan; what is left says which branches there are.
-    static = (model, choice.guidance.static, plan.rows.stochastic, trajectory, "sample")
-    args = (variables, seed, index, cond, negative, noise, known)
+    choices = (choice.guidance.static, choice.clip.static)
+    static = (model, choices, plan.rows.stochastic, trajectory, "sample")
+    texts = None if guide is None else (guide, tokens)
+    args = (variables, seed, index, own, negative, noise, known, texts)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args)):
         return _draw(*static, plan, *args)  # the caller compiles
     return _compiled_draw()(*static, plan, *args)
+
+
+def _clip_tokens(model: DiffusionModel, cond: Any) -> tuple[Any, Any]:
+    """`cond` without what a CLIP alone reads of it, and the ids of the texts that it reads."""
+    if not isinstance(cond, Mapping):
+        return cond, cond if model.fields == ["tokens"] else None
+    own = {field: value for field, value in cond.items() if field != "clip_tokens"}
+    return own or None, cond.get("clip_tokens", cond.get("tokens"))
+
+
+def _checked_guide(
+    model: DiffusionModel, choices: ClipGuidance, guide: ClipGuide | None, tokens: Any
+) -> ClipGuide:
+    """Raises ValueError where a CLIP cannot guide the model, or has no texts."""
+    if guide is None:
+        raise ValueError(NO_CLIP.format(choices.scale))
+    guide.check(model.space, choices)
+    if tokens is None:
+        raise ValueError(
+            "clip_guidance moves images towards texts: give `tokens`, or `clip_tokens` of the "
+            "CLIP's own tokenizer"
+        )
+    return guide
 
 
 @cache
@@ -114,7 +146,7 @@ def _compiled_draw() -> Callable[..., Any]:
 
 def _draw(
     model: DiffusionModel,
-    guidance: Guidance,
+    choices: tuple[Guidance, ClipGuidance],
     stochastic: bool,
     trajectory: bool,
     stream_name: str,
@@ -126,8 +158,9 @@ def _draw(
     negative: Any,
     noise: Array | None,
     known: Known | None,
+    texts: tuple[ClipGuide, Array] | None = None,
 ) -> Any:
-    guidance = guidance.scaled(plan.scales)
+    guidance, clip = choices[0].scaled(plan.scales), choices[1].scaled(plan.clip_scale)
     keys = per_row(stream(root(seed), stream_name), index)
     if noise is None:
         noise = initial_noise(1.0, keys, model.shape)
@@ -137,7 +170,7 @@ def _draw(
     masks = [c for c in model.conditions if isinstance(c, MaskedImageCondition)]
     if known is not None and known.mask is not None and masks:
         seen = masked_image(known.image, known.mask)
-        cond = {**cond, **{c.field: seen for c in masks}}
+        cond = {**_by_field(model, cond, masks), **{c.field: seen for c in masks}}
     if model.prior is not None:
         cond = _with_embedding(model, variables, seed, index, cond)
     denoise = model.denoiser(variables, cond, guidance, negative, z)
@@ -152,6 +185,14 @@ def _draw(
         if known.mask is not None and not masks:
             mask = model.space.shrink_mask(known.mask)
             denoise = hold_known(denoise, clean, mask, noise)
+    if texts is not None:
+        guide, tokens = texts
+        cuts = jax.vmap(lambda key: stream(key, "cutouts"))(keys)
+        wanted = (guide.texts(tokens), cuts)
+        fit = guide.log_likelihood(model.space, variables.frozen, clip, *wanted)
+        denoise = guide_by_gradient(denoise, fit, clip.scale)
+    if known is not None and known.mask is not None and any(c.holds for c in masks):
+        denoise = hold_estimate(denoise, clean, model.space.shrink_mask(known.mask))
     decode = partial(model.space.decode, variables.frozen)
     if not trajectory:
         last = run_sampler(denoise, plan.rows, z, keys, stochastic=stochastic)
@@ -163,6 +204,14 @@ def _draw(
         return frames
     # One frame is decoded at a time.
     return tuple(jax.lax.map(decode, frame) for frame in frames)
+
+
+def _by_field(model: DiffusionModel, cond: Any, masks: list[MaskedImageCondition]) -> Any:
+    """`cond` by field, where it is the array of the only one beside the masked image, or None."""
+    if isinstance(cond, Mapping):
+        return cond
+    fields = [f for f in fields_of(model.conditions) if f not in {c.field for c in masks}]
+    return {} if cond is None else {fields[0]: cond}
 
 
 def _with_embedding(
@@ -181,7 +230,8 @@ def _with_embedding(
         best_of = recipe.pop("best_of", 2)
         choice = make_recipe(**recipe)
         plan = choice.plan(prior.schedule)
-        static = (prior, choice.guidance.static, plan.rows.stochastic, False)
+        choices = (choice.guidance.static, ClipGuidance())
+        static = (prior, choices, plan.rows.stochastic, False)
         wanted = {f: cond[f] for f in prior.fields}
         args = (plan, weights, seed, index, wanted, None, None, None)
         drawn = jnp.stack([_draw(*static, f"prior {k}", *args) for k in range(best_of)], axis=1)

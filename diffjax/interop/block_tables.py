@@ -27,6 +27,8 @@ class Names:
       group_norm, query, key, value, proj: of a plain attention layer.
       attention: its kernels' kind, "dense", "pointwise" or "line".
       fused: of the one projection that stands for query, key and value; None where there are three.
+      context: of the one that stands for key and value of a context within self-attention; None
+        where there are two.
       groups: channels of a layer -> groups of (query, key, value) that its fused rows stand in.
     """
 
@@ -43,6 +45,7 @@ class Names:
     proj: str = "to_out.0"
     attention: str = "dense"
     fused: str | None = None
+    context: str | None = None
     groups: Callable[[int], int] = lambda channels: 1
 
 
@@ -56,9 +59,14 @@ ORIGINAL_UNET = Names(
     conv2="out_layers.3",
     skip="skip_connection",
 )
-# iDDPM's and ADM's U-Net; how their rows are grouped depends on the heads.
+# iDDPM's, ADM's and GLIDE's U-Net; how their rows are grouped depends on the heads.
 OPENAI_UNET = dataclasses.replace(
-    ORIGINAL_UNET, group_norm="norm", fused="qkv", proj="proj_out", attention="line"
+    ORIGINAL_UNET,
+    group_norm="norm",
+    fused="qkv",
+    context="encoder_kv",
+    proj="proj_out",
+    attention="line",
 )
 # EDM's U-Nets: rows of one channel's query, key and value, whatever the heads.
 EDM_UNET = Names(
@@ -138,7 +146,10 @@ def _attention(ours: str, theirs: str, n: Names, present: Mapping[str, Any]) -> 
         else:
             parts = tuple(f"{theirs}.{x}.{key}" for x in (n.query, n.key, n.value))
             yield Row(f"{ours}/qkv/{leaf}", parts, kind)
-        if f"{ours}/context_kv/{leaf}" in present:
+        if f"{ours}/context_kv/{leaf}" in present and n.context:
+            one = (f"{theirs}.{n.context}.{key}",)
+            yield Row(f"{ours}/context_kv/{leaf}", one, f"paired_{kind}", groups)
+        elif f"{ours}/context_kv/{leaf}" in present:
             added = tuple(f"{theirs}.add_{x}_proj.{key}" for x in "kv")
             yield Row(f"{ours}/context_kv/{leaf}", added, kind)
     yield from layer(f"{ours}/proj", f"{theirs}.{n.proj}", n.attention)

@@ -20,6 +20,7 @@ from diffjax.interop.files import read_tensors
 from diffjax.interop.parts import Part, fill, multiples
 from diffjax.interop.scheduler import Sampling
 from diffjax.interop.sizes import blamed_on
+from diffjax.interop.tables import Row
 from diffjax.interop.unet_2d import unet_2d_shapes
 from diffjax.interop.unet_tables import original_levels, original_table
 
@@ -79,11 +80,18 @@ def load_openai_unet(file: str | Path, release: str | Release) -> Part:
         release = PUBLISHED[pick("released U-Net", release, PUBLISHED)]
     weights = read_tensors(file)
     with blamed_on(file):
-        section, channels = _infer(weights, release)
+        section, channels = infer_section(weights, release)
         shapes = unet_2d_shapes(section, channels)
-        names = dataclasses.replace(OPENAI_UNET, groups=lambda c: _groups(c, release))
-        table = original_table(section["channel_mult"], section["blocks"], shapes, names=names)
+        table = openai_table(section, shapes, release)
         return fill(section, {"sample_size": release.size}, weights, shapes, table)
+
+
+def openai_table(
+    section: Mapping[str, Any], shapes: Mapping[str, Any], release: Release
+) -> list[Row]:
+    """The table of a section's parameters, of `shapes`."""
+    names = dataclasses.replace(OPENAI_UNET, groups=lambda c: _groups(c, release))
+    return original_table(section["channel_mult"], section["blocks"], shapes, names=names)
 
 
 def openai_sampling(release: str | Release, learned: bool) -> tuple[Sampling, int]:
@@ -112,8 +120,14 @@ def _groups(channels: int, release: Release) -> int:
     return 1 if release.new_order else heads
 
 
-def _infer(weights: Mapping[str, np.ndarray], release: Release) -> tuple[dict[str, Any], int]:
-    """The `model` section, and the channels of the images."""
+def infer_section(
+    weights: Mapping[str, np.ndarray], release: Release
+) -> tuple[dict[str, Any], int]:
+    """The `model` section of a state dict, and the channels of what the network is shown.
+
+    Raises:
+      ValueError: no such network.
+    """
     levels = original_levels(weights)
     try:
         width, channels = weights["input_blocks.0.0.weight"].shape[:2]

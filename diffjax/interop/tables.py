@@ -35,20 +35,22 @@ def _patch_to_theirs(w: np.ndarray, channels: int) -> np.ndarray:
     return w.reshape(side, side, channels, -1).transpose(3, 2, 0, 1)
 
 
-def _gather(w: np.ndarray, groups: int) -> np.ndarray:
-    """Rows in `groups` of (query, key, value) to all queries, all keys, all values."""
-    return w.reshape(groups, 3, -1, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape)
+def _gather(w: np.ndarray, groups: int, parts: int = 3) -> np.ndarray:
+    """Rows in `groups` of (query, key, value) to all queries, all keys, all values; of two `parts`
+    keys and values alone."""
+    return w.reshape(groups, parts, -1, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape)
 
 
-def _scatter(w: np.ndarray, groups: int) -> np.ndarray:
+def _scatter(w: np.ndarray, groups: int, parts: int = 3) -> np.ndarray:
     """The inverse of `_gather`."""
-    return w.reshape(3, groups, -1, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape)
+    return w.reshape(parts, groups, -1, *w.shape[1:]).swapaxes(0, 1).reshape(w.shape)
 
 
 # kind -> (theirs to ours, ours to theirs), functions of the tensor and the row's number. torch
 # holds kernels as (out, in, ...). Dense layers here: "patch", a convolution over patches that do
 # not overlap; "pointwise", one of 1x1 ("line": of 1); "fused", such a one to queries, keys and
-# values in groups: of one head each, or one channel each; "channels", one of 1x1 to one channel.
+# values in groups: of one head each, or one channel each ("paired": to keys and values);
+# "channels", one of 1x1 to one channel.
 LAYOUTS: dict[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]] = {
     "vector": (lambda w, _: w, lambda w, _: w),
     "table": (lambda w, _: w, lambda w, _: w),
@@ -68,7 +70,13 @@ LAYOUTS: dict[str, tuple[Callable[..., np.ndarray], Callable[..., np.ndarray]]] 
         lambda w, n: _gather(w.squeeze(2), n).T,
         lambda w, n: _scatter(w.T, n)[:, :, None],
     ),
+    "fused_dense": (lambda w, n: _gather(w, n).T, lambda w, n: _scatter(w.T, n)),
     "fused_vector": (_gather, _scatter),
+    "paired_line": (
+        lambda w, n: _gather(w.squeeze(2), n, 2).T,
+        lambda w, n: _scatter(w.T, n, 2)[:, :, None],
+    ),
+    "paired_vector": (lambda w, n: _gather(w, n, 2), lambda w, n: _scatter(w, n, 2)),
 }
 
 

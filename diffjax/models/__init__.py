@@ -16,6 +16,7 @@ from diffjax.models.clip import IMAGE_TOWERS, ImageEncoder, build_clip, build_im
 from diffjax.models.clip_projection import ClipProjection
 from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
+from diffjax.models.glide_text import GlideText
 from diffjax.models.mlp import MLP
 from diffjax.models.prior import PriorTransformer
 from diffjax.models.t5 import T5Encoder
@@ -34,6 +35,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "text": TextTransformer,
     "t5": T5Encoder,
     "bert": BertEncoder,
+    "glide_text": GlideText,
     "autoencoder": Autoencoder,
     "prior": PriorTransformer,
     "clip_projection": ClipProjection,

@@ -54,21 +54,25 @@ class CLIP(nn.Module):
         if self.bias is not None:
             self.shift = self.param("logit_bias", start(self.bias), ())
 
-    def encode_image(self, image: Array, train: bool = False) -> Array:
+    def encode_image(self, image: Array, train: bool = False, logsnr: Array | None = None) -> Array:
         """`image [B, S, S, 3] float32 in [-1, 1] -> [B, E] float32`, not normalised.
 
-        `train` makes batch norms use, and update, the batch's statistics.
+        `train` makes batch norms use, and update, the batch's statistics; `logsnr [B]` is the level
+        of noised images, which a tower that is `noised` is told.
         """
-        return self.image(standardise(image, self.mean, self.std), train)
+        level = {} if logsnr is None else {"logsnr": logsnr}
+        return self.image(standardise(image, self.mean, self.std), train, **level)
 
     def encode_text(self, tokens: Array) -> Array:
         """`tokens [B, L] int32 -> [B, E] float32`, not normalised."""
         return self.text(tokens)
 
-    def __call__(self, image: Array, tokens: Array, train: bool = False) -> dict[str, Array]:
+    def __call__(
+        self, image: Array, tokens: Array, train: bool = False, logsnr: Array | None = None
+    ) -> dict[str, Array]:
         """Both embeddings, `log_scale []`, and `bias []` where there is one."""
         out = {
-            "image": self.encode_image(image, train),
+            "image": self.encode_image(image, train, logsnr),
             "text": self.encode_text(tokens),
             "log_scale": self.log_scale,
         }

@@ -7,7 +7,8 @@ from flax import linen as nn
 from jax import Array
 
 from diffjax.nn.attention import count_heads
-from diffjax.nn.initialisers import BlockInit, torch_bias, torch_kernel, xavier
+from diffjax.nn.embeddings import NoiseMLP, sinusoid
+from diffjax.nn.initialisers import BlockInit, Init, torch_bias, torch_kernel, xavier
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import LayerNorm
 from diffjax.nn.partition import constrain_batch
@@ -16,7 +17,11 @@ from diffjax.nn.transformer import pre_norm_blocks
 from diffjax.ranges import Depth, Dtype, Pixels, Positive, Ratio, Width
 
 # The paper's code leaves this tower's blocks at torch's defaults; only the text tower has its own.
+# The log SNR of images that are taken for clean.
+CLEANEST = 20.0
 VIT_INIT = BlockInit(xavier, torch_kernel, torch_kernel, torch_kernel, torch_bias)
+
+LEVEL_INIT = Init(torch_kernel, torch_bias, torch_kernel, torch_kernel, torch_kernel)
 
 
 class ViT(nn.Module):
@@ -35,6 +40,8 @@ class ViT(nn.Module):
       eps: of the layer norms.
       dtype: of the blocks; parameters, statistics, the projection and the output are float32.
       remat: recompute blocks in the backward pass.
+      noised: images are noised, and the class token is told their level (Nichol et al. 2021,
+        section 2.3).
     """
 
     embed: Width
@@ -48,10 +55,15 @@ class ViT(nn.Module):
     eps: Positive = 1e-5
     dtype: Dtype = "float32"
     remat: bool = False
+    noised: bool = False
 
     @nn.compact
-    def __call__(self, image: Array, train: bool = False) -> Array:
-        """Unnormalised embeddings. Raises ValueError for images of another size."""
+    def __call__(self, image: Array, train: bool = False, logsnr: Array | None = None) -> Array:
+        """Unnormalised embeddings; `logsnr [B]` of noised images, by default they are clean.
+
+        Raises:
+          ValueError: images of another size, or a level that it is not told.
+        """
         del train  # no dropout and no running statistics
         size, side = self.image_size, self.image_size // self.patch
         if image.shape[1:] != (size, size, 3) or size % self.patch:
@@ -67,6 +79,10 @@ class ViT(nn.Module):
         token = self.param("class_token", normal, (self.width,)).astype(self.dtype)
         positions = self.param("positions", normal, (side * side + 1, self.width))
         first = jnp.broadcast_to(token, (len(h), 1, self.width))
+        if self.noised:
+            first = first + self._level(logsnr, len(h)).astype(self.dtype)[:, None]
+        elif logsnr is not None:
+            raise ValueError("a ViT of noised=False is not told the level of an image")
         h = jnp.concatenate([first, patches(h)], axis=1) + positions.astype(self.dtype)
         h = LayerNorm(self.eps, name="norm_in")(h)
         h = pre_norm_blocks(
@@ -82,3 +98,11 @@ class ViT(nn.Module):
         )
         h = LayerNorm(self.eps, name="norm_out")(h[:, 0].astype(jnp.float32))
         return Dense(self.embed, False, kernel_init=normal, name="project")(h)
+
+    def _level(self, logsnr: Array | None, batch: int) -> Array:
+        """The embedding `[B, width] float32` of a level; without one, of the cleanest."""
+        logsnr = jnp.full(batch, CLEANEST) if logsnr is None else logsnr
+        # As times of a table, from 0 for the cleanest to 1000.
+        c_noise = 500 / CLEANEST * (CLEANEST - jnp.clip(logsnr, -CLEANEST, CLEANEST))
+        features = sinusoid(c_noise, self.width, "cos")
+        return NoiseMLP(self.width, LEVEL_INIT, name="level")(features)

@@ -15,6 +15,8 @@ import numpy as np
 
 from diffjax.choices import construct
 from diffjax.data.tokenizer_joint import AnyTokenizer
+from diffjax.denoisers.conditions.base import PARAMS
+from diffjax.denoisers.conditions.learned_text import LearnedTextCondition
 from diffjax.fingerprints import fingerprint, to_host
 from diffjax.interop.clip import load_clip
 from diffjax.models import build_model
@@ -42,6 +44,8 @@ class InitFromConfig(Reference):
       only: towers and other parameters of the network's top level that begin from these weights;
         empty for all.
       activation: of `clip`: see `load_clip`.
+      widen: of `run`: the network is shown further channels than that one's, see
+        `train.init_from.InitFrom`; the conditions that give them come last.
       resize: bring the position table of a vision transformer to this run's image size.
     """
 
@@ -50,6 +54,7 @@ class InitFromConfig(Reference):
     only: tuple[str, ...] = ()
     activation: str | None = None
     resize: bool = False
+    widen: bool = False
     section: ClassVar[str] = "init_from"
     released: ClassVar[tuple[str, ...]] = ("clip",)
     whole: ClassVar[bool] = False
@@ -78,7 +83,10 @@ def make_init_from(
         return None
     choices: InitFromConfig = construct(InitFromConfig, "init_from", section)
     return InitFrom(
-        partial(_load, choices, workdir, network, tokenizer), choices.origin, choices.only
+        partial(_load, choices, workdir, network, tokenizer),
+        choices.origin,
+        choices.only,
+        widen=choices.widen,
     )
 
 
@@ -87,19 +95,21 @@ def _load(
 ) -> Collections:
     record, origin = workdir / RECORD, choices.origin
     known = read_json(record, missing={})
-    words, step = None, None
+    words, step, learned = None, None, False
     if choices.clip is None:
         other = choices.open(choices.step if choices.step is not None else known.get("step"))
         held, step = other.variables, other.step
         weights = {"params": {**held.params, **held.frozen}, **held.model_state}
         weights = jax.tree.map(to_host, weights)
         theirs, words = other.network, other.tokenizer
+        conditions = getattr(other.task, "conditions", ())
+        learned = any(isinstance(c, LearnedTextCondition) for c in conditions)
     else:
         section, weights = load_clip(choices.clip, choices.activation)
         theirs = build_model(**section)
     names = choices.only or tuple(weights["params"])
     _check_settings(origin, theirs, ours, names)
-    if "text" in names and words is not None:
+    if ("text" in names or (learned and PARAMS in names)) and words is not None:
         _check_tokenizer(origin, words, tokenizer)
     if choices.resize and "image" in names:
         weights = {**weights, "params": _resized(weights["params"], ours)}

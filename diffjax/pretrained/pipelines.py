@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from diffjax.denoisers.clip_guide import ClipGuide
 from diffjax.evals.drawing import draw
 from diffjax.generate.pipeline import Pipeline
 from diffjax.interop.pipelines import is_pipeline
+from diffjax.pretrained.clip_guide import load_clip_guide
+from diffjax.pretrained.reference import followed
 from diffjax.pretrained.released import open_released, stable_diffusion_pipeline
 from diffjax.runs import TrainedRun, open_run
 from diffjax.runs.config import read_config
@@ -56,6 +59,12 @@ def pipeline_of_run(run: TrainedRun) -> Pipeline:
         raise ValueError(f"{run.workdir} is a run of task {run.kind!r}, not of diffusion")
     recipe = {k: v for k, v in run.config.get("sampling", {}).items() if k != "ema"}
     model, words = task.model.of_images(), run.tokenizer
+    section = run.config.get("clip_guide") or {}
+
+    @cache
+    def guide() -> ClipGuide | None:
+        return load_clip_guide(followed("clip_guide", section, run.workdir, False), words)
+
     return Pipeline(
         model,
         run.variables,
@@ -63,6 +72,7 @@ def pipeline_of_run(run: TrainedRun) -> Pipeline:
         {"run": str(run.workdir), "step": run.step, "ema": run.ema},
         None if words is None else words.allowing_empty().encode,
         tuple(run.class_names) if "label" in model.fields else (),
+        clip_guide=guide if section else None,
     )
 
 

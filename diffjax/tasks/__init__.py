@@ -32,6 +32,7 @@ TASKS: dict[str, Callable[..., Task]] = {
 # Sections inside a task's section, each a choice from a table of its own.
 PARTS: dict[str, dict] = {
     "schedule": SCHEDULES,
+    "noise": SCHEDULES,
     "prediction": PREDICTIONS,
     "weighting": WEIGHTINGS,
     "times": TIMES,

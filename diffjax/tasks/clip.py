@@ -11,7 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.keys import Rng, root
+from diffjax.diffusion.levels import broadcast_to
+from diffjax.diffusion.process import diffuse
+from diffjax.diffusion.schedules import Schedule
+from diffjax.diffusion.timesteps import Uniform
+from diffjax.keys import Rng, normal, root
 from diffjax.objectives.gradient_cache import chunked_encode
 from diffjax.objectives.spread import Contrastive
 from diffjax.ranges import Amount, Pixels
@@ -33,6 +37,9 @@ class ClipTask:
       training, whose statistics are those of a whole batch.
     locked: towers that are not trained ("image": Zhai et al. 2022, LiT); they get no gradient, and
       their batch statistics stay as they are.
+    noise: schedule by which images are noised, at times that are uniform over it; the image tower
+      is told their level, and what is not noised is the cleanest (Nichol et al. 2021, section 2.3:
+      a CLIP that guides diffusion). None for images as they are.
     """
 
     network: nn.Module
@@ -41,6 +48,7 @@ class ClipTask:
     spread: str = "global"
     chunks: Amount = 1
     locked: tuple[str, ...] = ()
+    noise: Schedule | None = None
 
     def __post_init__(self) -> None:
         Contrastive(self.loss_kind, self.spread)
@@ -49,6 +57,11 @@ class ClipTask:
         for tower in self.locked:
             if tower not in TOWERS:
                 raise ValueError(f"task.locked names {tower!r}; towers are {', '.join(TOWERS)}")
+        if (self.noise is not None) != getattr(self.network.image, "noised", False):  # type: ignore
+            raise ValueError(
+                "task.noise and model.image.noised go together: images of a schedule's levels need "
+                "an image tower that is told them, dict(type='vit', noised=True, ...)"
+            )
         bias = getattr(self.network, "bias", None)
         if (self.loss_kind == "sigmoid") != (bias is not None):
             raise ValueError(
@@ -78,9 +91,8 @@ class ClipTask:
         train: bool,
     ) -> LossOutput:
         """One loss per pair of `batch`, all other pairs of it being the rivals."""
-        del rng  # nothing here is random
         variables = {"params": {**params, **frozen}, **model_state}
-        inputs = (batch["image"], batch["tokens"])
+        inputs = self._noised(batch["image"], batch["tokens"], rng)
         if train and self._normalises(model_state):
             out, model_state = self.network.apply(
                 variables, *inputs, train=True, mutable=list(model_state)
@@ -99,8 +111,20 @@ class ClipTask:
         """Whether training uses, and moves, a batch's statistics: the image tower alone has any."""
         return bool(model_state) and "image" not in self.locked
 
-    def _towers(self, variables: Params, image: Array, tokens: Array) -> dict[str, Array]:
-        out = self.network.apply(variables, image, tokens)
+    def _noised(self, image: Array, tokens: Array, rng: Rng) -> tuple[Array, ...]:
+        """What the towers are given of a batch: images, each noised by its own draws, texts, and
+        the images' levels; without noise nothing is random."""
+        if self.noise is None:
+            return image, tokens
+        level = self.noise.level(Uniform()(self.noise, rng))
+        eps = normal(rng.rowwise("noise"), image.shape[1:])
+        z = diffuse(image, eps, level)
+        return z / broadcast_to(jnp.hypot(level.alpha, level.sigma), z), tokens, level.logsnr
+
+    def _towers(
+        self, variables: Params, image: Array, tokens: Array, logsnr: Array | None = None
+    ) -> dict[str, Array]:
+        out = self.network.apply(variables, image, tokens, logsnr=logsnr)
         assert isinstance(out, dict)
         return {tower: out[tower] for tower in TOWERS}
 

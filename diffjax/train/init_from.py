@@ -24,12 +24,15 @@ class InitFrom:
     only: towers (or other parameters of the top level) that begin from them, the others being
       drawn afresh; empty for all of the network.
     frozen: the names are those of frozen networks alone: a parameter may have the same name.
+    widen: the network's first convolution, `conv_in`, may be shown further channels, which begin
+      without effect: their weights are zero (Nichol et al. 2021, section 2.4).
     """
 
     load: Callable[[], Collections]
     origin: str
     only: tuple[str, ...] = ()
     frozen: bool = False
+    widen: bool = False
 
     def __call__(self, variables: Variables) -> Variables:
         """`variables` with the given values in the places, and on the devices, of their own.
@@ -71,11 +74,13 @@ class InitFrom:
             if missing:
                 more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
                 raise ValueError(f"init_from: {who} lacks {missing[0]}{more}: the networks differ")
+        if self.widen:
+            theirs = {path: _widened(path, leaf, theirs[path]) for path, leaf in ours.items()}
         for path, leaf in ours.items():
             if np.shape(theirs[path]) != leaf.shape:
                 raise ValueError(
                     f"init_from: {path} is {np.shape(theirs[path])} in {self.origin}, {leaf.shape} "
-                    "in this run's network: make their `model` sections agree"
+                    f"in this run's network: {_remedy(path, leaf, theirs[path])}"
                 )
 
         def place(path: Any, leaf: jax.Array) -> jax.Array:
@@ -84,6 +89,29 @@ class InitFrom:
             return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda i: value[i])
 
         return jax.tree_util.tree_map_with_path(place, fresh)
+
+
+FIRST = "params/conv_in/kernel"
+
+
+def _wider(path: str, fresh: Any, weights: Any) -> bool:
+    """Whether a first convolution `[3, 3, C, D]` is given for one of more channels C."""
+    ours, theirs = fresh.shape, np.shape(weights)
+    same = len(ours) == len(theirs) == 4 and (*ours[:2], ours[3]) == (*theirs[:2], theirs[3])
+    return path == FIRST and same and ours[2] > theirs[2]
+
+
+def _widened(path: str, fresh: Any, weights: Any) -> Any:
+    if not _wider(path, fresh, weights):
+        return weights
+    more = fresh.shape[2] - np.shape(weights)[2]
+    return np.pad(np.asarray(weights), ((0, 0), (0, 0), (0, more), (0, 0)))
+
+
+def _remedy(path: str, fresh: Any, weights: Any) -> str:
+    if _wider(path, fresh, weights):
+        return "set init_from.widen=True where it is shown further channels"
+    return "make their `model` sections agree"
 
 
 def chain(*sources: InitFrom | None) -> Callable[[Variables], Variables] | None:

@@ -215,3 +215,28 @@ def test_a_low_resolution_hint_is_the_mean_of_squares():
 def low_resolution(factor, image):
     (transform,) = make_transforms([dict(type="low_resolution", factor=factor)])
     return transform({"image": image}, Draws.at(0, np.arange(len(image))))["cond_image"]
+
+
+def test_a_random_mask_erases_regions_and_sometimes_all():
+    image = np.stack([pixels(i, 16, 16) for i in range(400)])
+    draws = Draws.at(0, np.arange(len(image)))
+
+    def masked(**options):
+        section = dict(type="random_mask", **options)
+        return apply(make_transforms([section]), {"image": image}, draws)["masked_image"]
+
+    out = masked(regions=1, whole=0.25)
+    mask = out[..., -1:]
+    assert out.shape == (400, 16, 16, 4) and out.dtype == np.float32
+    assert set(np.unique(mask)) == {0.0, 1.0}
+    np.testing.assert_allclose(out[..., :-1], (image / 127.5 - 1) * (1 - mask), atol=1e-6)
+    assert abs(mask.all((1, 2, 3)).mean() - 0.25) < 0.08
+    # Of one region the mask is a product of two intervals.
+    rows, columns = mask.max(2, keepdims=True), mask.max(1, keepdims=True)
+    np.testing.assert_array_equal(mask, rows * columns)
+    sides = mask.any(2).sum(1)
+    assert sides.min() == 2 and sides.max() == 16
+    assert masked(regions=4, whole=0.0)[..., -1].mean() > masked(whole=0.0)[..., -1].mean()
+    np.testing.assert_array_equal(masked(regions=0, whole=0.0)[..., -1], 0)
+    with pytest.raises(ValueError, match="random_mask: needs uint8"):
+        run(image.astype(np.float32), dict(type="random_mask"))

@@ -32,6 +32,7 @@ SECTIONS = {
     "codec": dict(run="@RUN@", config="@PLANT@"),
     "conditions.caption.tower": dict(run="@RUN@", config="@PLANT@"),
     "clip_scorer": dict(run="@RUN@", config="@PLANT@"),
+    "clip_guide": dict(run="@RUN@", config="@PLANT@"),
     "features": dict(config="@PLANT@"),
     "perceptual": dict(config="@PLANT@"),
 }
@@ -45,6 +46,7 @@ OPENERS = {
 
 
 def scorers_of(experiment: Experiment):
+    assert experiment.clip_guide is None
     return make_scorers(experiment.reference, experiment.mesh)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from diffjax.choices import check, chosen
 from diffjax.denoisers.conditions.base import Condition, Surroundings
 from diffjax.denoisers.conditions.class_label import class_condition
-from diffjax.denoisers.conditions.image import image_condition
+from diffjax.denoisers.conditions.image import image_condition, masked_image_condition
 from diffjax.denoisers.conditions.image_embedding import image_embedding_condition
+from diffjax.denoisers.conditions.learned_text import learned_text_condition
 from diffjax.denoisers.conditions.text import text_condition
 from diffjax.denoisers.spaces import Space
 
@@ -17,6 +18,8 @@ CONDITIONS: dict[str, Callable[..., Condition | None]] = {
     "class": class_condition,
     "text": text_condition,
     "image": image_condition,
+    "learned_text": learned_text_condition,
+    "masked_image": masked_image_condition,
     "image_embedding": image_embedding_condition,
 }
 # What makers are given beside the section.

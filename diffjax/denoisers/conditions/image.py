@@ -16,6 +16,8 @@ from diffjax.models.conditioning import Conditioning
 from diffjax.ranges import Probability
 from diffjax.task import Params
 
+Layout = Literal["latent_diffusion", "glide"]
+
 
 @dataclass(frozen=True)
 class ImageCondition(BatchField):
@@ -76,6 +78,9 @@ class MaskedImageCondition(BatchField):
     Attributes:
       name, field, drop, has_null: see `Condition`.
       space: of the network.
+      layout: "latent_diffusion", the mask, then the image; or "glide", the image, then a mask that
+        is 1 where the image is kept (Nichol et al. 2021, section 2.4). Of the latter the estimate
+        of the clean image is the known one where it is kept, as its code has it.
     """
 
     name: str
@@ -83,10 +88,16 @@ class MaskedImageCondition(BatchField):
     drop: float = 0.0
     has_null: bool = False
     field: str = "masked_image"
+    layout: Layout = "latent_diffusion"
+
+    @property
+    def holds(self) -> bool:
+        """Whether estimates are held to the known image."""
+        return self.layout == "glide"
 
     def init(self, key: Array, batch_spec: Mapping[str, Any]) -> tuple[Params, Params]:
         """See `Condition.init`."""
-        how = "inpainting networks are drawn from, not trained"
+        how = "add a `random_mask` transform to data.transforms"
         field_of(batch_spec, self.name, self.field, how)
         return {}, {}
 
@@ -100,7 +111,20 @@ class MaskedImageCondition(BatchField):
         space = self.space.resized(*value.shape[1:3])
         around = space.encode(frozen, value[..., :-1], None)
         mask = space.shrink_mask(value[..., -1:])
-        return Conditioning(concat=jnp.concatenate([mask, around], axis=-1))
+        parts = [around, 1 - mask] if self.layout == "glide" else [mask, around]
+        return Conditioning(concat=jnp.concatenate(parts, axis=-1))
+
+
+def masked_image_condition(
+    around: Surroundings,
+    *,
+    drop: Probability = 0.0,
+    field: str = "masked_image",
+    layout: Layout = "latent_diffusion",
+) -> MaskedImageCondition:
+    """The condition of a config's section `dict(type="masked_image", ...)`, see
+    `MaskedImageCondition`; `drop` is the share of the training rows that are shown no image."""
+    return MaskedImageCondition(around.name, around.space, drop, drop > 0, field, layout)
 
 
 def masked_image(image: Array, mask: Array) -> Array:
