@@ -105,7 +105,10 @@ class Experiment:
         space = self.frozen.space(shape, batches.info.codec)
         sections = self.config.get("conditions", {})
         conditions = make_conditions(sections, classes, space, self.frozen.read_towers)
-        self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
+        self.codes = self.frozen.codes(self.config, conditions, self.loader, len(batches), workdir)
+        self.model = model_section(
+            self.config, spec, classes, self.tokenizer, conditions, space, self.codes
+        )
         pieces = self.frozen.pieces(conditions, space)
         pieces |= {TOWER: self.seen[0]} if self.seen else {}
         network = build_model(**self.model)
@@ -148,6 +151,7 @@ class Experiment:
             init_from=chain(
                 self.init_from,
                 self.frozen.init_from(self.workdir),
+                self.codes and self.codes.init_from,
                 self.seen and self.seen[1],
             ),
             begin=self.record,

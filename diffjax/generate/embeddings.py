@@ -9,16 +9,16 @@ from jax import Array
 
 from diffjax.denoisers.conditions.base import PARAMS
 from diffjax.denoisers.conditions.text import TextCondition
-from diffjax.denoisers.model import DiffusionModel
+from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.task import Variables
 
 
-def encode_image(model: DiffusionModel, variables: Variables, image: Array) -> Array:
+def encode_image(model: EmbeddingModel, variables: Variables, image: Array) -> Array:
     """The embeddings `[B, E] float32` that a prior's samples stand for."""
     return model.space.encode(variables.frozen, image)
 
 
-def encode_text(model: DiffusionModel, variables: Variables, tokens: Array) -> Array:
+def encode_text(model: EmbeddingModel, variables: Variables, tokens: Array) -> Array:
     """The embeddings `[B, E] float32` of whole texts by which a prior draws.
 
     Raises:

@@ -18,6 +18,7 @@ from diffjax.models.convnet import ConvNet
 from diffjax.models.dit import DiT
 from diffjax.models.mlp import MLP
 from diffjax.models.prior import PriorTransformer
+from diffjax.models.prior_ar import AutoregressivePrior
 from diffjax.models.t5 import T5Encoder
 from diffjax.models.text import TextTransformer
 from diffjax.models.unet import UNet
@@ -36,6 +37,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "bert": BertEncoder,
     "autoencoder": Autoencoder,
     "prior": PriorTransformer,
+    "prior_ar": AutoregressivePrior,
     "clip_projection": ClipProjection,
 }
 
