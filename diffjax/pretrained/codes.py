@@ -133,7 +133,7 @@ class FittedCodes:
             batch = self.loader.batch(step, np.arange(size))
             yield jax.tree.map(to_host, embed(dict(batch)))
 
-    def _embed(self) -> Callable[[Batch], tuple[jax.Array, jax.Array]]:
+    def _embed(self) -> Callable[[Mapping[str, Any]], tuple[jax.Array, jax.Array]]:
         """`batch -> (embeddings [B, E], cosines [B])`, the latter 0 where nothing reads them."""
         tower, compared = self.embedding, self.text if self.dot_buckets else None
 

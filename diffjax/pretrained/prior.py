@@ -63,8 +63,9 @@ def load_prior(reference: Mapping[str, Any]) -> LoadedPrior:
     choices: PriorConfig = construct(PriorConfig, "prior", reference)
     run = choices.open()
     task = run.task
-    kinds = DiffusionTask | AutoregressivePriorTask
-    if not isinstance(task, kinds) or not isinstance(task.model.space, EmbeddingSpace):
+    if not isinstance(task, DiffusionTask | AutoregressivePriorTask) or not isinstance(
+        task.model.space, EmbeddingSpace
+    ):
         raise ValueError(
             f"prior.run={choices.run} is a run of task {run.kind!r} that draws no embeddings: name "
             "one whose config has a section `embedding`"
