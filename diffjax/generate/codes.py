@@ -168,6 +168,8 @@ def _scan(
 
     first = model.further(variables.params, {}, jnp.zeros((rows, 0), jnp.int32), prefix)
     last = model.codes.components - 1
+    if not last:  # No code follows another.
+        return choose(last, mixed(first[1]))[:, None]
     (_, logits), codes = jax.lax.scan(step, first, jnp.arange(last))
     return jnp.concatenate([codes.T, choose(last, mixed(logits))[:, None]], axis=1)
 

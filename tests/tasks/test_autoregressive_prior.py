@@ -233,6 +233,19 @@ def test_guidance_of_scale_one_is_none():
     np.testing.assert_allclose(drawing.mix(a, b, np.float32(3)), b + 3 * (a - b), atol=1e-5)
 
 
+def test_a_single_code_is_drawn_by_the_prefix_alone():
+    task = prior_task(components=1)
+    held = variables(task)
+    some = jax.jit(
+        lambda n: task.predict_fns()["sample"](held, n, jnp.arange(B), batch()["tokens"])
+    )
+    drawn = np.asarray(some(np.uint32(0)))
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=-1), E**0.5, rtol=1e-5)
+    middles = np.asarray(task.model.codes.decode(held.frozen[CODES], jnp.arange(V)[:, None]))
+    near = np.abs(drawn[:, None] - np.asarray(scaled(middles))).max(axis=-1).min(axis=1)
+    assert near.max() < 1e-4
+
+
 def test_guided_draws_without_chance_are_those_of_scale_one_near_it():
     """Both branches go through the cache; the scale is a number of one program."""
     task = prior_task()
