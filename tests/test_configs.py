@@ -149,11 +149,11 @@ def without_data(monkeypatch):
             choices = construct(TextTowerConfig, name, conditions[name]["tower"])
             words = train_tokenizer(["a red circle"], 520, context=20)
             tokenizer = dataclasses.replace(words, overlong="truncate")
-            tower = build_model("text", embed=8, width=8, depth=2, heads=2, context=20, vocab=520)
+            tower = build_model("text", embed=16, width=8, depth=2, heads=2, context=20, vocab=520)
             blank = tuple(tokenizer.null_ids.tolist())
             read = FrozenTower(tower, blank, choices.skip)
             towers[name] = TextTower(read, {}, tokenizer, "stand-in")
-        encoder = build_model("clip_image", embed=8, image=dict(type="vit", width=8, depth=1,
+        encoder = build_model("clip_image", embed=16, image=dict(type="vit", width=8, depth=1,
                               heads=2, patch=8, image_size=32))  # fmt: skip
         embedding = reference("embedding")
         if embedding:

@@ -10,7 +10,7 @@ from in_process import refusal, train
 
 from diffjax.denoisers.embeddings import EmbeddingSpace
 from diffjax.pretrained import codes
-from diffjax.pretrained.pipelines import pipeline_of_run
+from diffjax.pretrained.pipelines import drawn_by, pipeline_of_run
 from diffjax.runs import open_run
 from diffjax.train.writer import read_records
 
@@ -129,6 +129,8 @@ def test_a_prior_of_codes_is_measured_and_opens_without_its_clip(autoregressive,
     # The test split is the training split here: it keeps the share, but for the buckets.
     assert found["code_likelihood/explained"] == pytest.approx(float(shares[k - 1]), abs=0.05)
     cond = {"tokens": run.tokenizer.encode(["a red circle", "a ring"])}
+    with pytest.raises(ValueError, match="draws image embeddings by text: name it in"):
+        drawn_by(run)
     drawn = run.task.predict_fns()["sample"](run.variables, np.uint32(0), np.arange(2), cond)
     np.testing.assert_allclose(np.linalg.norm(drawn, axis=-1), 8**0.5, rtol=1e-5)
 
