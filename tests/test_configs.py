@@ -169,13 +169,14 @@ def without_data(monkeypatch):
         origins = dict.fromkeys(("codec", "embedding", "guide", *towers), "stand-in")
         return Frozen(codec, towers, origins, guide, embedding)
 
-    def moments(data, source, codec, pictures):
+    def moments(data, source, codec, pictures, towers):
         if not data.cache_latents:
             return source
         columns = dict(source.columns)
-        latents = np.zeros((len(source), 8, 8, 8), np.float32)
-        captions = columns["caption"]
-        return ArraySource(latents, columns["label"], captions, codec=codec.fingerprint,
+        shape = (8, 8, 8) if codec else (towers["image"].tower.width,)
+        latents = np.zeros((len(source), *shape), np.float32)
+        captions, made_by = columns["caption"], codec or towers["image"]
+        return ArraySource(latents, columns["label"], captions, codec=made_by.fingerprint,
                            num_classes=source.info.num_classes)  # fmt: skip
 
     def arrays(source, transforms, limit=None):

@@ -15,6 +15,7 @@ import numpy as np
 from diffjax.denoisers.autoregressive import check_widths
 from diffjax.denoisers.codes import CODES, Codes, cosine, fit_codes, share_of
 from diffjax.denoisers.conditions.text import TextCondition
+from diffjax.denoisers.embeddings import EMBEDDING, EmbeddingSpace
 from diffjax.fingerprints import to_host
 from diffjax.metrics.pca import components_for
 from diffjax.models.prior_ar import AutoregressivePrior
@@ -135,11 +136,12 @@ class FittedCodes:
 
     def _embed(self) -> Callable[[Mapping[str, Any]], tuple[jax.Array, jax.Array]]:
         """`batch -> (embeddings [B, E], cosines [B])`, the latter 0 where nothing reads them."""
-        tower, compared = self.embedding, self.text if self.dot_buckets else None
+        space = EmbeddingSpace(self.embedding.tower)
+        compared = self.text if self.dot_buckets else None
 
         @jax.jit
         def embed(batch: Batch, image: Any, words: Any) -> tuple[jax.Array, jax.Array]:
-            x = tower.tower.embed(image, batch["image"])
+            x = space.encode({EMBEDDING: image}, batch["image"])
             if compared is None:
                 return x, jnp.zeros(len(x))
             condition = compared[0]
@@ -147,5 +149,5 @@ class FittedCodes:
             check_widths(text.shape[-1], x.shape[-1])
             return x, cosine(text, x)
 
-        held = tower.variables, compared and compared[1]
+        held = self.embedding.variables, compared and compared[1]
         return lambda batch: embed(batch, *held)

@@ -33,7 +33,7 @@ NETWORK = dict(type="prior_ar", components=K, buckets=V, dot_buckets=D, width=16
 
 @functools.cache
 def prior_task(drop=0.5, to="both", text=TEXT, **changes):
-    space = EmbeddingSpace(ImageTower(ENCODER), SHAPE)
+    space = EmbeddingSpace(ImageTower(ENCODER))
     sections = {"caption": dict(type="text", tower={}, to=to, drop=drop)}
     conditions = make_conditions(sections, 0, space, {"caption": FrozenTower(text, NULL_IDS)})
     given = {"conditions": conditions, "space": space}
