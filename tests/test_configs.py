@@ -149,11 +149,11 @@ def without_data(monkeypatch):
             choices = construct(TextTowerConfig, name, conditions[name]["tower"])
             words = train_tokenizer(["a red circle"], 520, context=20)
             tokenizer = dataclasses.replace(words, overlong="truncate")
-            tower = build_model("text", embed=8, width=8, depth=2, heads=2, context=20, vocab=520)
+            tower = build_model("text", embed=16, width=8, depth=2, heads=2, context=20, vocab=520)
             blank = tuple(tokenizer.null_ids.tolist())
             read = FrozenTower(tower, blank, choices.skip)
             towers[name] = TextTower(read, {}, tokenizer, "stand-in")
-        encoder = build_model("clip_image", embed=8, image=dict(type="vit", width=8, depth=1,
+        encoder = build_model("clip_image", embed=16, image=dict(type="vit", width=8, depth=1,
                               heads=2, patch=8, image_size=32))  # fmt: skip
         embedding = reference("embedding")
         if embedding:
@@ -169,13 +169,14 @@ def without_data(monkeypatch):
         origins = dict.fromkeys(("codec", "embedding", "guide", *towers), "stand-in")
         return Frozen(codec, towers, origins, guide, embedding)
 
-    def moments(data, source, codec, pictures):
+    def moments(data, source, codec, pictures, towers):
         if not data.cache_latents:
             return source
         columns = dict(source.columns)
-        latents = np.zeros((len(source), 8, 8, 8), np.float32)
-        captions = columns["caption"]
-        return ArraySource(latents, columns["label"], captions, codec=codec.fingerprint,
+        shape = (8, 8, 8) if codec else (towers["image"].tower.width,)
+        latents = np.zeros((len(source), *shape), np.float32)
+        captions, made_by = columns["caption"], codec or towers["image"]
+        return ArraySource(latents, columns["label"], captions, codec=made_by.fingerprint,
                            num_classes=source.info.num_classes)  # fmt: skip
 
     def arrays(source, transforms, limit=None):

@@ -84,6 +84,7 @@ class Experiment:
             raise ValueError("a text condition brings its own tokenizer: leave `tokenizer` out")
         pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
         self._check_captions(self.source, *self.data.transforms)
+        self.frozen.check(self.config)
         self.conditions = condition_sections(self.config.get("conditions", {}), self.tokenizer)
         towers = self.frozen.encoders(self.conditions)
         batches = trained_on(self.data, self.source, self.frozen.codec, pictures, towers)
@@ -110,7 +111,10 @@ class Experiment:
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
         space = self.frozen.space(shape, batches.info.codec)
         conditions = make_conditions(self.conditions, classes, space, self.frozen.read_towers)
-        self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
+        self.codes = self.frozen.codes(self.config, conditions, self.loader, len(batches), workdir)
+        self.model = model_section(
+            self.config, spec, classes, self.tokenizer, conditions, space, self.codes
+        )
         pieces = self.frozen.pieces(conditions, space)
         pieces |= {TOWER: self.seen[0]} if self.seen else {}
         network = build_model(**self.model)
@@ -153,6 +157,7 @@ class Experiment:
             init_from=chain(
                 self.init_from,
                 self.frozen.init_from(self.workdir),
+                self.codes and self.codes.init_from,
                 self.seen and self.seen[1],
             ),
             begin=self.record,

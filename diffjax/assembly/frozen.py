@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.data.tokenizer_joint import AnyTokenizer, JointTokenizer, join
+from diffjax.denoisers.autoregressive import whole_text
 from diffjax.denoisers.conditions.base import Condition
 from diffjax.denoisers.conditions.image_embedding import IMAGE_EMBEDDING
 from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.denoisers.embeddings import EMBEDDING, EmbeddingSpace, ImageTower
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
 from diffjax.pretrained.codec import Codec, load_codec
+from diffjax.pretrained.codes import AUTOREGRESSIVE, FittedCodes, check_codes
 from diffjax.pretrained.guide import Guide, load_guide
 from diffjax.pretrained.image_tower import EmbeddingConfig, LoadedImageTower, load_image_tower
 from diffjax.pretrained.init_from import recorded
@@ -23,6 +25,7 @@ from diffjax.pretrained.text import TextTower, TextTowerConfig, load_text_tower
 from diffjax.runs.pieces import describe_pieces
 from diffjax.task import Task
 from diffjax.train.init_from import Collections, InitFrom
+from diffjax.train.run import Loader
 
 # The sections that name frozen networks, beside those of conditions.
 FROZEN = ("codec", EMBEDDING, "guide", "prior")
@@ -110,6 +113,30 @@ class Frozen:
             )
             for name, tower in self._texts.items()
         }
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Raises ValueError, before anything is embedded, for codes that cannot be, see
+        `check_codes`."""
+        if config["task"].get("type") == AUTOREGRESSIVE:
+            check_codes(config["model"], config["task"], self.embedding)
+
+    def codes(
+        self,
+        config: Mapping[str, Any],
+        conditions: tuple[Condition, ...],
+        loader: Loader,
+        examples: int,
+        workdir: Path,
+    ) -> FittedCodes | None:
+        """The codes of embeddings that an autoregressive prior predicts, see `FittedCodes`; None of
+        another task.
+        """
+        if config["task"].get("type") != AUTOREGRESSIVE or self.embedding is None:
+            return None
+        text = whole_text(conditions)
+        read = None if text is None else (text, self.towers[text.name].variables)
+        sections = config["model"], config["task"]
+        return FittedCodes(self.embedding, read, *sections, loader, examples, workdir)
 
     def pieces(self, conditions: tuple[Condition, ...], space: Space) -> dict[str, Any]:
         """Arguments of a task, by its names for them, of what there is."""

@@ -8,6 +8,7 @@ from typing import Any
 from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.denoisers.conditions.base import Condition, inputs_of
 from diffjax.denoisers.spaces import Space
+from diffjax.pretrained.codes import FittedCodes
 
 
 def model_section(
@@ -17,6 +18,7 @@ def model_section(
     tokenizer: AnyTokenizer | None,
     conditions: tuple[Condition, ...],
     space: Space,
+    codes: FittedCodes | None = None,
 ) -> dict[str, Any]:
     """A config's section `model`, with what it leaves open.
 
@@ -24,7 +26,8 @@ def model_section(
       spec: the shapes of one batch.
       classes: of the data.
       tokenizer: of the run.
-      conditions, space: of a diffusion task.
+      conditions, space: of a diffusion task or an autoregressive prior.
+      codes: of the latter.
 
     Raises:
       ValueError: a section that contradicts the data or the tokenizer.
@@ -39,16 +42,14 @@ def model_section(
         return {**model, "image_shape": spec["image"].shape[1:]}
     if model.get("type") == "autoencoder":
         return {**model, "image_channels": spec["image"].shape[-1]}
+    if codes is not None:
+        known = _sequence(inputs_of(conditions, spec, space), "prior_ar")
+        return {**known, "components": codes.components, **model}
     if task.get("type") == "diffusion":
         known = inputs_of(conditions, spec, space)
         length = known.pop("context_length", 0)
-        if model.get("type") == "prior":  # A sequence: it has no class table.
-            classes = known.pop("num_classes")
-            if classes:
-                raise ValueError(
-                    "model prior reads no class table: set to='vector' in the class condition"
-                )
-            known = {"vector_dim": 0, **known, "context_length": length}
+        if model.get("type") == "prior":
+            known = _sequence({**known, "context_length": length}, "prior")
         known["out_channels"] = space.shape[-1] * (2 if task.get("learned_variance") else 1)
         return {**known, **model}
     known = {"num_classes": task.get("num_classes", classes)}
@@ -57,6 +58,16 @@ def model_section(
             f"task.num_classes={known['num_classes']}, but the data have {classes} classes"
         )
     return {**known, **model}
+
+
+def _sequence(known: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The inputs of a prior, which is a transformer over a sequence."""
+    rest = {k: v for k, v in known.items() if k != "num_classes"}
+    if known["num_classes"]:
+        raise ValueError(
+            f"model {kind} reads no class table: set to='vector' in the class condition"
+        )
+    return {"vector_dim": 0, "context_length": 0, **rest}
 
 
 def _text(model: Mapping[str, Any], tokenizer: AnyTokenizer) -> Any:

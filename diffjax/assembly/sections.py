@@ -31,6 +31,7 @@ from diffjax.denoisers.conditions import CONDITIONS, HIDDEN
 from diffjax.denoisers.conditions.learned_text import TEXT_ENCODERS
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.evals import EVALUATORS
+from diffjax.generate.codes import make_code_recipe
 from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
@@ -38,6 +39,7 @@ from diffjax.models.vae import DECODERS, ENCODERS
 from diffjax.pretrained.clip_guide import ClipGuideConfig
 from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig
+from diffjax.pretrained.codes import AUTOREGRESSIVE
 from diffjax.pretrained.features import FEATURES
 from diffjax.pretrained.guide import GuideConfig
 from diffjax.pretrained.image_tower import EmbeddingConfig, ImageTowerConfig
@@ -133,10 +135,10 @@ def _conditions(sections: Any) -> None:
             construct(kind, f"{what}.tower", section["tower"])
 
 
-def _sampling(what: str, section: Any) -> None:
+def _sampling(what: str, section: Any, kind: Any) -> None:
     rest = dict(as_section(what, section))
     check_values(what, {"ema": rest.pop("ema", None)}, {"ema": str | None})
-    make_recipe(**rest)
+    (make_code_recipe if kind == AUTOREGRESSIVE else make_recipe)(**rest)
 
 
 def _features(what: str, section: Any) -> None:
@@ -185,7 +187,7 @@ def check_sections(config: Mapping[str, Any]) -> None:
     _model(config["model"])
     _task(config["task"])
     _conditions(config.get("conditions", {}))
-    _sampling("sampling", config.get("sampling", {}))
+    _sampling("sampling", config.get("sampling", {}), config["task"].get("type"))
     for name, section in as_section("evals", config.get("evals", {})).items():
         _eval(f"evals.{name}", section)
     for name, one in OPTIONAL.items():

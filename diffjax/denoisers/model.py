@@ -30,6 +30,7 @@ from diffjax.denoisers.conditions.base import (
 )
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.frozen import placeholders
+from diffjax.denoisers.prior import EmbeddingModel, check_prior
 from diffjax.denoisers.spaces import LatentSpace, Space
 from diffjax.diffusion.guidance import (
     GUIDE,
@@ -64,8 +65,8 @@ class DiffusionModel:
         states (Karras et al. 2024a); its variables are `frozen["guide"]`.
       prior: the model that draws image embeddings which are not given (Ramesh et al. 2022, section
         2.2); its variables are `frozen["prior"]`.
-      prior_recipe: its options of `make_recipe`, and `best_of`: of so many embeddings the one most
-        like the text's is taken.
+      prior_recipe: its options of `make_recipe` (of a model of codes: of `CodeRecipe`), and
+        `best_of`: of so many embeddings the one most like the text's is taken.
     """
 
     network: nn.Module
@@ -75,7 +76,7 @@ class DiffusionModel:
     conditions: tuple[Condition, ...] = ()
     learned_variance: bool = False
     guide: DiffusionModel | None = None
-    prior: DiffusionModel | None = None
+    prior: EmbeddingModel | None = None
     prior_recipe: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
@@ -249,29 +250,7 @@ class DiffusionModel:
             raise ValueError("clip=True bounds pixels to [-1, 1]; latents have no such bounds")
 
 
-def check_prior(conditions: tuple[Condition, ...], prior: DiffusionModel | None) -> None:
-    """Refuses a prior of other embeddings than the conditions read.
-
-    Raises:
-      ValueError: says both.
-    """
-    if prior is None:
-        return
-    read = [c for c in conditions if isinstance(c, ImageEmbeddingCondition)]
-    if not read:
-        raise ValueError(
-            "a prior draws image embeddings, and no condition reads them: add "
-            "clip=dict(type='image_embedding', tower=...) to conditions, or leave `prior` out"
-        )
-    for c in read:
-        if prior.shape != (c.tower.width,):
-            raise ValueError(
-                f"the prior draws states of shape {prior.shape}, but conditions.{c.name} reads "
-                f"embeddings of {(c.tower.width,)}: take a prior of the same CLIP"
-            )
-
-
-def _placeholders(model: DiffusionModel, batch_spec: Mapping[str, Any]) -> Params:
+def _placeholders(model: DiffusionModel | EmbeddingModel, batch_spec: Mapping[str, Any]) -> Params:
     """Those of a frozen model before they are given, see `placeholder_variables`."""
     shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), batch_spec))
     return placeholders(

@@ -12,10 +12,11 @@ from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.conditions.text import TextCondition
 from diffjax.denoisers.embeddings import EmbeddingSpace, scaled
 from diffjax.denoisers.model import DiffusionModel
+from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.task import Variables
 
 
-def image_condition(model: DiffusionModel) -> ImageEmbeddingCondition:
+def image_condition(model: EmbeddingModel) -> ImageEmbeddingCondition:
     """The condition by which a decoder reads image embeddings.
 
     Raises:
@@ -29,7 +30,7 @@ def image_condition(model: DiffusionModel) -> ImageEmbeddingCondition:
     )
 
 
-def encode_image(model: DiffusionModel, variables: Variables, image: Array) -> Array:
+def encode_image(model: EmbeddingModel, variables: Variables, image: Array) -> Array:
     """The scaled embeddings `[B, E] float32` of images `[B, H, W, 3]`: those that a prior's samples
     stand for, or that a decoder is conditioned by.
 
@@ -42,13 +43,13 @@ def encode_image(model: DiffusionModel, variables: Variables, image: Array) -> A
     return condition.tower.embed(variables.frozen[condition.name], image)
 
 
-def encode_text(model: DiffusionModel, variables: Variables, tokens: Array) -> Array:
+def encode_text(model: EmbeddingModel, variables: Variables, tokens: Array) -> Array:
     """The embeddings `[B, E] float32` of whole texts by which a prior, or a decoder's prior, draws.
 
     Raises:
       ValueError: it reads none.
     """
-    if model.prior is not None:
+    if isinstance(model, DiffusionModel) and model.prior is not None:
         return encode_text(model.prior, prior_variables(variables), tokens)
     for c in model.conditions:
         if isinstance(c, TextCondition) and c.to in ("vector", "both"):

@@ -12,18 +12,21 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.compiler import compiler_options
+from diffjax.denoisers.autoregressive import AutoregressiveModel
 from diffjax.denoisers.clip_guide import NO_CLIP, ClipGuide
 from diffjax.denoisers.conditions.base import fields_of
 from diffjax.denoisers.conditions.image import MaskedImageCondition, masked_image
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.embeddings import scaled
 from diffjax.denoisers.model import DiffusionModel
+from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.diffusion.gradient_guidance import ClipGuidance, guide_by_gradient
 from diffjax.diffusion.guidance import Guidance
 from diffjax.diffusion.levels import broadcast_to
 from diffjax.diffusion.recipes import CompiledRecipe, make_recipe
 from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.sampling import sample as run_sampler
+from diffjax.generate.codes import draw_codes, make_code_recipe, numbers
 from diffjax.generate.embeddings import encode_text, prior_variables
 from diffjax.generate.known import Known, hold_estimate, hold_known
 from diffjax.keys import per_row, root, stream
@@ -228,16 +231,30 @@ def _with_embedding(
     if missing:
         weights = prior_variables(variables)
         best_of = recipe.pop("best_of", 2)
-        choice = make_recipe(**recipe)
-        plan = choice.plan(prior.schedule)
-        choices = (choice.guidance.static, ClipGuidance())
-        static = (prior, choices, plan.rows.stochastic, False)
-        wanted = {f: cond[f] for f in prior.fields}
-        args = (plan, weights, seed, index, wanted, None, None, None)
-        drawn = jnp.stack([_draw(*static, f"prior {k}", *args) for k in range(best_of)], axis=1)
+        args = (weights, seed, index, {f: cond[f] for f in prior.fields})
+        one = partial(_embedding_drawer(prior, recipe), *args)
+        drawn = jnp.stack([one(f"prior {k}") for k in range(best_of)], axis=1)
         if best_of > 1:
             text = scaled(encode_text(prior, weights, cond["tokens"]))
             best = jnp.einsum("bke,be->bk", drawn, text).argmax(axis=1)
             drawn = jnp.take_along_axis(drawn, best[:, None, None], axis=1)
         cond |= dict.fromkeys(missing, drawn[:, 0])
     return {f: v for f, v in cond.items() if f in own}
+
+
+def _embedding_drawer(prior: EmbeddingModel, recipe: Mapping[str, Any]) -> Callable[..., Array]:
+    """`(variables, seed, index, cond, stream's name) -> [B, E]`, samples of a prior of either kind
+    by a recipe of its own."""
+    if isinstance(prior, AutoregressiveModel):
+        codes = make_code_recipe(**recipe)
+        return lambda weights, seed, index, cond, name: draw_codes(
+            prior, codes.guidance != 1, name, numbers(codes), weights, seed, index, cond
+        )
+    assert isinstance(prior, DiffusionModel)
+    choice = make_recipe(**recipe)
+    plan = choice.plan(prior.schedule)
+    choices = (choice.guidance.static, ClipGuidance())
+    static = (prior, choices, plan.rows.stochastic, False)
+    return lambda weights, seed, index, cond, name: _draw(
+        *static, name, plan, weights, seed, index, cond, None, None, None
+    )

@@ -19,6 +19,7 @@ from diffjax.models.dit import DiT
 from diffjax.models.glide_text import GlideText
 from diffjax.models.mlp import MLP
 from diffjax.models.prior import PriorTransformer
+from diffjax.models.prior_ar import AutoregressivePrior
 from diffjax.models.t5 import T5Encoder
 from diffjax.models.text import TextTransformer
 from diffjax.models.unet import UNet
@@ -38,6 +39,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "glide_text": GlideText,
     "autoencoder": Autoencoder,
     "prior": PriorTransformer,
+    "prior_ar": AutoregressivePrior,
     "clip_projection": ClipProjection,
 }
 

@@ -46,19 +46,16 @@ def attend(
 ) -> Array:
     """softmax(scale q k^T + bias) v for `query [B, L, N, D]`, `key`, `value [B, S, N, D]`.
 
-    `mask [B, S] bool` is False where a key must not be seen; `causal` hides from query i the keys
-    after i. `bias [1, N, L, S]` is by default 0, `scale` 1 / sqrt(D). The softmax is taken in
-    float32.
+    `mask [B, S] bool`, or `[B, L, S]` of each query's own, is False where a key must not be seen;
+    `causal` hides from query i the keys after i. `bias [1, N, L, S]` is by default 0, `scale`
+    1 / sqrt(D). The softmax is taken in float32.
     On a GPU in half precision this is cuDNN's fused kernel, but with a bias or within
     `plain_attention`; `jax.nn.dot_product_attention` never picks it by itself.
     """
-    full = (
-        None
-        if mask is None
-        else jnp.broadcast_to(
-            mask[:, None, None, :], (query.shape[0], 1, query.shape[1], key.shape[1])
-        )
-    )
+    full = None
+    if mask is not None:
+        each = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
+        full = jnp.broadcast_to(each, (query.shape[0], 1, query.shape[1], key.shape[1]))
     return jax.nn.dot_product_attention(
         query,
         key,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -46,6 +47,8 @@ class SelfAttention(nn.Module):
     """`[B, L, D] -> [B, L, D]`; the fused kernel is drawn as one matrix, as torch and timm do.
 
     `causal`: a token sees itself and those before it. `mask [B, L] bool` is False at padding.
+    With `room` for so many tokens a causal sequence may come in parts, call after call: keys and
+    values of those before stay in the collection `cache`, and `mask` is `[B, room]`.
     """
 
     heads: int
@@ -53,14 +56,32 @@ class SelfAttention(nn.Module):
     qkv_bias: bool = True
     init_family: BlockInit = BlockInit()
     dtype: DTypeLike = "float32"
+    room: int = 0
 
     @nn.compact
     def __call__(self, x: Array, mask: Array | None = None) -> Array:
         width, init = x.shape[-1], self.init_family
         qkv = Dense(3 * width, self.qkv_bias, init.qkv, dtype=self.dtype, name="qkv")(x)
         q, k, v = (split_heads(z, self.heads) for z in jnp.split(qkv, 3, axis=-1))
-        y = attend(q, k, v, mask, causal=self.causal).reshape(x.shape)
+        causal = self.causal
+        if self.room:
+            start = self.variable("cache", "count", jnp.zeros, (), jnp.int32)
+            k, v = (self._kept(name, z, start.value) for name, z in (("key", k), ("value", v)))
+            place = start.value + jnp.arange(x.shape[1])
+            start.value = start.value + x.shape[1]
+            before = (jnp.arange(self.room) <= place[:, None])[None]
+            mask = before if mask is None else before & mask[:, None, :]
+            causal = False  # `before` says it, of the whole sequence.
+        y = attend(q, k, v, mask, causal=causal).reshape(x.shape)
         return Dense(width, kernel_init=init.proj, dtype=self.dtype, name="proj")(y)
+
+    def _kept(self, name: str, new: Array, start: Array) -> Array:
+        """Keys or values `[B, room, N, D]` of the whole sequence, the `new [B, L, N, D]` among them
+        from `start` on."""
+        shape = (new.shape[0], self.room, *new.shape[2:])
+        kept = self.variable("cache", name, jnp.zeros, shape, new.dtype)
+        kept.value = jax.lax.dynamic_update_slice_in_dim(kept.value, new, start, axis=1)
+        return kept.value
 
 
 class CrossAttention(nn.Module):
@@ -146,6 +167,7 @@ class PreNormBlock(nn.Module):
       hidden: width of the MLP.
       activation: a key of `ACTIVATIONS`.
       eps: of the layer norms.
+      room: tokens of a sequence that comes in parts, see `SelfAttention`; 0 for a whole one.
     """
 
     heads: int
@@ -155,13 +177,17 @@ class PreNormBlock(nn.Module):
     causal: bool = False
     init_family: BlockInit = BlockInit()
     dtype: DTypeLike = "float32"
+    room: int = 0
 
     @nn.compact
     def __call__(self, x: Array, mask: Array | None = None) -> Array:
         kinds = {"init_family": self.init_family, "dtype": self.dtype}
         x = constrain_batch(x)
         y = LayerNorm(self.eps, name="norm1")(x)
-        x = x + SelfAttention(self.heads, self.causal, name="attention", **kinds)(y, mask)
+        attention = SelfAttention(
+            self.heads, self.causal, room=self.room, name="attention", **kinds
+        )
+        x = x + attention(y, mask)
         y = LayerNorm(self.eps, name="norm2")(x)
         return constrain_batch(x + Mlp(self.hidden, self.activation, name="mlp", **kinds)(y))
 

@@ -21,6 +21,7 @@ from diffjax.pretrained.released import open_released, stable_diffusion_pipeline
 from diffjax.runs import TrainedRun, open_run
 from diffjax.runs.config import read_config
 from diffjax.task import Variables
+from diffjax.tasks.autoregressive import AutoregressivePriorTask
 from diffjax.tasks.diffusion import DiffusionTask
 
 
@@ -128,6 +129,11 @@ def drawn_by(run: TrainedRun) -> Pipeline | Prior:
     task: Any = run.task
     if isinstance(task, DiffusionTask):
         return pipeline_of_run(run)
+    if isinstance(task, AutoregressivePriorTask):
+        raise ValueError(
+            f"{run.workdir} is a run of task {run.kind!r}, which draws image embeddings by text: "
+            "name it in the section `prior` of a decoder, prior=dict(run=...)"
+        )
     if "sample" not in task.predict_fns():
         raise ValueError(f"{run.workdir} is a run of task {run.kind!r}, which draws nothing")
     facts = {"run": str(run.workdir), "step": run.step, "ema": run.ema}

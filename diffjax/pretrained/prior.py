@@ -11,22 +11,24 @@ import jax
 from diffjax.choices import construct
 from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.denoisers.embeddings import EmbeddingSpace
-from diffjax.denoisers.model import DiffusionModel
-from diffjax.diffusion.recipes import make_recipe
+from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.fingerprints import to_host
 from diffjax.pretrained.reference import Reference
 from diffjax.ranges import Amount
 from diffjax.runs.resolved import Resolved
+from diffjax.tasks.autoregressive import AutoregressivePriorTask
 from diffjax.tasks.diffusion import DiffusionTask
 
 
 @dataclass(frozen=True)
 class PriorConfig(Reference):
-    """A run of diffusion in embeddings (Ramesh et al. 2022, section 2.2), see `Reference`.
+    """A run of a prior, of diffusion in embeddings or an autoregressive one of their codes (Ramesh
+    et al. 2022, section 2.2), see `Reference`.
 
     Attributes:
       best_of: of so many embeddings the one most like the text's is taken; two in the paper.
-      recipe: options of `make_recipe`; by default those of the run's `sampling`.
+      recipe: how it draws, options of `make_recipe` or `CodeRecipe`; by default those of the run's
+        `sampling`.
     """
 
     best_of: Amount = 2
@@ -38,14 +40,14 @@ class PriorConfig(Reference):
 @dataclass(frozen=True, eq=False)
 class LoadedPrior:
     """Attributes:
-    model: the diffusion model of the run.
+    model: of the run.
     recipe: its recipe, see `DiffusionModel.prior_recipe`.
     variables: its `params` and `frozen`, on the host.
     resolved: how it was built.
     tokenizer: of the texts that it draws by.
     """
 
-    model: DiffusionModel
+    model: EmbeddingModel
     recipe: tuple[tuple[str, Any], ...]
     variables: Mapping[str, Any]
     resolved: Resolved
@@ -61,7 +63,9 @@ def load_prior(reference: Mapping[str, Any]) -> LoadedPrior:
     choices: PriorConfig = construct(PriorConfig, "prior", reference)
     run = choices.open()
     task = run.task
-    if not isinstance(task, DiffusionTask) or not isinstance(task.model.space, EmbeddingSpace):
+    if not isinstance(task, DiffusionTask | AutoregressivePriorTask) or not isinstance(
+        task.model.space, EmbeddingSpace
+    ):
         raise ValueError(
             f"prior.run={choices.run} is a run of task {run.kind!r} that draws no embeddings: name "
             "one whose config has a section `embedding`"
@@ -70,7 +74,7 @@ def load_prior(reference: Mapping[str, Any]) -> LoadedPrior:
         raise ValueError(f"prior.run={choices.run} reads no text: give it a text condition")
     own = {k: v for k, v in run.config.get("sampling", {}).items() if k != "ema"}
     recipe = {**own, **choices.recipe}
-    task.model.check_guidance(make_recipe(**recipe).guidance, False)
+    task.nfe(**recipe)  # Refuses what it cannot follow.
     params, _, frozen = jax.tree.map(to_host, run.variables)
     held = {"params": params, "frozen": frozen}
     said = tuple(sorted({**recipe, "best_of": choices.best_of}.items()))

@@ -17,6 +17,7 @@ from diffjax.models.discriminator import DISCRIMINATORS
 from diffjax.objectives.likelihoods import LIKELIHOODS
 from diffjax.task import Task
 from diffjax.tasks.autoencoder import AutoencoderTask
+from diffjax.tasks.autoregressive import autoregressive_prior_task
 from diffjax.tasks.classification import ClassificationTask
 from diffjax.tasks.clip import ClipTask
 from diffjax.tasks.diffusion import diffusion_task
@@ -28,6 +29,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "clip": ClipTask,
     "vae": VaeTask,
     "autoencoder": AutoencoderTask,
+    "autoregressive_prior": autoregressive_prior_task,
 }
 # Sections inside a task's section, each a choice from a table of its own.
 PARTS: dict[str, dict] = {

@@ -20,6 +20,7 @@ from diffjax.denoisers.conditions.base import (
     read_fields,
 )
 from diffjax.denoisers.model import DiffusionModel
+from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.denoisers.spaces import DataSpace, Space
 from diffjax.diffusion import likelihood
 from diffjax.diffusion.grids import make_grid
@@ -192,7 +193,7 @@ def diffusion_task(
     conditions: tuple[Condition, ...] = (),
     space: Space | None = None,
     guide: DiffusionModel | None = None,
-    prior: DiffusionModel | None = None,
+    prior: EmbeddingModel | None = None,
     prior_recipe: tuple[tuple[str, Any], ...] = (),
     learned_variance: bool = False,
     vlb_weight: NonNegative = 0.001,

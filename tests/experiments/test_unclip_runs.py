@@ -1,5 +1,5 @@
-"""Runs of a prior and of a decoder that draws by it: trained, opened without what they rested on,
-drawn from by a sentence."""
+"""Runs of a prior, of either kind, and of a decoder that draws by it: trained, opened without what
+they rested on, drawn from by a sentence."""
 
 import json
 import shutil
@@ -12,7 +12,8 @@ from mains import flags_of
 
 from diffjax.data.prepared import PreparedSource
 from diffjax.denoisers.embeddings import EmbeddingSpace
-from diffjax.pretrained.pipelines import pipeline_of_run
+from diffjax.pretrained import codes
+from diffjax.pretrained.pipelines import drawn_by, pipeline_of_run
 from diffjax.runs import open_run
 from diffjax.train.writer import read_records, read_text
 from experiments import sample
@@ -56,6 +57,21 @@ PRIOR = """
         conditions=dict(caption=dict(type="text", tower=CLIP, to="both", drop=0.1)),
         model=dict(type="prior", width=16, depth=1, heads=2),
         evals=dict(prior=dict(type="prior", limit=6, batch_size=4)),
+    )
+"""
+AUTOREGRESSIVE = """
+    rest = dict(
+        task=dict(type="autoregressive_prior", variance=0.999),
+        train=dict(steps=4, batch_size=8, checkpoint_every=2, log_every=2),
+        sampling=dict(temperature=0.5, ema="slow"),
+    )
+    return make(
+        **{**REST, **rest},
+        embedding=CLIP,
+        conditions=dict(caption=dict(type="text", tower=CLIP, to="both", drop=0.1)),
+        model=dict(type="prior_ar", buckets=16, dot_buckets=4, width=16, depth=1, heads=2),
+        evals=dict(prior=dict(type="prior", limit=6, batch_size=4),
+                   codes=dict(type="likelihood", pred="code_likelihood", batch_size=8)),
     )
 """
 DECODER = """
@@ -102,6 +118,94 @@ def test_a_prior_is_measured_and_opens_without_its_clip(prior, clip, tmp_path):
         {"tokens": run.tokenizer.encode(["a red circle", "a ring"])}, 0, np.arange(2)
     )
     np.testing.assert_allclose(np.linalg.norm(drawn, axis=-1), 8**0.5, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def autoregressive(clip, scenes):
+    file = config(BASE + AUTOREGRESSIVE, clip.parent / "codes.py", CLIP=clip, FOLDER=scenes)
+    train(file, clip.parent / "codes")
+    return clip.parent / "codes"
+
+
+def test_a_prior_of_codes_is_measured_and_opens_without_its_clip(autoregressive, tmp_path):
+    found = {r["name"]: r["value"] for r in read_records(autoregressive / "evals.jsonl")}
+    cosines = {"cosine", "cosine_any", "cosine_text", "cosine_neighbour"}
+    assert cosines < set(found) and all(-1 <= found[name] <= 1 for name in cosines)
+    assert found["code_likelihood/untrained_nats"] == pytest.approx(np.log(16), rel=1e-5)
+    assert 0 < found["code_likelihood/nats"] < np.log(16) + 0.1
+    run = open_run(shutil.copytree(autoregressive, tmp_path / "moved"), ema="slow")
+    held = run.variables.frozen["codes"]
+    network = run.task.network
+    shares = np.cumsum(held["variance"]) / np.sum(held["variance"])
+    k = network.components
+    assert shares[k - 1] >= 0.999 > shares[k - 2] and k > 1
+    # The test split is the training split here: it keeps the share, but for the buckets.
+    assert found["code_likelihood/explained"] == pytest.approx(float(shares[k - 1]), abs=0.05)
+    cond = {"tokens": run.tokenizer.encode(["a red circle", "a ring"])}
+    with pytest.raises(ValueError, match="draws image embeddings by text: name it in"):
+        drawn_by(run)
+    drawn = run.task.predict_fns()["sample"](run.variables, np.uint32(0), np.arange(2), cond)
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=-1), 8**0.5, rtol=1e-5)
+
+
+def test_a_prior_of_codes_goes_on_to_the_same_bytes(autoregressive, tmp_path, monkeypatch):
+    """With the codes that it keeps: nothing is fitted again."""
+    workdir = shutil.copytree(autoregressive, tmp_path / "resumed")
+    shutil.rmtree(workdir / "checkpoints" / "4")
+    assert open_run(workdir).step == 2
+
+    def never(*_):
+        raise AssertionError("codes are fitted once")
+
+    monkeypatch.setattr(codes, "fit_codes", never)
+    train(autoregressive.parent / "codes.py", workdir)
+    for ema in (None, "slow"):
+        whole, again = (open_run(w, 4, ema).variables for w in (autoregressive, workdir))
+        jax.tree.map(np.testing.assert_array_equal, again, whole)
+
+
+def test_a_decoder_draws_through_a_prior_of_codes(autoregressive, clip, scenes, tmp_path):
+    decoder = DECODER.replace("steps=3", "temperature=0.0, guidance=2.0")
+    named = {"CLIP": clip, "FOLDER": scenes, "PRIOR": autoregressive}
+    train(config(BASE + decoder, tmp_path / "decoder.py", **named), tmp_path / "decoder")
+    run = open_run(shutil.copytree(tmp_path / "decoder", tmp_path / "moved"), ema="slow")
+    was = open_run(autoregressive).variables
+    jax.tree.map(np.testing.assert_array_equal, run.variables.frozen["prior"]["frozen"], was.frozen)
+    assert dict(run.task.model.prior_recipe) == {
+        "best_of": 2, "temperature": 0.0, "guidance": 2.0}  # fmt: skip
+    pipeline = pipeline_of_run(run)
+    words = run.tokenizer or open_run(autoregressive).tokenizer
+    drawn = pipeline.draw({"tokens": words.encode(["a red circle"])}, 0, np.arange(1))
+    assert drawn.shape == (1, 32, 32, 3) and np.isfinite(drawn).all()
+    wrong = config(BASE + DECODER, tmp_path / "wrong.py", **named)
+    assert "unknown key of sampling: 'steps'" in refusal(wrong, tmp_path / "wrong")
+
+
+def test_codes_that_cannot_be_are_refused_before_anything_is_embedded(
+    clip, scenes, tmp_path, monkeypatch
+):
+    def never(*_):
+        raise AssertionError("nothing is embedded")
+
+    monkeypatch.setattr(codes.FittedCodes, "_embedded", never)
+    free, both = "variance=0.999", 'type="prior_ar"'
+    changes = [
+        ([(free, "variance=None"), (both, both + ", components=9")],
+         "model.components=9, but the embeddings have 8 elements"),
+        ([(both, both + ", components=4")], "leave one out"),
+        ([("embedding=CLIP,", "")], "add a section embedding"),
+        ([("buckets=16, dot_buckets=4, ", ""), (both, 'type="prior"')],
+         "trains a model of type 'prior_ar', not 'prior'"),
+        ([("temperature=0.5", "temperature=-1")], "sampling.temperature=-1 must be at least 0"),
+        ([("temperature=0.5", "steps=5")], "unknown key of sampling: 'steps'"),
+        ([(free, "variance=1.5")], "task.variance=1.5 must be at most 1"),
+    ]  # fmt: skip
+    for number, (replaced, said) in enumerate(changes):
+        text = BASE + AUTOREGRESSIVE
+        for old, new in replaced:
+            text = text.replace(old, new)
+        file = config(text, tmp_path / f"wrong_{number}.py", CLIP=clip, FOLDER=scenes)
+        assert said in refusal(file, tmp_path / f"run_{number}")
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,25 @@ NETWORKS = {
         (2, 4),
         (TIMES, CONTEXT._replace(label=None, vector=jnp.ones((2, 4)))),
     ),
+    "prior_ar": (
+        dict(
+            type="prior_ar",
+            components=4,
+            buckets=5,
+            dot_buckets=2,
+            width=8,
+            depth=1,
+            heads=2,
+            context_length=5,
+            vector_dim=4,
+        ),
+        None,
+        (
+            TOKENS[:, 2:5] % 5,
+            np.array([0, 2]),
+            CONTEXT._replace(label=None, vector=jnp.ones((2, 4))),
+        ),
+    ),
     "clip_projection": (
         dict(type="clip_projection", vector_width=8, context_width=6, tokens=2),
         (2, 5),

@@ -25,7 +25,7 @@ CONDITIONS: dict[str, Callable[..., Condition | None]] = {
 # What makers are given beside the section.
 HIDDEN = ("around",)
 # Names that the frozen variables of a run already have.
-TAKEN = ("codec", "embedding", "guide", "perceptual", "prior")
+TAKEN = ("codec", "codes", "embedding", "guide", "perceptual", "prior")
 
 
 def make_conditions(

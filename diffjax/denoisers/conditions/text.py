@@ -119,6 +119,15 @@ class TextCondition(BatchField):
         out: Any = self.tower.network.apply(variables, ids, **self._static)
         return jax.lax.stop_gradient(out)
 
+    def _whole(self, variables: Params, ids: Array) -> Array:
+        out: Any = self.tower.network.apply(variables, ids, pooled=True)
+        return jax.lax.stop_gradient(out)
+
+    def embedding(self, frozen: Params, value: Array) -> Array:
+        """The tower's own embeddings `[B, E]` of whole texts, of a condition to "vector" or "both";
+        `frozen` as in `encode`."""
+        return self._whole(frozen[self.name], value[:, self.tower.columns])
+
     def encode(self, params: Params, frozen: Params, value: Array, x: Array) -> Conditioning:
         """See `Condition.encode`."""
         value = value[:, self.tower.columns]
@@ -127,10 +136,7 @@ class TextCondition(BatchField):
             out = self._projection.apply({"params": params[self.name]}, out)
         if self.to == "vector":
             return Conditioning(vector=out)
-        vector: Any = None
-        if self.to == "both":
-            vector = self.tower.network.apply(frozen[self.name], value, pooled=True)
-            vector = jax.lax.stop_gradient(vector)
+        vector = self._whole(frozen[self.name], value) if self.to == "both" else None
         mask = None if self.pad is None else value != self.pad
         return Conditioning(vector=vector, context=out, context_mask=mask)
 
