@@ -102,6 +102,8 @@ class Experiment:
             )
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
+        if self.frozen.base is not None:
+            self.frozen.base.check_data(self.source.info)
         space = self.frozen.space(shape, batches.info.codec)
         sections = self.config.get("conditions", {})
         conditions = make_conditions(sections, classes, space, self.frozen.read_towers)

@@ -19,10 +19,11 @@ from diffjax.diffusion.sampling import start_std
 from diffjax.diffusion.scheduler_grids import RULES, scheduler_grid
 from diffjax.diffusion.schedules import Schedule
 from diffjax.diffusion.step_table import StepTable
-from diffjax.ranges import Guided
+from diffjax.ranges import Guided, Probability
 
 _GRID = ("steps", "spacing", "offset", "final")
 _SCHEDULER = ("scheduler", "between")
+_AUGMENTATION = "augmentation"
 # The scheduler that stands for our own rule of spacing.
 OWN = "own"
 # The guidance scales go by the field's names for them.
@@ -44,12 +45,13 @@ _GUIDANCE = {
 class CompiledRecipe(NamedTuple):
     """The numbers of a recipe, float32: recipes that differ in nothing else share one
     compiled sampler. The table `rows`, the first state's `std` [] and level, the guidance's
-    `scales`."""
+    `scales`, and the `augmentation` []."""
 
     rows: StepTable
     std: Any
     scales: Scales
     first: Level
+    augmentation: Any
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,15 @@ class Recipe:
       grid: options of `make_grid`, or with a `scheduler` of `scheduler_grid`.
       options: options of the sampler (eta, variance, churn, ...).
       guidance: guidance, thresholding and clipping.
+      augmentation: level in [0, 1] of the noise in the low-resolution image that an upsampler is
+        given (Saharia et al. 2022, section 2.4, `aug_level`).
     """
 
     sampler: str
     grid: Mapping[str, Any]
     options: Mapping[str, Any]
     guidance: Guidance
+    augmentation: Probability = 0.0
 
     def make_grid(self, schedule: Schedule, strength: float = 1.0) -> Grid:
         """The levels that are visited: of the whole grid, or the last `strength` of its steps."""
@@ -90,7 +95,8 @@ class Recipe:
         rows = SAMPLERS[self.sampler](grid, **self.options)
         rows = jax.tree.map(lambda a: np.asarray(a, np.float32), rows)
         first = Level(*(np.float32(x) for x in take(grid.t, 0)))
-        return CompiledRecipe(rows, np.float32(start_std(grid)), self.guidance.scales, first)
+        std, level = np.float32(start_std(grid)), np.float32(self.augmentation)
+        return CompiledRecipe(rows, std, self.guidance.scales, first, level)
 
     def describe(self, schedule: Schedule, strength: float = 1.0) -> dict[str, Any]:
         """The recipe as a flat protocol, the evaluations that are run counted."""
@@ -101,6 +107,8 @@ class Recipe:
             if guidance[name] == none:  # said where it is used, as protocols without it do not
                 del guidance[name]
         nfe = self.rows(schedule, strength).nfe
+        if self.augmentation:
+            guidance[_AUGMENTATION] = self.augmentation
         return {"sampler": self.sampler, **self.grid, **self.options, **guidance, "nfe": nfe}
 
 
@@ -114,8 +122,9 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
         ("own", the default, is our own rule: `make_grid`); guidance, guidance_low, guidance_high,
         guidance_channels, rescale, threshold, clip, clip_range; autoguidance, the scale of another
         network's guidance; guidance_by, a mapping from condition to scale in place of guidance,
-        dropped from its end (InstructPix2Pix: dict(image=1.5, text=7.5)), see `Guidance`; and what
-        the sampler takes (eta of ddim, variance of ddpm, ...).
+        dropped from its end (InstructPix2Pix: dict(image=1.5, text=7.5)), see `Guidance`;
+        augmentation, see `Recipe`; and what the sampler takes (eta of ddim, variance of ddpm,
+        ...).
 
     Raises:
       ValueError: a sampler or an option that does not exist, the nearest named; a value outside
@@ -123,14 +132,16 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     """
     pick("sampler", sampler, SAMPLERS)
     own = [p for p in inspect.signature(SAMPLERS[sampler]).parameters if p != "grid"]
-    known = [*_GRID, *_SCHEDULER, "rho", *_GUIDANCE, *own]
+    known = [*_GRID, *_SCHEDULER, "rho", *_GUIDANCE, _AUGMENTATION, *own]
     for name in options:
         if name not in known:
             raise unknown(f"option of sampler {sampler!r}:", name, known)
     guiding = hints_of(Guidance)
     hints = {**hints_of(scheduler_grid), **hints_of(make_grid), **hints_of(SAMPLERS[sampler])}
     hints |= {k: guiding[v] for k, v in _GUIDANCE.items()}
-    check_values("sampling", options, hints | {_BY: Mapping[str, Guided]})
+    check_values(
+        "sampling", options, hints | {_BY: Mapping[str, Guided], _AUGMENTATION: Probability}
+    )
     defaults = {"steps": 50, "spacing": "trailing", "offset": 0, "final": "clean"}
     grid = {k: options.get(k, defaults[k]) for k in _GRID}
     grid |= {"rho": options["rho"]} if "rho" in options else {}
@@ -143,7 +154,8 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     chosen: dict[str, Any] = {_GUIDANCE[k]: options[k] for k in _GUIDANCE if k in options}
     chosen["by"] = tuple(options.get(_BY, {}).items())
     guidance = Guidance(**chosen)
-    return Recipe(sampler, grid, {k: options[k] for k in own if k in options}, guidance)
+    taken, level = {k: options[k] for k in own if k in options}, options.get(_AUGMENTATION, 0.0)
+    return Recipe(sampler, grid, taken, guidance, level)
 
 
 def recipe_over(

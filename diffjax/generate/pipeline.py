@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.batches import map_batches
+from diffjax.denoisers.cascade import check_augmentation
 from diffjax.denoisers.conditions.image import MaskedImageCondition
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over
@@ -86,6 +87,7 @@ class Pipeline:
         """
         recipe = self.make_recipe(**options)
         self.model.check_guidance(recipe.guidance, self.tokenize is not None)
+        check_augmentation(self.model.conditions, recipe.augmentation)
         taken = self.model.schedule, strength
         return {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}
 

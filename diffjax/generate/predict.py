@@ -8,24 +8,27 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.denoisers.cascade import check_augmentation
 from diffjax.denoisers.embeddings import EmbeddingSpace
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.generate.embeddings import encode_image, encode_text
 from diffjax.generate.invert import decode, encode
 from diffjax.generate.likelihood import bits_per_dim, flow_bits_per_dim
-from diffjax.generate.sample import sample, trajectory
+from diffjax.generate.sample import sample, sample_base, trajectory
 
 
 def predict_fns(model: DiffusionModel, levels: int = 256) -> dict[str, Callable[..., Any]]:
     """Pure functions `(variables, ...)` by name: sample, trajectory, encode, decode; of images
-    themselves bits_per_dim and flow_bits_per_dim, whose pixels take `levels` values; and of
-    embeddings encode_image and encode_text."""
+    themselves bits_per_dim and flow_bits_per_dim, whose pixels take `levels` values; of a
+    cascade sample_base; and of embeddings encode_image and encode_text."""
     fns = {fn.__name__: partial(fn, model) for fn in (sample, trajectory, encode, decode)}
     if model.space.bounded:
         # Of latents there are densities, but none of the images they stand for.
         bounds = (bits_per_dim, flow_bits_per_dim)
         fns |= {fn.__name__: partial(fn, model, levels=levels) for fn in bounds}
+    if model.base is not None:
+        fns["sample_base"] = partial(sample_base, model)
     if isinstance(model.space, EmbeddingSpace):
         fns |= {fn.__name__: partial(fn, model) for fn in (encode_image, encode_text)}
     return fns
@@ -40,6 +43,7 @@ def describe_recipe(model: DiffusionModel, **recipe: Any) -> dict[str, Any]:
     choice = make_recipe(**recipe)
     # Said before anything is trained: negatives are arguments of `sample` alone.
     model.check_guidance(choice.guidance, False)
+    check_augmentation(model.conditions, choice.augmentation)
     return choice.describe(model.schedule)
 
 

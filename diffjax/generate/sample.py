@@ -12,9 +12,11 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.compiler import compiler_options
-from diffjax.denoisers.conditions.base import fields_of
+from diffjax.denoisers.cascade import check_augmentation, low_resolution_of
+from diffjax.denoisers.conditions.base import check_cond, fields_of
 from diffjax.denoisers.conditions.image import MaskedImageCondition, masked_image
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
+from diffjax.denoisers.conditions.low_resolution import LOW_RESOLUTION
 from diffjax.denoisers.embeddings import scaled
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.guidance import Guidance
@@ -24,7 +26,7 @@ from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.sampling import sample as run_sampler
 from diffjax.generate.embeddings import encode_text
 from diffjax.generate.known import Known, hold_known
-from diffjax.keys import per_row, root, stream
+from diffjax.keys import per_row, root, stage_seed, stream
 from diffjax.task import Variables
 
 
@@ -98,6 +100,7 @@ def draw(
     if known is None and strength < 1:
         raise ValueError(f"strength={strength} needs an image to start from")
     choice = make_recipe(**recipe)
+    check_augmentation(model.conditions, choice.augmentation)
     plan = choice.plan(model.schedule, strength)
     # Scales are numbers of the plan; what is left says which branches there are.
     static = (model, choice.guidance.static, plan.rows.stochastic, trajectory, "sample")
@@ -138,8 +141,9 @@ def _draw(
     if known is not None and known.mask is not None and masks:
         seen = masked_image(known.image, known.mask)
         cond = {**cond, **{c.field: seen for c in masks}}
-    if model.prior is not None:
-        cond = _with_embedding(model, variables, seed, index, cond)
+    cond = _from_stages(model, variables, seed, index, cond)
+    noisy = per_row(stream(root(seed), f"{stream_name} {LOW_RESOLUTION}"), index)
+    cond = _augmented(model, plan.augmentation, noisy, cond)
     denoise = model.denoiser(variables, cond, guidance, negative, z)
     clean, mask = jnp.zeros(()), None
     if known is not None:
@@ -165,15 +169,93 @@ def _draw(
     return tuple(jax.lax.map(decode, frame) for frame in frames)
 
 
-def _with_embedding(
+def _from_stages(
     model: DiffusionModel, variables: Variables, seed: Array, index: Array, cond: Any
+) -> Any:
+    """`cond` as the model's own conditions read it, what stages before it draw drawn."""
+    if model.prior is None and model.base is None:
+        return cond
+    given = _by_field(model, cond)
+    if model.prior is not None:
+        given = _with_embedding(model, variables, seed, index, given)
+    if model.base is not None and LOW_RESOLUTION not in given:
+        given[LOW_RESOLUTION] = _base(model, variables, seed, index, given)
+    return {f: v for f, v in given.items() if f in fields_of(model.conditions)}
+
+
+def _augmented(model: DiffusionModel, level: Any, keys: Array, cond: Any) -> Any:
+    """`cond` with the low-resolution image of an upsampler noised to `level` []."""
+    low = low_resolution_of(model.conditions)
+    if low is None:
+        return cond
+    cond = dict(check_cond(model.conditions, cond))
+    low.check(cond[LOW_RESOLUTION])
+    if low.noise:
+        levels = jnp.broadcast_to(jnp.asarray(level, jnp.float32), keys.shape)
+        cond[LOW_RESOLUTION] = low.augmented(cond[LOW_RESOLUTION], levels, keys)
+    return cond
+
+
+def sample_base(
+    model: DiffusionModel, variables: Variables, seed: Array, index: Array, cond: Any = None
+) -> Array:
+    """The low-resolution images `[B, h, w, C] float32` in [-1, 1] that `sample` with the same
+    arguments makes its images of, drawn by the stages before the model.
+
+    Raises:
+      ValueError: a model without a base.
+    """
+    if model.base is None:
+        raise ValueError("the model has no base, so its low-resolution images are given")
+    return _base(model, variables, seed, index, _by_field(model, cond))
+
+
+def _by_field(model: DiffusionModel, cond: Any) -> dict[str, Array]:
+    """`cond` of a model with stages before it, by field."""
+    if isinstance(cond, Mapping):
+        return dict(cond)
+    fields = model.fields
+    if len(fields) > 1 or (not fields and jnp.ndim(cond) > 1):
+        raise ValueError(f"this model draws by {' and '.join(fields) or 'nothing'}: give by name "
+                         "what it is to draw by")  # fmt: skip
+    return dict.fromkeys(fields, cond)
+
+
+def _wanted(stage: DiffusionModel, cond: Mapping[str, Array]) -> dict[str, Array]:
+    """Fields of `cond` that a stage before the model draws by."""
+    for field in stage.fields:
+        if field not in cond:
+            raise ValueError(
+                f"this model draws by {' and '.join(stage.fields)}: what is given lacks {field}"
+            )
+    return {field: cond[field] for field in stage.fields}
+
+
+def _base(
+    model: DiffusionModel, variables: Variables, seed: Array, index: Array, cond: dict[str, Array]
+) -> Array:
+    """See `sample_base`. What a base draws is what `sample` draws of it by `stage_seed`."""
+    base, held = model.base, variables.frozen["base"]
+    assert base is not None
+    weights = Variables(held["params"], {}, held.get("frozen", {}))
+    choice = make_recipe(**dict(model.base_recipe))
+    plan = choice.plan(base.schedule)
+    static = (base, choice.guidance.static, plan.rows.stochastic, False, "sample")
+    args = (weights, stage_seed(seed, "base"), index, _wanted(base, cond), None, None, None)
+    return jnp.clip(_draw(*static, plan, *args), -1.0, 1.0)
+
+
+def _with_embedding(
+    model: DiffusionModel,
+    variables: Variables,
+    seed: Array,
+    index: Array,
+    cond: dict[str, Array],
 ) -> dict[str, Array]:
-    """`cond` as the model's own conditions read it: image embeddings that are not given are drawn
-    by the prior, of `best_of` those most like their texts (Ramesh et al. 2022, section 2.2)."""
+    """`cond` with the image embeddings that are not given, drawn by the prior, of `best_of` those
+    most like their texts (Ramesh et al. 2022, section 2.2)."""
     prior, recipe = model.prior, dict(model.prior_recipe)
     assert prior is not None
-    cond = dict(cond) if isinstance(cond, Mapping) else {prior.fields[0]: cond}
-    own = fields_of(model.conditions)
     missing = [c.field for c in model.conditions
                if isinstance(c, ImageEmbeddingCondition) and c.field not in cond]  # fmt: skip
     if missing:
@@ -183,12 +265,11 @@ def _with_embedding(
         choice = make_recipe(**recipe)
         plan = choice.plan(prior.schedule)
         static = (prior, choice.guidance.static, plan.rows.stochastic, False)
-        wanted = {f: cond[f] for f in prior.fields}
-        args = (plan, weights, seed, index, wanted, None, None, None)
+        args = (plan, weights, seed, index, _wanted(prior, cond), None, None, None)
         drawn = jnp.stack([_draw(*static, f"prior {k}", *args) for k in range(best_of)], axis=1)
         if best_of > 1:
             text = scaled(encode_text(prior, weights, cond["tokens"]))
             best = jnp.einsum("bke,be->bk", drawn, text).argmax(axis=1)
             drawn = jnp.take_along_axis(drawn, best[:, None, None], axis=1)
         cond |= dict.fromkeys(missing, drawn[:, 0])
-    return {f: v for f, v in cond.items() if f in own}
+    return cond
