@@ -80,7 +80,9 @@ class Experiment:
             raise ValueError("a text condition brings its own tokenizer: leave `tokenizer` out")
         pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
         self._check_captions(self.source, *self.data.transforms)
-        batches = trained_on(self.data, self.source, self.frozen.codec, pictures)
+        sections = self.config.get("conditions", {})
+        towers = self.frozen.encoders(sections)
+        batches = trained_on(self.data, self.source, self.frozen.codec, pictures, towers)
         self.loader = Prefetching(
             Loader(
                 batches,
@@ -105,7 +107,6 @@ class Experiment:
         if self.frozen.base is not None:
             self.frozen.base.check_data(self.source.info)
         space = self.frozen.space(shape, batches.info.codec)
-        sections = self.config.get("conditions", {})
         conditions = make_conditions(sections, classes, space, self.frozen.read_towers)
         self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
         pieces = self.frozen.pieces(conditions, space)

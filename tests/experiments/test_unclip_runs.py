@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from in_process import refusal, train
 
+from diffjax.data.prepared import PreparedSource
 from diffjax.denoisers.embeddings import EmbeddingSpace
 from diffjax.pretrained.pipelines import pipeline_of_run
 from diffjax.runs import open_run
@@ -35,6 +36,15 @@ REST = dict(
 
 
 def get_config(arg=None):
+"""
+CODEC = """
+    return make(
+        data=dict(train=dict(type="folder", path="@FOLDER@")),
+        model=dict(type="autoencoder", channels=4, channel_mult=(1, 2), blocks=1, norm_groups=2),
+        task=dict(type="autoencoder"),
+        optim=dict(type="adam", lr=1e-3),
+        train=dict(steps=1, batch_size=4, checkpoint_every=1, log_every=1),
+    )
 """
 PRIOR = """
     return make(
@@ -105,6 +115,48 @@ def test_a_decoder_draws_by_a_sentence_through_its_prior(prior, clip, scenes, tm
     words = run.tokenizer or open_run(prior).tokenizer
     drawn = pipeline.draw({"tokens": words.encode(["a red circle"])}, 0, np.arange(1))
     assert drawn.shape == (1, 32, 32, 3) and np.isfinite(drawn).all()
+
+
+def losses(workdir):
+    return [r["train/loss"] for r in read_records(workdir / "metrics.jsonl") if "train/loss" in r]
+
+
+KEPT = ('transforms=(dict(type="tokenize"), dict(type="to_float")),\n    eval_',
+        'cache_latents=True, transforms=(dict(type="tokenize"),),\n    eval_')  # fmt: skip
+
+
+def test_a_prior_learns_the_same_from_embeddings_that_were_kept(
+    prior, clip, scenes, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DIFFJAX_DATA", str(tmp_path / "data"))
+    text = (BASE + PRIOR).replace(*KEPT)
+    assert text != BASE + PRIOR
+    train(config(text, tmp_path / "kept.py", CLIP=clip, FOLDER=scenes), tmp_path / "kept")
+    np.testing.assert_allclose(losses(tmp_path / "kept"), losses(prior), rtol=1e-4)
+    was, now = open_run(prior), open_run(tmp_path / "kept")
+    assert now.task.model == was.task.model
+    (folder,) = (tmp_path / "data").glob("latents_*")
+    assert PreparedSource(folder.name, "train", tmp_path / "data").info.image_shape == (8,)
+
+
+def test_a_decoders_embeddings_are_kept_beside_its_latents(
+    prior, clip, scenes, tmp_path, monkeypatch
+):
+    codec_run = tmp_path / "codec"
+    train(config(BASE + CODEC, tmp_path / "codec.py", CLIP=clip, FOLDER=scenes), codec_run)
+    monkeypatch.setenv("DIFFJAX_DATA", str(tmp_path / "data"))
+    within = DECODER.replace("prior=", f"codec=dict(run='{codec_run}'), prior=")
+    within = within.replace("patch=8", "patch=2")
+    fly = config(BASE + within, tmp_path / "fly.py", CLIP=clip, FOLDER=scenes, PRIOR=prior)
+    train(fly, tmp_path / "fly")
+    kept = (BASE + within).replace(*KEPT)
+    file = config(kept, tmp_path / "kept.py", CLIP=clip, FOLDER=scenes, PRIOR=prior)
+    train(file, tmp_path / "kept")
+    np.testing.assert_allclose(losses(tmp_path / "kept"), losses(tmp_path / "fly"), rtol=1e-3)
+    flip = kept.replace('cache_latents=True, transforms=(',
+                        'cache_latents=True, transforms=(dict(type="random_flip"), ')  # fmt: skip
+    file = config(flip, tmp_path / "flip.py", CLIP=clip, FOLDER=scenes, PRIOR=prior)
+    assert "is of the upright picture" in refusal(file, tmp_path / "flip")
 
 
 def test_sections_that_do_not_fit_are_refused(clip, clip_run, scenes, tmp_path):

@@ -32,7 +32,7 @@ RECIPE = (("best_of", 2), ("sampler", "ddim"), ("steps", 2))
 
 
 def prior_task(drop=0.5):
-    space = EmbeddingSpace(ImageTower(ENCODER), SHAPE)
+    space = EmbeddingSpace(ImageTower(ENCODER))
     sections = {"caption": dict(type="text", tower={}, to="both", drop=drop)}
     towers = {"caption": FrozenTower(TEXT, NULL_IDS)}
     conditions = make_conditions(sections, 0, space, towers)
@@ -203,7 +203,7 @@ def test_stages_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match="they are of another CLIP"):
         condition.init(jax.random.key(0), spec(held))
     moments = {"image": np.zeros((B, 4, 4, 8), np.float32)}
-    with pytest.raises(ValueError, match=r"embeds images of \(8, 8, 3\).*cache_latents=False"):
+    with pytest.raises(ValueError, match=r"embeds images of \(8, 8, 3\), but batches hold \(4, 4"):
         condition.init(jax.random.key(0), spec(moments))
     for what in (lambda s: s.resized(8, 8), lambda s: s.shrink_mask(None)):
         with pytest.raises(ValueError, match=r"no (places|height)"):
