@@ -52,7 +52,7 @@ def sections(steps: int, batch: int) -> dict[str, Any]:
         ),
         optim=dict(type="muon", lr=3e-3, decay="cosine", warmup_steps=50, clip_norm=1.0, b2=0.99),
         ema=dict(slow=dict(half_life=4_000, ramp=0.1)),
-        train=dict(steps=steps, batch_size=batch, checkpoint_every=250, log_every=50),
+        train=dict(steps=steps, batch_size=batch, checkpoint_every=300, log_every=50),
     )
 
 
@@ -61,7 +61,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     return make(
         data=data(16),
         model=unet(32, (1, 2, 2), (1, 2)),
-        **sections(steps=1500, batch=64),
+        **sections(steps=900, batch=64),
         sampling=dict(sampler="ddim", steps=25, clip=True, ema="slow"),
         evals=dict(samples=dict(type="samples", columns=10)),
     )

@@ -33,7 +33,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         data=data(32),
         base=BASE,
         model=unet(32, (1, 2), ()),
-        **upsampler(steps=1000, batch=32, crop=24),
+        **upsampler(steps=700, batch=32, crop=24),
         sampling=dict(sampler="ddim", steps=20, clip=True, augmentation=0.1, ema="slow"),
         evals=dict(samples=dict(type="samples", columns=10)),
     )

@@ -26,7 +26,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         data=data(64),
         base=BASE,
         model=unet(16, (1, 2), ()),
-        **upsampler(steps=800, batch=32, crop=32),
+        **upsampler(steps=600, batch=32, crop=32),
         features=dict(run="runs/classifier_shapes64", config="configs/classifier/shapes64.py"),
         sampling=dict(sampler="ddim", steps=10, clip=True, augmentation=0.1, ema="slow"),
         evals=dict(cascade=dict(type="cascade", num_samples=1000, batch_size=50)),

@@ -19,5 +19,5 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.data.train.size = config.data.test.size = 64
     config.data.oversample = (dict(where=dict(num_objects=1), times=9),)
     config.optim = dict(type="muon", lr=3e-3, decay="cosine", warmup_steps=40, b2=0.99)
-    config.train = dict(steps=500, batch_size=64, checkpoint_every=500, log_every=50)
+    config.train = dict(steps=400, batch_size=64, checkpoint_every=400, log_every=50)
     return config

@@ -10,8 +10,8 @@ from typing import Any
 
 from diffjax.data.tokenizer_joint import AnyTokenizer, JointTokenizer, join
 from diffjax.denoisers.conditions.base import Condition
-from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.denoisers.conditions.image_embedding import IMAGE_EMBEDDING
+from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.denoisers.embeddings import EMBEDDING, EmbeddingSpace, ImageTower
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
 from diffjax.pretrained.cascade import LoadedBase, load_base
