@@ -109,13 +109,17 @@ class StandIn:
         return record | ({"label": np.int32(0)} if self.info.num_classes else {})
 
 
-def stage_before(config: dict) -> LoadedBase:
-    """A base of a cascade of scenes, of half the size, without its weights."""
-    side = config["data"]["transforms"][0].get("size", 64) // 2
-    network = build_model("dit", width=8, depth=1, heads=2, patch=2, out_channels=3)
-    model = DiffusionModel(network, DataSpace((side, side, 3)), Cosine(), V())
-    name, classes = folder_name(config["data"]["train"]["size"]), len(PAIR_NAMES)
-    resolved = Resolved(name, (side, side, 3), classes, PAIR_NAMES, {}, {}, {})
+def stage_before(data: dict) -> LoadedBase:
+    """A base of a cascade on a config's `data`, of half the size, without its weights."""
+    name = data["train"]["type"]
+    of_scenes = name == "shapes"
+    whole, channels, classes = (64, 3, len(PAIR_NAMES)) if of_scenes else (8, 1, 10)
+    side = data["transforms"][0].get("size", whole) // 2
+    shape = (side, side, channels)
+    network = build_model("dit", width=8, depth=1, heads=2, patch=2, out_channels=channels)
+    model = DiffusionModel(network, DataSpace(shape), Cosine(), V())
+    name = folder_name(data["train"]["size"]) if of_scenes else name
+    resolved = Resolved(name, shape, classes, (), {}, {}, {})
     return LoadedBase(model, (("steps", 2),), {}, resolved, None)
 
 
@@ -184,7 +188,7 @@ def without_data(monkeypatch):
         base = reference("base")
         if base:
             construct(BaseConfig, "base", base)
-            base = stage_before(seen["config"])
+            base = stage_before(seen["config"]["data"])
         origins = dict.fromkeys(("codec", "embedding", "guide", "base", *towers), "stand-in")
         return Frozen(codec, towers, origins, guide, embedding, base=base)
 

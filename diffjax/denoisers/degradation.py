@@ -25,9 +25,9 @@ def reduced(image: Array, factor: int, kernel: str = "area") -> Array:
 
 def enlarged(image: Array, size: tuple[int, int], kernel: str = "cubic") -> Array:
     """`image [B, h, w, C]` brought to `size` by "linear" or "cubic" interpolation (Keys 1981,
-    a = -1/2), as Pillow's bilinear and bicubic do."""
+    a = -1/2), as Pillow's bilinear and bicubic do; a network in latents may be smaller than it."""
     shape = (len(image), *size, image.shape[-1])
-    return jax.image.resize(image, shape, kernel, antialias=False)
+    return jax.image.resize(image, shape, kernel, antialias=True)
 
 
 def blurred(image: Array, std: Array, most: float) -> Array:

@@ -35,7 +35,8 @@ def predict_fns(model: DiffusionModel, levels: int = 256) -> dict[str, Callable[
 
 
 def describe_recipe(model: DiffusionModel, **recipe: Any) -> dict[str, Any]:
-    """The protocol of a sampling recipe, `nfe` and every default spelled out.
+    """The protocol of a sampling recipe, `nfe` and every default spelled out; of a cascade, under
+    "base" that of the stage before.
 
     Raises:
       ValueError: a recipe that the model cannot follow.
@@ -44,7 +45,10 @@ def describe_recipe(model: DiffusionModel, **recipe: Any) -> dict[str, Any]:
     # Said before anything is trained: negatives are arguments of `sample` alone.
     model.check_guidance(choice.guidance, False)
     check_augmentation(model.conditions, choice.augmentation)
-    return choice.describe(model.schedule)
+    said = choice.describe(model.schedule)
+    if model.base is not None:
+        said["base"] = describe_recipe(model.base, **dict(model.base_recipe))
+    return said
 
 
 def noise_levels(model: DiffusionModel, which: str = "states", **recipe: Any) -> np.ndarray:

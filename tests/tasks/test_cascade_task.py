@@ -192,6 +192,8 @@ def test_degradation_is_each_rows_own():
     near = np.abs(np.asarray(blur)[None] - kernels).max((2, 3, 4)).argmin(0)
     assert len(set(near.tolist())) > 1
     assert np.abs(got - blur).max() > 1e-3
+    listed = upsampler(blur=[0.5, 2.0], kernels=["area", "linear", "cubic"])  # as JSON has them
+    assert listed.conditions[0] == low and hash(low)
 
 
 # Crops.
@@ -364,4 +366,5 @@ def test_what_is_asked_of_a_chain_is_refused_before_it_draws():
         task.nfe(augmentation=1.5)
     with pytest.raises(ValueError, match="which this model has not"):
         first().nfe(augmentation=0.5)
-    assert task.nfe(augmentation=0.5)["augmentation"] == 0.5
+    said = task.nfe(augmentation=0.5, steps=7)
+    assert (said["augmentation"], said["nfe"], said["base"]["base"]["nfe"]) == (0.5, 7, 2)
