@@ -192,7 +192,7 @@ def without_data(monkeypatch):
         origins = dict.fromkeys(("codec", "embedding", "guide", "base", *towers), "stand-in")
         return Frozen(codec, towers, origins, guide, embedding, base=base)
 
-    def moments(data, source, codec, pictures):
+    def moments(data, source, codec, pictures, towers):
         if not data.cache_latents:
             return source
         columns = dict(source.columns)

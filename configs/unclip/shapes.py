@@ -4,9 +4,9 @@
 
 What is missing is trained first: CLIP (configs/clip/shapes.py), the prior from a text to the CLIP
 embedding of an image of it (configs/prior/shapes.py), and the autoencoder
-(configs/autoencoder/shapes.py). This run is the decoder: diffusion in the latents of the autoencoder,
-conditioned by the image embedding (added to time, and as four tokens of context) and by the text,
-each dropped at its own rate. To draw from a text, the prior draws the embedding.
+(configs/autoencoder/shapes.py). This run is the decoder: diffusion in the latents of the
+autoencoder, conditioned by the image embedding (added to time, and as four tokens of context) and
+by the text, each dropped at its own rate. To draw from a text, the prior draws the embedding.
 
 The argument chooses what the decoder is conditioned by: `both`, or `embedding` alone.
 """

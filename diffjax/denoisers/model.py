@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.denoisers.cascade import check_base, low_resolution_of
+from diffjax.denoisers.chain import check_base, check_prior, low_resolution_of
 from diffjax.denoisers.conditions.base import (
     PARAMS,
     ByName,
@@ -31,7 +31,7 @@ from diffjax.denoisers.conditions.base import (
 )
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.frozen import placeholders
-from diffjax.denoisers.spaces import Space
+from diffjax.denoisers.spaces import LatentSpace, Space
 from diffjax.diffusion.guidance import (
     GUIDE,
     UNCOND,
@@ -145,6 +145,13 @@ class DiffusionModel:
             conditions=tuple(low if c is own and low else c for c in self.conditions),
             base=self.base and low and self.base.resized(*low.shape[:2]),
         )
+
+    def of_images(self) -> DiffusionModel:
+        """The model as it is given images, though the batches that it was trained on held their
+        latents."""
+        if not isinstance(self.space, LatentSpace) or not self.space.cached:
+            return self
+        return replace(self, space=self.space.resized(*self.space.decoded_shape[:2]))
 
     def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
         """Fresh variables; `batch_spec` name -> ShapeDtypeStruct of one batch. The network's
@@ -261,28 +268,6 @@ class DiffusionModel:
             )
         if guidance.clip and not self.space.bounded:
             raise ValueError("clip=True bounds pixels to [-1, 1]; latents have no such bounds")
-
-
-def check_prior(conditions: tuple[Condition, ...], prior: DiffusionModel | None) -> None:
-    """Refuses a prior of other embeddings than the conditions read.
-
-    Raises:
-      ValueError: says both.
-    """
-    if prior is None:
-        return
-    read = [c for c in conditions if isinstance(c, ImageEmbeddingCondition)]
-    if not read:
-        raise ValueError(
-            "a prior draws image embeddings, and no condition reads them: add "
-            "clip=dict(type='image_embedding', tower=...) to conditions, or leave `prior` out"
-        )
-    for c in read:
-        if prior.shape != (c.tower.width,):
-            raise ValueError(
-                f"the prior draws states of shape {prior.shape}, but conditions.{c.name} reads "
-                f"embeddings of {(c.tower.width,)}: take a prior of the same CLIP"
-            )
 
 
 def _placeholders(model: DiffusionModel, batch_spec: Mapping[str, Any]) -> Params:

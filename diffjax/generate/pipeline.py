@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.batches import map_batches
-from diffjax.denoisers.cascade import check_augmentation
+from diffjax.denoisers.chain import check_augmentation
 from diffjax.denoisers.conditions.image import MaskedImageCondition
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over

@@ -12,7 +12,7 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.compiler import compiler_options
-from diffjax.denoisers.cascade import check_augmentation, low_resolution_of
+from diffjax.denoisers.chain import check_augmentation, low_resolution_of
 from diffjax.denoisers.conditions.base import check_cond, fields_of
 from diffjax.denoisers.conditions.image import MaskedImageCondition, masked_image
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
@@ -24,7 +24,7 @@ from diffjax.diffusion.levels import broadcast_to
 from diffjax.diffusion.recipes import CompiledRecipe, make_recipe
 from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.sampling import sample as run_sampler
-from diffjax.generate.embeddings import encode_text
+from diffjax.generate.embeddings import encode_text, prior_variables
 from diffjax.generate.known import Known, hold_known
 from diffjax.keys import per_row, root, stage_seed, stream
 from diffjax.task import Variables
@@ -259,8 +259,7 @@ def _with_embedding(
     missing = [c.field for c in model.conditions
                if isinstance(c, ImageEmbeddingCondition) and c.field not in cond]  # fmt: skip
     if missing:
-        held = variables.frozen["prior"]
-        weights = Variables(held["params"], {}, held.get("frozen", {}))
+        weights = prior_variables(variables)
         best_of = recipe.pop("best_of", 2)
         choice = make_recipe(**recipe)
         plan = choice.plan(prior.schedule)

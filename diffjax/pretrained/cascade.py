@@ -11,7 +11,7 @@ import jax
 from diffjax.choices import construct
 from diffjax.data.schema import DatasetInfo
 from diffjax.data.tokenizer_joint import AnyTokenizer
-from diffjax.denoisers.cascade import check_augmentation
+from diffjax.denoisers.chain import check_augmentation
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.fingerprints import to_host

@@ -1,5 +1,5 @@
-"""What frozen networks make of a data set, computed once and kept as array_record: a codec's moments
-of its images, a CLIP's embeddings of them."""
+"""A codec's moments of a data set's images, and a CLIP's embeddings of them, computed once and kept
+as array_record."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def cached_latents(
     flips: bool = False,
     towers: Mapping[str, LoadedImageTower] | None = None,
 ) -> PreparedSource:
-    """`source`, its images replaced by a codec's moments, or by embeddings; written when first asked
-    for.
+    """`source`, its images replaced by a codec's moments, or by embeddings; written when first
+    asked for.
 
     Args:
       source: the pictures.

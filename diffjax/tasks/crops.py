@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from diffjax.denoisers.cascade import low_resolution_of
+from diffjax.denoisers.chain import low_resolution_of
 from diffjax.denoisers.conditions.image import ImageCondition
 from diffjax.denoisers.conditions.low_resolution import LOW_RESOLUTION
 from diffjax.denoisers.model import DiffusionModel

@@ -1,4 +1,4 @@
-"""What frozen networks make of images as array_record: encoded once, read at every step."""
+"""Moments and embeddings of images as array_record: encoded once, read at every step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Whether the stages of a cascade fit one another, and what is asked of them (Ho et al. 2021)."""
+"""Whether the stages of a chain of models fit one another, and what is asked of them: of cascades (Ho
+et al. 2021), and of decoders with a prior (Ramesh et al. 2022)."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from diffjax.denoisers.conditions.base import Condition
+from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.conditions.low_resolution import LowResolutionCondition
 from diffjax.denoisers.spaces import Space
 
@@ -50,6 +52,31 @@ def check_base(conditions: Sequence[Condition], base: Any) -> None:
             f"{condition.image_shape} of {condition.shape}: a base is smaller by its factor, "
             f"{condition.factor}, and of as many channels"
         )
+
+
+def check_prior(conditions: Sequence[Condition], prior: Any) -> None:
+    """Refuses a prior of other embeddings than the conditions read.
+
+    Args:
+      prior: the `DiffusionModel` that draws them; None for none.
+
+    Raises:
+      ValueError: says both.
+    """
+    if prior is None:
+        return
+    read = [c for c in conditions if isinstance(c, ImageEmbeddingCondition)]
+    if not read:
+        raise ValueError(
+            "a prior draws image embeddings, and no condition reads them: add "
+            "clip=dict(type='image_embedding', tower=...) to conditions, or leave `prior` out"
+        )
+    for c in read:
+        if prior.shape != (c.tower.width,):
+            raise ValueError(
+                f"the prior draws states of shape {prior.shape}, but conditions.{c.name} reads "
+                f"embeddings of {(c.tower.width,)}: take a prior of the same CLIP"
+            )
 
 
 def check_augmentation(conditions: Sequence[Condition], level: float) -> None:
