@@ -1,5 +1,5 @@
-"""Whether the stages of a chain of models fit one another, and what is asked of them: of cascades (Ho
-et al. 2021), and of decoders with a prior (Ramesh et al. 2022)."""
+"""Whether the stages of a chain of models fit one another, and what is asked of them: cascades (Ho
+et al. 2021), decoders with a prior (Ramesh et al. 2022)."""
 
 from __future__ import annotations
 

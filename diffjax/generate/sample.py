@@ -210,7 +210,7 @@ def sample_base(
     return _base(model, variables, seed, index, _by_field(model, cond))
 
 
-def _by_field(model: DiffusionModel, cond: Any) -> dict[str, Array]:
+def _by_field(model: DiffusionModel, cond: Any) -> dict[str, Any]:
     """`cond` of a model with stages before it, by field."""
     if isinstance(cond, Mapping):
         return dict(cond)

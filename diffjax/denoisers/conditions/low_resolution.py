@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,11 @@ class LowResolutionCondition:
     blur: tuple[float, float] = (0.0, 0.0)
     blur_share: float = 0.5
     kernels: tuple[str, ...] = ("area",)
-    field: ClassVar[str] = LOW_RESOLUTION
+
+    @property
+    def field(self) -> str:
+        """See `Condition`: always the same, for a model has one such image."""
+        return LOW_RESOLUTION
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -199,6 +203,6 @@ def low_resolution_condition(
     if width % 2:
         raise ValueError(f"{where}.width={width}: sines and cosines need an even one")
     return LowResolutionCondition(
-        around.name, shape, factor, drop, drop > 0, noise, width, enlarge, tuple(blur), blur_share,
-        tuple(kernels),
+        around.name, shape, factor, drop, drop > 0, noise, width, enlarge, (blur[0], blur[1]),
+        blur_share, tuple(kernels),
     )  # fmt: skip
