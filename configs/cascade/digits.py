@@ -59,13 +59,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
     label = dict(type="class", drop=0.1)
     if stage == "base":
         return make(**sections(4), conditions=dict(label=label))
-    config = make(
-        **sections(8),
+    found = sections(8)
+    found["sampling"] |= dict(augmentation=0.1)
+    return make(
+        **found,
         base=BASE,
         conditions=dict(label=label, low=dict(type="low_resolution", noise=0.5, width=32)),
         features=dict(config="configs/classifier/digits.py"),
         evals=dict(cascade=dict(type="cascade", num_samples=1000)),
         expected={"cascade/frechet_ratio": (0.0, 1.0)},
     )
-    config.sampling.augmentation = 0.1
-    return config

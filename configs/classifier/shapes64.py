@@ -15,9 +15,16 @@ from configs.classifier import shapes
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
-    config = shapes.get_config(arg)
-    config.data.train.size = config.data.test.size = 64
-    config.data.oversample = (dict(where=dict(num_objects=1), times=9),)
-    config.optim = dict(type="muon", lr=3e-3, decay="cosine", warmup_steps=40, b2=0.99)
-    config.train = dict(steps=400, batch_size=64, checkpoint_every=400, log_every=50)
-    return config
+    found = shapes.get_config(arg).to_dict()
+    found["data"] |= dict(
+        train=dict(type="shapes", split="train", size=64),
+        test=dict(type="shapes", split="test", size=64),
+        oversample=(dict(where=dict(num_objects=1), times=9),),
+    )
+    return ConfigDict(
+        found
+        | dict(
+            optim=dict(type="muon", lr=3e-3, decay="cosine", warmup_steps=40, b2=0.99),
+            train=dict(steps=400, batch_size=64, checkpoint_every=400, log_every=50),
+        )
+    )
