@@ -11,7 +11,7 @@ def make(**sections: Any) -> ConfigDict:
     """A config of the sections that every run has, and of those given.
 
     The sections (`diffjax/assembly/sections.py` says what each holds, and refuses any other key):
-    seed, data, tokenizer, codec, embedding, conditions, guide, prior, model, init_from, task,
+    seed, data, tokenizer, codec, embedding, conditions, guide, prior, base, model, init_from, task,
     optim, ema, mesh, train, sampling, evals, features, perceptual, clip_scorer, clip_guide,
     expected.
     """

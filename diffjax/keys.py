@@ -70,6 +70,12 @@ def stream(key: Array, name: str) -> Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
+def stage_seed(seed: Any, stage: str) -> Array:
+    """The seed of a stage of a chain of models, as `root` takes it, `[2] uint32`: no two of a
+    sample's stages share their noise."""
+    return jax.random.bits(stream(root(seed), stage), (2,), jnp.uint32)
+
+
 def per_row(key: Array, rows: Array) -> Array:
     """One key per row: `rows [B] int32` to keys `[B]`."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)

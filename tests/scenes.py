@@ -5,19 +5,19 @@ from collections.abc import Iterable
 import numpy as np
 
 from diffjax.data.arrays import ArraySource
-from diffjax.data.builders.shapes import render
+from diffjax.data.builders.shapes import folder_name, render
 from diffjax.data.factors import FIELDS, PAIR_NAMES, Scene
 
 
-def scenes(split: str = "train", count: int = 64) -> ArraySource:
-    """The first `count` records of a split of `shapes`."""
-    columns = render(split, np.arange(count))
+def scenes(split: str = "train", count: int = 64, size: int = 32) -> ArraySource:
+    """The first `count` records of a split of `shapes`, of `size` pixels."""
+    columns = render(split, np.arange(count), size)
     return ArraySource(
         columns.pop("image"),
         columns.pop("label"),
         columns.pop("caption"),
         columns,
-        name="shapes",
+        name=folder_name(size),
         split=split,
         class_names=PAIR_NAMES,
     )

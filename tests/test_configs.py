@@ -23,8 +23,10 @@ from diffjax.assembly.frozen import Frozen
 from diffjax.choices import build, construct, unknown
 from diffjax.data import tokenizer_files
 from diffjax.data.arrays import ArraySource
+from diffjax.data.builders.shapes import folder_name
 from diffjax.data.evaluation import as_arrays
 from diffjax.data.factor_label import FactorLabelSource
+from diffjax.data.factors import PAIR_NAMES
 from diffjax.data.schema import DatasetInfo
 from diffjax.data.sources import SOURCES
 from diffjax.data.tokenizer import EOT, SOT, alphabet
@@ -39,12 +41,14 @@ from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
 from diffjax.launch.settings import load_config
 from diffjax.models import build_model
+from diffjax.pretrained.cascade import BaseConfig, LoadedBase
 from diffjax.pretrained.codec import Codec, CodecConfig
 from diffjax.pretrained.features import FEATURES
 from diffjax.pretrained.guide import Guide, GuideConfig
 from diffjax.pretrained.image_tower import EmbeddingConfig, LoadedImageTower
 from diffjax.pretrained.text import TextTower, TextTowerConfig
 from diffjax.runs.config import flat
+from diffjax.runs.resolved import Resolved
 from diffjax.train.optim import make_optimizer
 from diffjax.train.step import init_state
 
@@ -105,6 +109,20 @@ class StandIn:
         return record | ({"label": np.int32(0)} if self.info.num_classes else {})
 
 
+def stage_before(data: dict) -> LoadedBase:
+    """A base of a cascade on a config's `data`, of half the size, without its weights."""
+    name = data["train"]["type"]
+    of_scenes = name == "shapes"
+    whole, channels, classes = (64, 3, len(PAIR_NAMES)) if of_scenes else (8, 1, 10)
+    side = data["transforms"][0].get("size", whole) // 2
+    shape = (side, side, channels)
+    network = build_model("dit", width=8, depth=1, heads=2, patch=2, out_channels=channels)
+    model = DiffusionModel(network, DataSpace(shape), Cosine(), V())
+    name = folder_name(data["train"]["size"]) if of_scenes else name
+    resolved = Resolved(name, shape, classes, (), {}, {}, {})
+    return LoadedBase(model, (("steps", 2),), {}, resolved, None)
+
+
 @pytest.fixture
 def without_data(monkeypatch):
     """Experiment reads no data: sources are stand-ins whose options are checked all the same."""
@@ -125,7 +143,8 @@ def without_data(monkeypatch):
                 raise unknown("key of source", key, known)
         config = seen["config"]
         if type == "shapes":
-            return scenes(options.get("split", "train"), config["train"]["batch_size"])
+            size = config["train"]["batch_size"]
+            return scenes(options.get("split", "train"), size, options.get("size", 32))
         if type == "emoji":
             split, label = options.get("split", "train"), options.get("label", "concept")
             return drawings(split, config["train"]["batch_size"], label)
@@ -166,8 +185,12 @@ def without_data(monkeypatch):
             network = build_model("dit", width=8, depth=1, heads=2, patch=2, out_channels=shape[-1])
             model = DiffusionModel(network, DataSpace(tuple(shape)), Cosine(), V())
             guide = Guide(model, {}, None)
-        origins = dict.fromkeys(("codec", "embedding", "guide", *towers), "stand-in")
-        return Frozen(codec, towers, origins, guide, embedding)
+        base = reference("base")
+        if base:
+            construct(BaseConfig, "base", base)
+            base = stage_before(seen["config"]["data"])
+        origins = dict.fromkeys(("codec", "embedding", "guide", "base", *towers), "stand-in")
+        return Frozen(codec, towers, origins, guide, embedding, base=base)
 
     def moments(data, source, codec, pictures, towers):
         if not data.cache_latents:
@@ -186,7 +209,7 @@ def without_data(monkeypatch):
         found = {"image": np.zeros((40, *source.info.image_shape), np.float32)}
         if source.captions:
             found["tokens"] = np.ones((40, 20), np.int32)
-        if source.info.name == "shapes":
+        if source.info.name.startswith("shapes"):
             found |= {
                 name: np.tile([1, 2], 20) for name in ("num_objects", "relation", "background")
             }

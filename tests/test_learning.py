@@ -87,3 +87,16 @@ def test_the_digits_vae_reaches_its_numbers(tmp_path):
     pictures = {p.name.split("_", 1)[1] for p in (run / "figures").rglob("*.png")}
     names = ("reconstruction", "samples", "traversals", "interpolations")
     assert {f"{name}.png" for name in names} <= pictures
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["digits", "shapes_64"])
+def test_a_cascade_draws_better_than_enlarging(name, tmp_path):
+    """Nearer to real images than its base's samples enlarged bicubically, and made small again its
+    samples are those of the base."""
+    config = f"configs/cascade/{name}.py"
+    train(config, "runs/cascade", tmp_path)
+    last = latest(tmp_path / "runs" / "cascade")
+    as_expected(config, last)
+    assert last["cascade", "consistency"]["value"] > 20
+    assert last["cascade", "frechet"]["protocol"]["num_samples"] == 1000

@@ -109,6 +109,8 @@ class Experiment:
             )
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
+        if self.frozen.base is not None:
+            self.frozen.base.check_data(self.source.info)
         space = self.frozen.space(shape, batches.info.codec)
         conditions = make_conditions(self.conditions, classes, space, self.frozen.read_towers)
         self.codes = self.frozen.codes(self.config, conditions, self.loader, len(batches), workdir)

@@ -15,6 +15,7 @@ from diffjax.denoisers.conditions.image_embedding import IMAGE_EMBEDDING
 from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.denoisers.embeddings import EMBEDDING, EmbeddingSpace, ImageTower
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
+from diffjax.pretrained.cascade import LoadedBase, load_base
 from diffjax.pretrained.codec import Codec, load_codec
 from diffjax.pretrained.codes import AUTOREGRESSIVE, FittedCodes, check_codes
 from diffjax.pretrained.guide import Guide, load_guide
@@ -28,7 +29,7 @@ from diffjax.train.init_from import Collections, InitFrom
 from diffjax.train.run import Loader
 
 # The sections that name frozen networks, beside those of conditions.
-FROZEN = ("codec", EMBEDDING, "guide", "prior")
+FROZEN = ("codec", EMBEDDING, "guide", "prior", "base")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Frozen:
     codec: config section `codec`, loaded; None without one.
     embedding: config section `embedding`, loaded; None without one.
     towers: name of a condition -> the text or image tower that it reads, loaded.
-    guide, prior: config sections `guide` and `prior`, loaded; None without one.
+    guide, prior, base: config sections of these names, loaded; None without one.
     origins: name -> where it comes from, for messages.
     """
 
@@ -47,24 +48,27 @@ class Frozen:
     guide: Guide | None = None
     embedding: LoadedImageTower | None = None
     prior: LoadedPrior | None = None
+    base: LoadedBase | None = None
 
     @property
     def tokenizer(self) -> AnyTokenizer | None:
-        """Of the towers and the prior, see `join`; None without one.
+        """Of the towers, see `join`, and of the stages before; None without one.
 
         Raises:
-          ValueError: a prior that reads other rows of ids than the towers.
+          ValueError: a prior or a base that reads other rows of ids than the towers.
         """
         found = join([tower.tokenizer for tower in self._texts.values()])
-        if self.prior is None:
-            return found
-        own = self.prior.tokenizer
-        if found is not None and found.fingerprint != own.fingerprint:
-            raise ValueError(
-                "the prior reads other ids of a text than the towers of conditions do: take towers "
-                "that read the prior's"
-            )
-        return own
+        for name, stage in (("prior", self.prior), ("base", self.base)):
+            own = None if stage is None else stage.tokenizer
+            if own is None:
+                continue
+            if found is not None and found.fingerprint != own.fingerprint:
+                raise ValueError(
+                    f"the {name} reads other ids of a text than the towers of conditions do: take "
+                    f"towers that read the {name}'s"
+                )
+            found = own
+        return found
 
     @property
     def _texts(self) -> dict[str, TextTower]:
@@ -143,8 +147,10 @@ class Frozen:
         guide = None if self.guide is None else self.guide.model
         prior = {} if self.prior is None else {"prior": self.prior.model,
                                                "prior_recipe": self.prior.recipe}  # fmt: skip
+        base = {} if self.base is None else {"base": self.base.model,
+                                             "base_recipe": self.base.recipe}  # fmt: skip
         within = None if isinstance(space, DataSpace) else space
-        found = {"conditions": conditions, "space": within, "guide": guide, **prior}
+        found = {"conditions": conditions, "space": within, "guide": guide, **prior, **base}
         return {name: piece for name, piece in found.items() if piece}
 
     def describe(self, task: Task, conditions: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,7 +161,8 @@ class Frozen:
             return {}
         guide = self.guide and self.guide.resolved
         prior = self.prior and (self.prior.resolved, dict(self.prior.recipe))
-        return describe_pieces(model.space, conditions, self.read_towers, guide, prior)
+        base = self.base and (self.base.resolved, dict(self.base.recipe))
+        return describe_pieces(model.space, conditions, self.read_towers, guide, prior, base)
 
     def init_from(self, workdir: Path) -> InitFrom | None:
         """Gives the frozen networks their weights; None where there are none."""
@@ -164,6 +171,7 @@ class Frozen:
         held |= self.towers
         held |= {} if self.guide is None else {"guide": self.guide}
         held |= {} if self.prior is None else {"prior": self.prior}
+        held |= {} if self.base is None else {"base": self.base}
         if not held:
             return None
 
@@ -179,8 +187,7 @@ class Frozen:
 def load_frozen(
     reference: Callable[[str], Mapping[str, Any] | None], conditions: Mapping[str, Any]
 ) -> Frozen:
-    """The networks of a config's `codec`, `embedding`, `guide` and `prior` sections and of its
-    conditions' towers.
+    """The networks of a config's sections `FROZEN` and of its conditions' towers.
 
     Args:
       reference: the section of a name as it may be followed, None where there is none.
@@ -190,7 +197,7 @@ def load_frozen(
       ValueError: whatever `load_codec`, `load_guide` and `load_text_tower` refuse.
     """
     said = {n: section for n in FROZEN if (section := reference(n))}
-    codec, embedding, guide, prior = (said.get(n) for n in FROZEN)
+    codec, embedding, guide, prior, base = (said.get(n) for n in FROZEN)
     towers = {}
     for name, condition in conditions.items():
         where = f"conditions.{name}.tower"
@@ -207,6 +214,7 @@ def load_frozen(
         load_guide(guide) if guide else None,
         load_image_tower(embedding, EMBEDDING, EmbeddingConfig) if embedding else None,
         load_prior(prior) if prior else None,
+        load_base(base) if base else None,
     )
 
 

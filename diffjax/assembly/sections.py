@@ -36,6 +36,7 @@ from diffjax.models import MODELS
 from diffjax.models.clip import IMAGE_TOWERS
 from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
+from diffjax.pretrained.cascade import BaseConfig
 from diffjax.pretrained.clip_guide import ClipGuideConfig
 from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig
@@ -56,12 +57,13 @@ from diffjax.train.optim import Optimizer
 from diffjax.train.run import TrainConfig
 
 SECTIONS = ("seed", "data", "tokenizer", "codec", "embedding", "conditions", "guide", "prior",
-            "model", "init_from", "task", "optim", "ema", "mesh", "train", "sampling", "evals",
-            "features", "perceptual", "clip_scorer", "clip_guide", "expected")  # fmt: skip
+            "base", "model", "init_from", "task", "optim", "ema", "mesh", "train", "sampling",
+            "evals", "features", "perceptual", "clip_scorer", "clip_guide",
+            "expected")  # fmt: skip
 NEEDED = ("data", "model", "task", "optim", "train")
 # What a run gives its task and its evaluators itself.
 GIVEN = ("network", "image_shape", "conditions", "space", "guide", "prior",
-         "prior_recipe", "perceptual")  # fmt: skip
+         "prior_recipe", "base", "base_recipe", "perceptual")  # fmt: skip
 CONTEXT = ("context",)
 # Keys of a diffusion task that conditions have taken over, and where they are now.
 MOVED = {
@@ -153,6 +155,7 @@ OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "embedding": partial(construct, EmbeddingConfig),
     "guide": partial(construct, GuideConfig),
     "prior": partial(construct, PriorConfig),
+    "base": partial(construct, BaseConfig),
     "clip_scorer": partial(construct, ClipScorerConfig),
     "clip_guide": partial(construct, ClipGuideConfig),
     "features": _features,

@@ -1,7 +1,7 @@
 """The stages of a run: what its config names in other runs, trained first where it is missing.
 
-    codec, embedding, conditions' towers, guide, prior, perceptual, init_from, clip_guide
-                                                                     before assembly
+    codec, embedding, conditions' towers, guide, prior, base,
+    perceptual, init_from, clip_guide                                before assembly
     features, clip_scorer                                            before it is evaluated
 
 Each of these runs may rest on others in turn: the plan goes through them depth first. What opens a
@@ -38,7 +38,7 @@ from diffjax.runs.resolved import FILE
 from diffjax.runs.tokenizer import keep_tokenizer
 from diffjax.train.loop import build_state, train
 
-TASK = ("codec", "embedding", "conditions", "guide", "prior", "perceptual", "init_from",
+TASK = ("codec", "embedding", "conditions", "guide", "prior", "base", "perceptual", "init_from",
         "clip_guide")  # fmt: skip
 EVALUATION = ("features", "clip_scorer")
 # Of a run that another rests on, not all need be there: it may begin from any step.

@@ -38,9 +38,14 @@ class ToFloat:
 @dataclass(frozen=True)
 class LowResolution:
     """Adds `cond_image [B, H / factor, W / factor, C] float32` in [-1, 1], the means of the image's
-    squares, for models that see a small image; after what changes it, before `to_float`."""
+    squares, for models that see a small image; after what changes it, before `to_float`.
+
+    Attributes:
+      field: its name; `low_resolution` for upsamplers that are evaluated without their base.
+    """
 
     factor: Factor
+    field: str = "cond_image"
 
     def __call__(self, columns: Columns, draws: Draws) -> Columns:
         image = augment.stacked_uint8(columns, "low_resolution")
@@ -49,7 +54,7 @@ class LowResolution:
         if f < 1 or h % f or w % f:
             raise ValueError(f"low_resolution: factor={f} does not divide images of {h} x {w}")
         small = image.reshape(b, h // f, f, w // f, f, c).mean((2, 4), dtype=np.float32)
-        return {**columns, "cond_image": small / np.float32(127.5) - np.float32(1)}
+        return {**columns, self.field: small / np.float32(127.5) - np.float32(1)}
 
 
 @dataclass(frozen=True)

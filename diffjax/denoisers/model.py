@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from diffjax.denoisers.chain import check_base, check_prior, low_resolution_of
 from diffjax.denoisers.conditions.base import (
     PARAMS,
     ByName,
@@ -67,6 +68,9 @@ class DiffusionModel:
         2.2); its variables are `frozen["prior"]`.
       prior_recipe: its options of `make_recipe` (of a model of codes: of `CodeRecipe`), and
         `best_of`: of so many embeddings the one most like the text's is taken.
+      base: the model that draws low-resolution images which are not given, the stage before of a
+        cascade (Ho et al. 2021), which may have a base itself; its variables are `frozen["base"]`.
+      base_recipe: its options of `make_recipe`.
     """
 
     network: nn.Module
@@ -78,6 +82,8 @@ class DiffusionModel:
     guide: DiffusionModel | None = None
     prior: EmbeddingModel | None = None
     prior_recipe: tuple[tuple[str, Any], ...] = ()
+    base: DiffusionModel | None = None
+    base_recipe: tuple[tuple[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         check_ends(self.schedule, self.prediction)
@@ -93,6 +99,7 @@ class DiffusionModel:
             )
 
         check_prior(self.conditions, self.prior)
+        check_base(self.conditions, self.base)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,10 +109,23 @@ class DiffusionModel:
     @property
     def fields(self) -> list[str]:
         """Fields of a batch that samples are drawn by."""
-        if self.prior is None:
-            return fields_of(self.conditions)
-        others = [c for c in self.conditions if not isinstance(c, ImageEmbeddingCondition)]
-        return list(dict.fromkeys([*self.prior.fields, *fields_of(others)]))
+        drawn = {c.field for c in self.conditions if isinstance(c, ImageEmbeddingCondition)}
+        found, own = [], fields_of(self.conditions)
+        if self.prior is not None:
+            found, own = self.prior.fields, [f for f in own if f not in drawn]
+        low = low_resolution_of(self.conditions)
+        if self.base is not None and low is not None:
+            found, own = [*self.base.fields, *found], [f for f in own if f != low.field]
+        return list(dict.fromkeys([*found, *own]))
+
+    @property
+    def step(self) -> int:
+        """What the sides of images must be multiples of, for the codec and the network's levels."""
+        levels = len(getattr(self.network, "channel_mult", (1,)))
+        patch = getattr(self.network, "patch", 1)
+        # A codec's factor: how many pixels a side of one element of a state is.
+        factor = getattr(getattr(self.space, "codec", None), "factor", 1)
+        return factor * patch * 2 ** (levels - 1)
 
     def resized(self, height: int, width: int) -> DiffusionModel:
         """The model of images of another size.
@@ -113,16 +133,19 @@ class DiffusionModel:
         Raises:
           ValueError: a size that the codec or the network's levels cannot halve so often.
         """
-        levels = len(getattr(self.network, "channel_mult", (1,)))
-        patch = getattr(self.network, "patch", 1)
-        # A codec's factor: how many pixels a side of one element of a state is.
-        factor = getattr(getattr(self.space, "codec", None), "factor", 1)
-        step = factor * patch * 2 ** (levels - 1)
+        step = self.step
         if height % step or width % step or min(height, width) < step:
             raise ValueError(
                 f"an image of {height} x {width} pixels: both must be multiples of {step}"
             )
-        return replace(self, space=self.space.resized(height, width))
+        own = low_resolution_of(self.conditions)
+        low = None if own is None else own.resized(height, width)
+        return replace(
+            self,
+            space=self.space.resized(height, width),
+            conditions=tuple(low if c is own and low else c for c in self.conditions),
+            base=self.base and low and self.base.resized(*low.shape[:2]),
+        )
 
     def of_images(self) -> DiffusionModel:
         """The model as it is given images, though the batches that it was trained on held their
@@ -137,10 +160,8 @@ class DiffusionModel:
         conditions_key = stream(key, "conditions")
         own, frozen = init_conditions(self.conditions, conditions_key, batch_spec)
         frozen = {**self.space.init(), **frozen}
-        if self.guide is not None:
-            frozen["guide"] = _placeholders(self.guide, batch_spec)
-        if self.prior is not None:
-            frozen["prior"] = _placeholders(self.prior, batch_spec)
+        held = {"guide": self.guide, "prior": self.prior, "base": self.base}
+        frozen |= {name: _placeholders(model, batch_spec) for name, model in held.items() if model}
         x = jnp.zeros((1, *self.shape), jnp.float32)
         zeros = zeros_of(self.conditions, batch_spec)
         params = {PARAMS: own} if own else {}

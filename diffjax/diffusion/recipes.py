@@ -20,10 +20,11 @@ from diffjax.diffusion.sampling import start_std
 from diffjax.diffusion.scheduler_grids import RULES, scheduler_grid
 from diffjax.diffusion.schedules import Schedule
 from diffjax.diffusion.step_table import StepTable
-from diffjax.ranges import Guided
+from diffjax.ranges import Guided, Probability
 
 _GRID = ("steps", "spacing", "offset", "final")
 _SCHEDULER = ("scheduler", "between")
+_AUGMENTATION = "augmentation"
 # The scheduler that stands for our own rule of spacing.
 OWN = "own"
 # The guidance scales go by the field's names for them.
@@ -47,13 +48,14 @@ _CLIP = {"clip_guidance": "scale", "cutouts": "cutouts", "cutout_power": "cutout
 class CompiledRecipe(NamedTuple):
     """The numbers of a recipe, float32: recipes that differ in nothing else share one
     compiled sampler. The table `rows`, the first state's `std` [] and level, the guidance's
-    `scales` and `clip_scale`."""
+    `scales` and `clip_scale`, and the `augmentation` []."""
 
     rows: StepTable
     std: Any
     scales: Scales
     first: Level
     clip_scale: Any = 0.0
+    augmentation: Any = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Recipe:
       options: options of the sampler (eta, variance, churn, ...).
       guidance: guidance, thresholding and clipping.
       clip: guidance by a CLIP's gradient.
+      augmentation: level in [0, 1] of the noise in the low-resolution image that an upsampler is
+        given (Saharia et al. 2022, section 2.4, `aug_level`).
     """
 
     sampler: str
@@ -73,6 +77,7 @@ class Recipe:
     options: Mapping[str, Any]
     guidance: Guidance
     clip: ClipGuidance = field(default_factory=ClipGuidance)
+    augmentation: Probability = 0.0
 
     def make_grid(self, schedule: Schedule, strength: float = 1.0) -> Grid:
         """The levels that are visited: of the whole grid, or the last `strength` of its steps."""
@@ -96,8 +101,9 @@ class Recipe:
         rows = SAMPLERS[self.sampler](grid, **self.options)
         rows = jax.tree.map(lambda a: np.asarray(a, np.float32), rows)
         first = Level(*(np.float32(x) for x in take(grid.t, 0)))
-        std, clip_scale = np.float32(start_std(grid)), np.float32(self.clip.scale)
-        return CompiledRecipe(rows, std, self.guidance.scales, first, clip_scale)
+        std, level = np.float32(start_std(grid)), np.float32(self.augmentation)
+        clip_scale = np.float32(self.clip.scale)
+        return CompiledRecipe(rows, std, self.guidance.scales, first, clip_scale, level)
 
     def describe(self, schedule: Schedule, strength: float = 1.0) -> dict[str, Any]:
         """The recipe as a flat protocol, the evaluations that are run counted."""
@@ -110,6 +116,8 @@ class Recipe:
         if self.clip.on:
             guidance |= {name: getattr(self.clip, v) for name, v in _CLIP.items()}
         nfe = self.rows(schedule, strength).nfe
+        if self.augmentation:
+            guidance[_AUGMENTATION] = self.augmentation
         return {"sampler": self.sampler, **self.grid, **self.options, **guidance, "nfe": nfe}
 
 
@@ -124,8 +132,9 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
         guidance_channels, rescale, threshold, clip, clip_range; autoguidance, the scale of another
         network's guidance; guidance_by, a mapping from condition to scale in place of guidance,
         dropped from its end (InstructPix2Pix: dict(image=1.5, text=7.5)), see `Guidance`;
-        clip_guidance, cutouts and cutout_power of a CLIP's gradient, see `ClipGuidance`; and what
-        the sampler takes (eta of ddim, variance of ddpm, ...).
+        clip_guidance, cutouts and cutout_power of a CLIP's gradient, see `ClipGuidance`;
+        augmentation, see `Recipe`; and what the sampler takes (eta of ddim, variance of ddpm,
+        ...).
 
     Raises:
       ValueError: a sampler or an option that does not exist, the nearest named; a value outside
@@ -133,7 +142,7 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     """
     pick("sampler", sampler, SAMPLERS)
     own = [p for p in inspect.signature(SAMPLERS[sampler]).parameters if p != "grid"]
-    known = [*_GRID, *_SCHEDULER, "rho", *_GUIDANCE, *_CLIP, *own]
+    known = [*_GRID, *_SCHEDULER, "rho", *_GUIDANCE, *_CLIP, _AUGMENTATION, *own]
     for name in options:
         if name not in known:
             raise unknown(f"option of sampler {sampler!r}:", name, known)
@@ -141,7 +150,8 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     hints = {**hints_of(scheduler_grid), **hints_of(make_grid), **hints_of(SAMPLERS[sampler])}
     hints |= {k: guiding[v] for k, v in _GUIDANCE.items()}
     hints |= {k: gradient[v] for k, v in _CLIP.items()}
-    check_values("sampling", options, hints | {_BY: Mapping[str, Guided]})
+    hints |= {_BY: Mapping[str, Guided], _AUGMENTATION: Probability}
+    check_values("sampling", options, hints)
     defaults = {"steps": 50, "spacing": "trailing", "offset": 0, "final": "clean"}
     grid = {k: options.get(k, defaults[k]) for k in _GRID}
     grid |= {"rho": options["rho"]} if "rho" in options else {}
@@ -155,7 +165,8 @@ def make_recipe(sampler: str = "ddim", **options: Any) -> Recipe:
     chosen["by"] = tuple(options.get(_BY, {}).items())
     guidance = Guidance(**chosen)
     clip = ClipGuidance(**{_CLIP[k]: options[k] for k in _CLIP if k in options})
-    return Recipe(sampler, grid, {k: options[k] for k in own if k in options}, guidance, clip)
+    taken, level = {k: options[k] for k in own if k in options}, options.get(_AUGMENTATION, 0.0)
+    return Recipe(sampler, grid, taken, guidance, clip, level)
 
 
 def recipe_over(

@@ -7,6 +7,7 @@ from typing import Any
 
 from diffjax.choices import construct, unknown
 from diffjax.evals.base import Evaluator
+from diffjax.evals.cascade import Cascade
 from diffjax.evals.classification import Classification
 from diffjax.evals.context import EvalContext
 from diffjax.evals.factors import Arithmetic, Questions
@@ -26,6 +27,7 @@ from diffjax.evals.zero_shot import ZeroShot
 
 EVALUATORS: dict[str, Any] = {
     "arithmetic": Arithmetic,
+    "cascade": Cascade,
     "classification": Classification,
     "fid": FID,
     "generation": Generation,

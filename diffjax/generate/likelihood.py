@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
+from diffjax.denoisers.conditions.base import read_fields
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion import likelihood
 from diffjax.diffusion.grids import make_grid
@@ -31,7 +32,7 @@ def bits_per_dim(
     grid = make_grid(model.schedule, steps, "linspace")
     x = snap(batch["image"], levels)
     keys = per_row(stream(root(seed), "bits"), jnp.arange(len(x)))
-    cond = {c.field: batch[c.field] for c in model.conditions}
+    cond = read_fields(model.conditions, variables.frozen, batch, None)
     clipped = make_recipe(clip=True).guidance
     denoise = model.denoiser(variables, cond, clipped, None, x)
     bound = likelihood.variational_bound(denoise, grid, x, keys, variance, levels)
@@ -55,7 +56,7 @@ def flow_bits_per_dim(
     width = 2 / (levels - 1)
     shift = uniform(keys, model.shape) - 0.5
     x = batch["image"] + width * shift
-    cond = {c.field: batch[c.field] for c in model.conditions}
+    cond = read_fields(model.conditions, variables.frozen, batch, None)
     denoise = model.denoiser(variables, cond, make_recipe().guidance, None, x)
     first = take(grid.t, -1)
     log_p, z = likelihood.flow_log_likelihood(denoise, grid, float(first.alpha) * x, keys, probes)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffjax.batches import map_batches
+from diffjax.denoisers.chain import check_augmentation
 from diffjax.denoisers.clip_guide import NO_CLIP, ClipGuide
 from diffjax.denoisers.conditions.image import MaskedImageCondition
 from diffjax.denoisers.model import DiffusionModel
@@ -91,6 +92,7 @@ class Pipeline:
         """
         recipe = self.make_recipe(**options)
         self.model.check_guidance(recipe.guidance, self.tokenize is not None)
+        check_augmentation(self.model.conditions, recipe.augmentation)
         taken = self.model.schedule, strength
         said = {**recipe.describe(*taken), "network_passes": recipe.passes(*taken)}
         return said | ({"clip_guide": self._guide(said).name} if recipe.clip.on else {})

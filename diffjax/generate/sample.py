@@ -12,23 +12,20 @@ from jax import Array
 from jax.core import Tracer
 
 from diffjax.compiler import compiler_options
-from diffjax.denoisers.autoregressive import AutoregressiveModel
+from diffjax.denoisers.chain import check_augmentation
 from diffjax.denoisers.clip_guide import NO_CLIP, ClipGuide
 from diffjax.denoisers.conditions.base import fields_of
 from diffjax.denoisers.conditions.image import MaskedImageCondition, masked_image
-from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
-from diffjax.denoisers.embeddings import scaled
+from diffjax.denoisers.conditions.low_resolution import LOW_RESOLUTION
 from diffjax.denoisers.model import DiffusionModel
-from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.diffusion.gradient_guidance import ClipGuidance, guide_by_gradient
 from diffjax.diffusion.guidance import Guidance
 from diffjax.diffusion.levels import broadcast_to
 from diffjax.diffusion.recipes import CompiledRecipe, make_recipe
 from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.sampling import sample as run_sampler
-from diffjax.generate.codes import draw_codes, make_code_recipe, numbers
-from diffjax.generate.embeddings import encode_text, prior_variables
 from diffjax.generate.known import Known, hold_estimate, hold_known
+from diffjax.generate.stages import augmented, by_field, draw_base, from_stages
 from diffjax.keys import per_row, root, stream
 from diffjax.task import Variables
 
@@ -106,6 +103,7 @@ def draw(
     recipe = dict(recipe)
     guide: ClipGuide | None = recipe.pop("clip_guide", None)
     choice = make_recipe(**recipe)
+    check_augmentation(model.conditions, choice.augmentation)
     plan = choice.plan(model.schedule, strength)
     own, tokens = _clip_tokens(model, cond)
     guide = _checked_guide(model, choice.clip, guide, tokens) if choice.clip.on else None
@@ -173,9 +171,10 @@ def _draw(
     masks = [c for c in model.conditions if isinstance(c, MaskedImageCondition)]
     if known is not None and known.mask is not None and masks:
         seen = masked_image(known.image, known.mask)
-        cond = {**_by_field(model, cond, masks), **{c.field: seen for c in masks}}
-    if model.prior is not None:
-        cond = _with_embedding(model, variables, seed, index, cond)
+        cond = {**_beside_masks(model, cond, masks), **{c.field: seen for c in masks}}
+    cond = from_stages(_draw, model, variables, seed, index, cond)
+    noisy = per_row(stream(root(seed), f"{stream_name} {LOW_RESOLUTION}"), index)
+    cond = augmented(model, plan.augmentation, noisy, cond)
     denoise = model.denoiser(variables, cond, guidance, negative, z)
     clean, mask = jnp.zeros(()), None
     if known is not None:
@@ -209,7 +208,7 @@ def _draw(
     return tuple(jax.lax.map(decode, frame) for frame in frames)
 
 
-def _by_field(model: DiffusionModel, cond: Any, masks: list[MaskedImageCondition]) -> Any:
+def _beside_masks(model: DiffusionModel, cond: Any, masks: list[MaskedImageCondition]) -> Any:
     """`cond` by field, where it is the array of the only one beside the masked image, or None."""
     if isinstance(cond, Mapping):
         return cond
@@ -217,44 +216,15 @@ def _by_field(model: DiffusionModel, cond: Any, masks: list[MaskedImageCondition
     return {} if cond is None else {fields[0]: cond}
 
 
-def _with_embedding(
-    model: DiffusionModel, variables: Variables, seed: Array, index: Array, cond: Any
-) -> dict[str, Array]:
-    """`cond` as the model's own conditions read it: image embeddings that are not given are drawn
-    by the prior, of `best_of` those most like their texts (Ramesh et al. 2022, section 2.2)."""
-    prior, recipe = model.prior, dict(model.prior_recipe)
-    assert prior is not None
-    cond = dict(cond) if isinstance(cond, Mapping) else {prior.fields[0]: cond}
-    own = fields_of(model.conditions)
-    missing = [c.field for c in model.conditions
-               if isinstance(c, ImageEmbeddingCondition) and c.field not in cond]  # fmt: skip
-    if missing:
-        weights = prior_variables(variables)
-        best_of = recipe.pop("best_of", 2)
-        args = (weights, seed, index, {f: cond[f] for f in prior.fields})
-        one = partial(_embedding_drawer(prior, recipe), *args)
-        drawn = jnp.stack([one(f"prior {k}") for k in range(best_of)], axis=1)
-        if best_of > 1:
-            text = scaled(encode_text(prior, weights, cond["tokens"]))
-            best = jnp.einsum("bke,be->bk", drawn, text).argmax(axis=1)
-            drawn = jnp.take_along_axis(drawn, best[:, None, None], axis=1)
-        cond |= dict.fromkeys(missing, drawn[:, 0])
-    return {f: v for f, v in cond.items() if f in own}
+def sample_base(
+    model: DiffusionModel, variables: Variables, seed: Array, index: Array, cond: Any = None
+) -> Array:
+    """The low-resolution images `[B, h, w, C] float32` in [-1, 1] that `sample` with the same
+    arguments makes its images of, drawn by the stages before the model.
 
-
-def _embedding_drawer(prior: EmbeddingModel, recipe: Mapping[str, Any]) -> Callable[..., Array]:
-    """`(variables, seed, index, cond, stream's name) -> [B, E]`, samples of a prior of either kind
-    by a recipe of its own."""
-    if isinstance(prior, AutoregressiveModel):
-        codes = make_code_recipe(**recipe)
-        return lambda weights, seed, index, cond, name: draw_codes(
-            prior, codes.guidance != 1, name, numbers(codes), weights, seed, index, cond
-        )
-    assert isinstance(prior, DiffusionModel)
-    choice = make_recipe(**recipe)
-    plan = choice.plan(prior.schedule)
-    choices = (choice.guidance.static, ClipGuidance())
-    static = (prior, choices, plan.rows.stochastic, False)
-    return lambda weights, seed, index, cond, name: _draw(
-        *static, name, plan, weights, seed, index, cond, None, None, None
-    )
+    Raises:
+      ValueError: a model without a base.
+    """
+    if model.base is None:
+        raise ValueError("the model has no base, so its low-resolution images are given")
+    return draw_base(_draw, model, variables, seed, index, by_field(model, cond))

@@ -19,7 +19,7 @@ from diffjax.denoisers.model import DiffusionModel
 from diffjax.denoisers.unclip import UnCLIPInputs
 from diffjax.diffusion.recipes import recipe_over
 from diffjax.generate.sample import sample
-from diffjax.keys import root, stream
+from diffjax.keys import stage_seed
 from diffjax.task import Params, Variables
 
 PRIOR, DECODER, UPSAMPLER = "prior", "decoder", "upsampler"
@@ -47,11 +47,6 @@ class UnCLIP:
     mean: Array
     std: Array
     recipes: Mapping[str, Mapping[str, Any]]
-
-
-def stage_seed(seed: Any, stage: str) -> Array:
-    """The seed of a stage, as `sample` takes it: no two of a sample's stages share their noise."""
-    return jax.random.bits(stream(root(seed), stage), (2,), jnp.uint32)
 
 
 def draw_unclip(

@@ -26,7 +26,7 @@ from diffjax.tasks import make_task
 NETWORK = "network"
 # Frozen networks that training's loss alone reads.
 UNREAD = ("perceptual",)
-# Of a guiding run or a prior's, which have the same data.
+# Of a guiding run, a prior's or a base's, which have the same data.
 GUIDE = ("image_shape", "model", "task", "pieces")
 
 
@@ -36,6 +36,7 @@ def describe_pieces(
     towers: Mapping[str, FrozenTower | ImageTower],
     guide: Resolved | None = None,
     prior: tuple[Resolved, Mapping[str, Any]] | None = None,
+    base: tuple[Resolved, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The pieces of a diffusion task.
 
@@ -44,7 +45,7 @@ def describe_pieces(
       conditions: the config's sections.
       towers: of those that have one, by name.
       guide: how the guiding run was built; None without one.
-      prior: how the prior's run was built, and its recipe; None without one.
+      prior, base: how the run of the stage before was built, and its recipe; None without one.
     """
     found: dict[str, Any] = {"conditions": dict(conditions)}
     if isinstance(space, LatentSpace):
@@ -54,9 +55,10 @@ def describe_pieces(
     found["towers"] = {name: _described(tower) for name, tower in towers.items()}
     if guide is not None:
         found["guide"] = {name: getattr(guide, name) for name in GUIDE}
-    if prior is not None:
-        found["prior"] = {name: getattr(prior[0], name) for name in GUIDE}
-        found["prior_recipe"] = dict(prior[1])
+    for stage, run in (("prior", prior), ("base", base)):
+        if run is not None:
+            found[stage] = {name: getattr(run[0], name) for name in GUIDE}
+            found[f"{stage}_recipe"] = dict(run[1])
     return found
 
 
@@ -96,14 +98,15 @@ def build_task(resolved: Resolved) -> Task:
         sections = as_section("pieces.conditions", pieces.get("conditions", {}))
         made = make_conditions(sections, resolved.num_classes, space, towers)
         parts = {"conditions": made, "space": space}
-        for name in ("guide", "prior"):
+        for name in ("guide", "prior", "base"):
             if name in pieces:
                 section = check(Resolved, f"pieces.{name}", pieces[name], whole=False)
                 task: Any = build_task(dataclasses.replace(resolved, **section))
                 parts[name] = task.model
-        if "prior_recipe" in pieces:
-            recipe = as_section("pieces.prior_recipe", pieces["prior_recipe"])
-            parts["prior_recipe"] = tuple(sorted(recipe.items()))
+        for name in ("prior_recipe", "base_recipe"):
+            if name in pieces:
+                recipe = as_section(f"pieces.{name}", pieces[name])
+                parts[name] = tuple(sorted(recipe.items()))
     network = _build("model", resolved.model)
     return make_task(
         _typed("task", resolved.task), network, resolved.image_shape, resolved.num_classes, parts

@@ -94,7 +94,7 @@ def _origin(sections: Sections, name: str) -> Mapping[str, Any]:
     """The origin of a frozen network, by its section or, of a locked tower, `init_from`; {} for a
     tower that stays as it was drawn."""
     own, where = "tower", f"conditions.{name}.tower"
-    if name in ("codec", "embedding", "guide", "prior"):
+    if name in ("codec", "embedding", "guide", "prior", "base"):
         own = where = name
     elif (sections(f"conditions.{name}") or {}).get("type") == "image_embedding":
         own = "embedding"

@@ -34,9 +34,10 @@ from diffjax.diffusion.weightings import Simple, Weighting
 from diffjax.generate.predict import describe_recipe, noise_levels, predict_fns
 from diffjax.keys import Rng, normal, root, stream
 from diffjax.models.conditioning import Conditioning
-from diffjax.ranges import GreyLevels, NonNegative, Pixels
+from diffjax.ranges import GreyLevels, MaybePixels, NonNegative, Pixels
 from diffjax.task import Batch, LossOutput, Params, Variables
 from diffjax.tasks.augment_label import augment_labels
+from diffjax.tasks.crops import check_crop, cropped
 
 
 class Draws(NamedTuple):
@@ -67,6 +68,8 @@ class DiffusionTask:
       vlb_weight: lambda of the hybrid loss of learned variance, on the bound in bits per dimension
         (Nichol & Dhariwal 2021, eq. 16).
       levels: values that a pixel takes, for the likelihood: 256 for 8 bits.
+      crop: of upsamplers: the loss is of random squares of so many pixels a side, which networks
+        without places bear (Saharia et al. 2022, section 2.5); 0 for whole images.
     """
 
     model: DiffusionModel
@@ -74,8 +77,10 @@ class DiffusionTask:
     times: Times = field(default_factory=Uniform)
     vlb_weight: NonNegative = 0.001
     levels: GreyLevels = 256
+    crop: MaybePixels = 0
 
     def __post_init__(self) -> None:
+        check_crop(self.model, self.crop)
         check_weights(self.model.schedule, self.model.prediction, self.weighting)
 
     @property
@@ -100,11 +105,13 @@ class DiffusionTask:
         """Times, noise and dropped conditions, each row's own."""
         model = self.model
         x = model.space.encode(frozen, batch["image"], rng)
+        fields = read_fields(model.conditions, frozen, batch, rng)
+        if self.crop:
+            x, fields = cropped(model, self.crop, x, fields, rng)
         t = self.times(model.schedule, rng)
         level = model.schedule.level(t)
         eps = normal(rng.rowwise("noise"), x.shape[1:])
         z = diffuse(x, eps, level)
-        fields = read_fields(model.conditions, frozen, batch)
         cond = by_name(model.conditions, fields)
         cond = drop_conditions(model.conditions, fields, rng) if train else cond
         return Draws(x, eps, z, t, level, model.encode(params, frozen, cond, z))
@@ -198,12 +205,16 @@ def diffusion_task(
     learned_variance: bool = False,
     vlb_weight: NonNegative = 0.001,
     levels: GreyLevels = 256,
+    base: DiffusionModel | None = None,
+    base_recipe: tuple[tuple[str, Any], ...] = (),
+    crop: MaybePixels = 0,
 ) -> DiffusionTask:
     """The task of a config's section `dict(type="diffusion", ...)`; see `DiffusionModel` and
     `DiffusionTask`. `space`: None for the data themselves."""
     space = DataSpace(tuple(image_shape)) if space is None else space
     model = DiffusionModel(
         network, space, schedule, prediction, conditions, learned_variance, guide, prior,
-        prior_recipe,
+        prior_recipe, base, base_recipe,
     )  # fmt: skip
-    return DiffusionTask(model, weighting or Simple(), times or Uniform(), vlb_weight, levels)
+    weighting, times = weighting or Simple(), times or Uniform()
+    return DiffusionTask(model, weighting, times, vlb_weight, levels, crop)

@@ -208,13 +208,15 @@ def test_a_low_resolution_hint_is_the_mean_of_squares():
     np.testing.assert_allclose(hint(1), image / 127.5 - 1, atol=1e-6)
     assert hint(4).shape == (3, 2, 3, 3) and hint(4).dtype == np.float32
     np.testing.assert_allclose(hint(2).reshape(3, 2, 2, 3, 2, 3).mean((2, 4)), hint(4), atol=1e-5)
+    np.testing.assert_array_equal(low_resolution(2, image, field="low_resolution"), hint(2))
     with pytest.raises(ValueError, match="factor=5 does not divide images of 8 x 12"):
         hint(5)
 
 
-def low_resolution(factor, image):
-    (transform,) = make_transforms([dict(type="low_resolution", factor=factor)])
-    return transform({"image": image}, Draws.at(0, np.arange(len(image))))["cond_image"]
+def low_resolution(factor, image, **field):
+    (transform,) = make_transforms([dict(type="low_resolution", factor=factor, **field)])
+    columns = transform({"image": image}, Draws.at(0, np.arange(len(image))))
+    return columns[field.get("field", "cond_image")]
 
 
 def test_a_random_mask_erases_regions_and_sometimes_all():

@@ -31,6 +31,10 @@ def sample(variables, seed, index, cond, *, steps: int = 2, side: int = 32, chan
     return jnp.zeros((len(index), side, side, channels)) / (steps > 0)
 
 
+def sample_base(variables, seed, index, cond):
+    return sample(variables, seed, index, cond, side=16)
+
+
 def trajectory(variables, seed, index, cond, *, steps: int = 2):
     return jnp.zeros((steps + 1, *sample(variables, seed, index, cond, steps=steps).shape))
 
@@ -93,9 +97,9 @@ def embed(variables, seed, index, cond, *, steps: int = 2):
     ]
 
 
-FNS = {f.__name__: f for f in (sample, embed, trajectory, bits_per_dim, encode_image, encode_text,
-                               logits, encode, decode, posterior, from_code, variations,
-                               interpolate, text_difference)}  # fmt: skip
+FNS = {f.__name__: f for f in (sample, sample_base, embed, trajectory, bits_per_dim, encode_image,
+                               encode_text, logits, encode, decode, posterior, from_code,
+                               variations, interpolate, text_difference)}  # fmt: skip
 
 
 def tokenize(texts):
@@ -138,6 +142,7 @@ def reference(tmp_path_factory, context):
 QUESTION = dict(factor="colour", caption="a {answer} {shape[0]}", where=ONE)
 RIGHT = {
     "arithmetic": dict(factors={"shape": "a {}", "colour": "a {} thing"}, where=ONE),
+    "cascade": dict(num_samples=32),
     "classification": {},
     "fid": dict(reference="@", metrics=("fid",), num_samples=30),
     "generation": dict(num_samples=32),
@@ -165,6 +170,13 @@ TEXTS = dict(encode_text=lambda variables, tokens: jnp.zeros((len(tokens), 7)))
 # Options, changes of the predict functions, and what is said.
 WRONG = {
     "arithmetic": [(dict(pairs=0), "pairs=0 must be at least 1"), (TEXTS, "their vectors differ")],
+    "cascade": [
+        *DRAWN,
+        (SIDE, r"samples are \(16, 16, 3\), but the images of 'train' are \(32, 32, 3\)"),
+        (dict(base="sample_bass"), "did you mean 'sample_base'"),
+        (dict(num_samples=3), "num_samples 3"),
+        (dict(groups=-1), "groups=-1"),
+    ],
     "classification": [
         (dict(pred_kw=dict(classes=4)), "tells 4 classes apart, but the data have 8"),
         (dict(pred="encode"), r"not vectors \[256, D\]"),

@@ -22,8 +22,8 @@ from diffjax.generate.unclip import (
     draw_embedding,
     draw_large,
     draw_unclip,
-    stage_seed,
 )
+from diffjax.keys import stage_seed
 from diffjax.models import build_model
 from diffjax.task import Variables
 

@@ -18,10 +18,9 @@ from diffjax.generate.unclip import (  # noqa: E402
     draw_large,
     draw_small,
     draw_unclip,
-    stage_seed,
 )
 from diffjax.interop.unclip import check_stages, load_unclip, save_unclip  # noqa: E402
-from diffjax.keys import normal, per_row, root, stream  # noqa: E402
+from diffjax.keys import normal, per_row, root, stage_seed, stream  # noqa: E402
 from diffjax.pretrained.unclip import open_unclip  # noqa: E402
 from tests.parity.networks import same_part  # noqa: E402
 from tests.parity.unclip import EMBED, SIZE, pipeline  # noqa: E402

@@ -11,6 +11,7 @@ from diffjax.denoisers.conditions.class_label import class_condition
 from diffjax.denoisers.conditions.image import image_condition, masked_image_condition
 from diffjax.denoisers.conditions.image_embedding import image_embedding_condition
 from diffjax.denoisers.conditions.learned_text import learned_text_condition
+from diffjax.denoisers.conditions.low_resolution import low_resolution_condition
 from diffjax.denoisers.conditions.text import text_condition
 from diffjax.denoisers.spaces import Space
 
@@ -21,11 +22,12 @@ CONDITIONS: dict[str, Callable[..., Condition | None]] = {
     "learned_text": learned_text_condition,
     "masked_image": masked_image_condition,
     "image_embedding": image_embedding_condition,
+    "low_resolution": low_resolution_condition,
 }
 # What makers are given beside the section.
 HIDDEN = ("around",)
 # Names that the frozen variables of a run already have.
-TAKEN = ("codec", "codes", "embedding", "guide", "perceptual", "prior")
+TAKEN = ("base", "codec", "codes", "embedding", "guide", "perceptual", "prior")
 
 
 def make_conditions(

@@ -75,8 +75,8 @@ class Condition(Protocol):
         """The shape of its field of a batch; what batches do not hold is computed by `read`."""
         ...
 
-    def read(self, frozen: Params, batch: Batch) -> Array:
-        """Its field `[B, ...]` of a training batch."""
+    def read(self, frozen: Params, batch: Batch, rng: Rng | None) -> Array:
+        """Its field `[B, ...]` of a training batch; without `rng` no chance."""
         ...
 
     def null(self, value: Array) -> Array:
@@ -102,9 +102,9 @@ class BatchField:
         """See `Condition.spec`."""
         return batch_spec[self.field]
 
-    def read(self, frozen: Params, batch: Batch) -> Array:
+    def read(self, frozen: Params, batch: Batch, rng: Rng | None) -> Array:
         """See `Condition.read`."""
-        del frozen
+        del frozen, rng
         return batch[self.field]
 
 
@@ -135,9 +135,11 @@ def zeros_of(conditions: Sequence[Condition], batch_spec: Mapping[str, Any]) -> 
     return {name: jnp.zeros((1, *s.shape[1:]), s.dtype) for name, s in specs.items()}
 
 
-def read_fields(conditions: Sequence[Condition], frozen: Params, batch: Batch) -> dict[str, Array]:
-    """The fields of a training batch that the conditions read."""
-    return {c.field: c.read(frozen, batch) for c in conditions}
+def read_fields(
+    conditions: Sequence[Condition], frozen: Params, batch: Batch, rng: Rng | None
+) -> dict[str, Array]:
+    """The fields of a training batch that the conditions read; without `rng` no chance."""
+    return {c.field: c.read(frozen, batch, rng) for c in conditions}
 
 
 def check_cond(conditions: Sequence[Condition], cond: Any, partial: bool = False) -> Cond:

@@ -12,6 +12,7 @@ from jax import Array
 
 from diffjax.denoisers.conditions.base import Surroundings, field_of
 from diffjax.denoisers.embeddings import ImageTower
+from diffjax.keys import Rng
 from diffjax.models.conditioning import Conditioning
 from diffjax.nn.initialisers import torch_kernel
 from diffjax.nn.linear import Dense
@@ -77,8 +78,9 @@ class ImageEmbeddingCondition:
             )
         return jax.ShapeDtypeStruct((image.shape[0], self.tower.width), jnp.float32)
 
-    def read(self, frozen: Params, batch: Batch) -> Array:
+    def read(self, frozen: Params, batch: Batch, rng: Rng | None) -> Array:
         """See `Condition.read`."""
+        del rng
         if self.field in batch:
             return batch[self.field]
         return self.tower.embed(frozen[self.name], batch["image"])
