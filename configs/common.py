@@ -12,7 +12,8 @@ def make(**sections: Any) -> ConfigDict:
 
     The sections (`diffjax/assembly/sections.py` says what each holds, and refuses any other key):
     seed, data, tokenizer, codec, embedding, conditions, guide, prior, model, init_from, task,
-    optim, ema, mesh, train, sampling, evals, features, perceptual, clip_scorer, expected.
+    optim, ema, mesh, train, sampling, evals, features, perceptual, clip_scorer,
+    factor_classifier, expected.
     """
     defaults: dict[str, Any] = {
         "seed": 0,

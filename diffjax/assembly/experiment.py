@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from diffjax.assembly.data import DataConfig, Prefetching, epoch_of, trained_on
 from diffjax.assembly.evaluations import RunEvaluations, error_prefix, evals_of, split_evals
 from diffjax.assembly.frozen import load_frozen
-from diffjax.assembly.model_section import model_section
+from diffjax.assembly.model_section import model_section, task_section
 from diffjax.assembly.sections import check_sections
 from diffjax.assembly.tokenizer import make_tokenizer
 from diffjax.assembly.whole_batch import check_whole_batch
@@ -27,7 +27,6 @@ from diffjax.data.sources import factor_words, make_source
 from diffjax.data.transforms import make_transforms
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.evals import EvalContext, make_evaluator
-from diffjax.evals.context import ClipScorer
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
 from diffjax.pretrained.init_from import make_init_from
@@ -105,11 +104,14 @@ class Experiment:
         space = self.frozen.space(shape, batches.info.codec)
         sections = self.config.get("conditions", {})
         conditions = make_conditions(sections, classes, space, self.frozen.read_towers)
-        self.model = model_section(self.config, spec, classes, self.tokenizer, conditions, space)
+        task = self.task_section = task_section(self.config["task"], self.source.info.name)
+        self.model = model_section(
+            self.config, task, spec, classes, self.tokenizer, conditions, space
+        )
         pieces = self.frozen.pieces(conditions, space)
         pieces |= {TOWER: self.seen[0]} if self.seen else {}
         network = build_model(**self.model)
-        self.task = make_task(self.config["task"], network, shape, classes, pieces)
+        self.task = make_task(task, network, shape, classes, pieces)
         check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
             evals_of(self.config), self.emas, self.choices.steps_per_dispatch
@@ -159,7 +161,8 @@ class Experiment:
         info, spec = self.source.info, self.loader.batch_spec()
         data, emas = (info.name, info.num_classes, info.class_names), tuple(sorted(self.emas))
         pieces = self.frozen.describe(self.task, self.config.get("conditions", {}))
-        resolved = describe_run(self.config, self.model, pieces, data, spec, emas)
+        sections = {**self.config, "task": self.task_section}
+        resolved = describe_run(sections, self.model, pieces, data, spec, emas)
         record_run(self.workdir, resolved, frozen, self.reference, self.tokenizer)
 
     @property
@@ -193,10 +196,8 @@ class Experiment:
             for name, source in sources.items()
         }
 
-    def context(
-        self, features: FeatureExtractor | None, clip_scorer: ClipScorer | None = None
-    ) -> EvalContext:
-        """The context that the evaluators of this run are built from."""
+    def context(self, features: FeatureExtractor | None, **scorers: Any) -> EvalContext:
+        """The context that the evaluators of this run are built from, see `make_scorers`."""
         return EvalContext(
             predict_fns=self.task.predict_fns(),
             train=self.arrays["train"],
@@ -212,8 +213,8 @@ class Experiment:
             tokenize=None if self.tokenizer is None else self.tokenizer.encode,
             detokenize=None if self.tokenizer is None else self.tokenizer.decode,
             drawn_by=[field for field in self.fields if field != "label"],
-            clip_scorer=clip_scorer,
             tried=self._tried,
+            **scorers,
         )
 
     @cached_property
@@ -229,22 +230,21 @@ class Experiment:
         spec = self.loader.batch_spec()
         return jax.eval_shape(lambda key: self.task.init(key, spec), jax.random.key(0))
 
-    def evaluations(
-        self, features: FeatureExtractor | None, clip_scorer: ClipScorer | None = None
-    ) -> RunEvaluations:
+    def evaluations(self, features: FeatureExtractor | None, **scorers: Any) -> RunEvaluations:
         """The evaluators of the config, built now so that a mistake shows before training."""
-        context, built = self.context(features, clip_scorer), {}
+        context, built = self.context(features, **scorers), {}
         for name, section in self.eval_sections.items():
             with error_prefix(f"evals.{name}"):
                 built[name] = make_evaluator(context=context, **section)
         return RunEvaluations(built, self.eval_choices)
 
-    def check_evaluations(self, features: FeatureExtractor | None = None) -> None:
+    def check_evaluations(self, features: FeatureExtractor | None = None, **scorers: Any) -> None:
         """Builds the evaluators as they will be and tries them by shape, so that a mistake in one
         shows before anything is trained: with the shapes of their feature extractor where they are
         known, else with a stand-in."""
         measured = self.config.get("features") or self.config.get("clip_scorer")
-        self.try_evaluations(self.evaluations(features or (STAND_IN if measured else None)))
+        found = features or (STAND_IN if measured else None)
+        self.try_evaluations(self.evaluations(found, **scorers))
 
     def try_evaluations(self, evaluations: RunEvaluations) -> None:
         """Tries evaluators on the mesh that the run has; see `RunEvaluations.trial`."""

@@ -36,6 +36,7 @@ from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
 from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig
+from diffjax.pretrained.factor_classifier import FactorClassifierConfig
 from diffjax.pretrained.features import FEATURES
 from diffjax.pretrained.guide import GuideConfig
 from diffjax.pretrained.image_tower import EmbeddingConfig, ImageTowerConfig
@@ -53,11 +54,11 @@ from diffjax.train.run import TrainConfig
 
 SECTIONS = ("seed", "data", "tokenizer", "codec", "embedding", "conditions", "guide", "prior",
             "model", "init_from", "task", "optim", "ema", "mesh", "train", "sampling", "evals",
-            "features", "perceptual", "clip_scorer", "expected")  # fmt: skip
+            "features", "perceptual", "clip_scorer", "factor_classifier", "expected")  # fmt: skip
 NEEDED = ("data", "model", "task", "optim", "train")
 # What a run gives its task and its evaluators itself.
 GIVEN = ("network", "image_shape", "conditions", "space", "guide", "prior",
-         "prior_recipe", "perceptual")  # fmt: skip
+         "prior_recipe", "perceptual", "words")  # fmt: skip
 CONTEXT = ("context",)
 # Keys of a diffusion task that conditions have taken over, and where they are now.
 MOVED = {
@@ -148,6 +149,7 @@ OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "guide": partial(construct, GuideConfig),
     "prior": partial(construct, PriorConfig),
     "clip_scorer": partial(construct, ClipScorerConfig),
+    "factor_classifier": partial(construct, FactorClassifierConfig),
     "features": _features,
 }
 

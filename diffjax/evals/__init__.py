@@ -9,6 +9,8 @@ from diffjax.choices import construct, unknown
 from diffjax.evals.base import Evaluator
 from diffjax.evals.classification import Classification
 from diffjax.evals.context import EvalContext
+from diffjax.evals.drawn_factors import DrawnFactors
+from diffjax.evals.factor_accuracy import FactorAccuracy
 from diffjax.evals.factors import Arithmetic, Questions
 from diffjax.evals.fid import FID
 from diffjax.evals.generation import Generation
@@ -26,6 +28,8 @@ from diffjax.evals.zero_shot import ZeroShot
 EVALUATORS: dict[str, Any] = {
     "arithmetic": Arithmetic,
     "classification": Classification,
+    "drawn_factors": DrawnFactors,
+    "factor_accuracy": FactorAccuracy,
     "fid": FID,
     "generation": Generation,
     "latents": Latents,

@@ -20,11 +20,13 @@ from diffjax.tasks.autoencoder import AutoencoderTask
 from diffjax.tasks.classification import ClassificationTask
 from diffjax.tasks.clip import ClipTask
 from diffjax.tasks.diffusion import diffusion_task
+from diffjax.tasks.factors import FactorsTask
 from diffjax.tasks.vae import VaeTask
 
 TASKS: dict[str, Callable[..., Task]] = {
     "diffusion": diffusion_task,
     "classification": ClassificationTask,
+    "factors": FactorsTask,
     "clip": ClipTask,
     "vae": VaeTask,
     "autoencoder": AutoencoderTask,

@@ -33,6 +33,7 @@ SECTIONS = {
     "conditions.caption.tower": dict(run="@RUN@", config="@PLANT@"),
     "clip_scorer": dict(run="@RUN@", config="@PLANT@"),
     "features": dict(config="@PLANT@"),
+    "factor_classifier": dict(config="@PLANT@"),
     "perceptual": dict(config="@PLANT@"),
 }
 OPENERS = {
