@@ -22,16 +22,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
             test=dict(type="emoji", split="test", label="role"),
             others=dict(compositions=dict(type="emoji", split="compositions", label="role")),
             transforms=(
-                dict(type="random_affine", degrees=5.0, scale=(0.9, 1.1), pixels=1.5, fill=255),
+                dict(type="random_flip"),
+                dict(type="random_affine", degrees=10.0, scale=(0.85, 1.15), pixels=2.0, fill=255),
+                # Women wear violet, men green: a role must be known in clothes that it never wore.
+                dict(type="random_channel_permutation", prob=0.5),
                 dict(type="to_float"),
             ),
         ),
-        model=dict(type="convnet", channels=(32, 48, 64), blocks=1, feature_dim=128, dropout=0.1),
+        model=dict(
+            type="convnet", channels=(32, 64, 96, 128), blocks=1, feature_dim=128, dropout=0.1
+        ),
         task=dict(type="factors", factors=("gender", "skin_tone", "role"), label_smoothing=0.05),
         optim=dict(
-            type="adamw", lr=4e-3, decay="cosine", warmup_steps=40, weight_decay=0.02, b2=0.99
+            type="adamw", lr=4e-3, decay="cosine", warmup_steps=40, weight_decay=0.05, b2=0.99
         ),
-        train=dict(steps=1200, batch_size=64, checkpoint_every=600, log_every=100),
+        train=dict(steps=1600, batch_size=64, checkpoint_every=400, log_every=100),
         evals=dict(
             test=dict(type="factor_accuracy", split="test"),
             unseen=dict(type="factor_accuracy", split="compositions"),
