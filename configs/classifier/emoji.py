@@ -30,13 +30,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
             ),
         ),
         model=dict(
-            type="convnet", channels=(32, 64, 96, 128), blocks=1, feature_dim=128, dropout=0.1
+            type="convnet", channels=(16, 32, 64, 128), blocks=1, feature_dim=128, dropout=0.1
         ),
         task=dict(type="factors", factors=("gender", "skin_tone", "role"), label_smoothing=0.05),
         optim=dict(
             type="adamw", lr=4e-3, decay="cosine", warmup_steps=40, weight_decay=0.05, b2=0.99
         ),
-        train=dict(steps=1600, batch_size=64, checkpoint_every=400, log_every=100),
+        train=dict(steps=1400, batch_size=64, checkpoint_every=200, log_every=100),
         evals=dict(
             test=dict(type="factor_accuracy", split="test"),
             unseen=dict(type="factor_accuracy", split="compositions"),
