@@ -6,6 +6,11 @@
         --prompt="an astronaut riding a horse" --negative="blurry" --steps=30 --guidance=7.5
     python -m experiments.sample --model=FOLDER --prompt="..." --init_image=a.png --strength=0.6
     python -m experiments.sample --model=FOLDER --prompt="..." --init_image=a.png --mask=m.png
+    python -m experiments.sample --run=runs/unclip_shapes --embedding=variations --init_image=a.png
+    python -m experiments.sample --run=runs/unclip_shapes --embedding=interpolate \\
+        --init_image=a.png --other_image=b.png
+    python -m experiments.sample --run=runs/unclip_shapes --embedding=text_difference \\
+        --init_image=a.png --source="a red circle" --prompt="a blue circle"
 
 A run draws by the `sampling` section of its config, as its evaluators do, and with the average of
 the weights that it names. A PNG holds a grid of the images and, as text, the recipe that they were
@@ -33,6 +38,7 @@ from diffjax.pretrained.pipelines import Prior, drawn_by
 from diffjax.pretrained.released import stable_diffusion_pipeline
 from diffjax.runs.config import read_config
 from diffjax.train.writer import encode_png
+from experiments.sample_by_embedding import NEEDS, by_embedding, check_embedding
 
 FLAGS = flags.FLAGS
 # Options of the recipe that have a flag of their own; the others go by --set.
@@ -67,6 +73,12 @@ def define_flags() -> None:
     define_path("init_image", None, "An image to start from.")
     flags.DEFINE_float("strength", None, "Share of the steps that are taken from --init_image.")
     define_path("mask", None, "Grey image: white where --init_image is drawn anew.")
+    flags.DEFINE_enum(
+        "embedding", None, list(NEEDS), "Of a decoder of image embeddings: what is made of "
+        "--init_image through its embedding, by ddim; --num images."
+    )  # fmt: skip
+    define_path("other_image", None, "Of --embedding=interpolate: the image at the other end.")
+    flags.DEFINE_string("source", None, "Of --embedding=text_difference: what the image shows.")
 
 
 def main() -> None:
@@ -75,7 +87,11 @@ def main() -> None:
     if FLAGS.model and not FLAGS.prompt:
         raise ValueError("give --prompt, what is to be drawn")
     strength = _strength()
+    check_embedding(FLAGS)
     pipeline = _pipeline()
+    if FLAGS.embedding is not None:
+        _write(*by_embedding(FLAGS, pipeline, _options()))
+        return
     size, image, mask = _image(pipeline)
     cond, names, rows, columns = _asked(pipeline)
     options = _options()
@@ -92,6 +108,11 @@ def main() -> None:
     )  # fmt: skip
     described = {**pipeline.facts, **_described(size, columns), **how}
     tiles = images.reshape(columns, rows, *images.shape[1:]).swapaxes(0, 1)
+    _write(tiles, names, described)
+
+
+def _write(tiles: np.ndarray, names: Sequence[str], described: dict[str, Any]) -> None:
+    """A grid of `tiles [R, C, H, W, channels]` with the recipe that they were drawn by."""
     picture = sample_grid(tiles, names, drawn_note(described, FLAGS.seed, FLAGS.negative))
     out = Path(FLAGS.out) if FLAGS.out else Path(FLAGS.run or ".") / "samples.png"
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
     python -m experiments.train --config=configs/prior/shapes.py --workdir=runs/prior_shapes
 
 CLIP (configs/clip/shapes.py) is trained first where it is missing; its text tower reads the caption
-and its image tower the scene, both frozen.
+and its image tower the scene, both frozen. The scenes' embeddings are computed once.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             train=dict(type="shapes", split="train"),
             test=dict(type="shapes", split="test"),
             others=dict(compositions=dict(type="shapes", split="compositions")),
-            transforms=(dict(type="tokenize"), dict(type="to_float")),
+            transforms=(dict(type="tokenize"),),
             eval_transforms=(dict(type="tokenize", pick="last"), dict(type="to_float")),
+            cache_latents=True,
         ),
         embedding=CLIP,
         conditions=dict(caption=dict(type="text", tower=CLIP, to="both", drop=0.1)),

@@ -16,6 +16,7 @@ from diffjax.data.oversampling import Oversample, epoch_indices
 from diffjax.data.schema import Source
 from diffjax.data.transforms import TRANSFORMS, Transform
 from diffjax.pretrained.codec import Codec
+from diffjax.pretrained.image_tower import LoadedImageTower
 from diffjax.pretrained.latent_cache import cached_latents
 from diffjax.ranges import Pixels, Workers
 
@@ -35,8 +36,9 @@ class DataConfig:
       oversample: sections of `Oversample`: training records that an epoch shows more than once.
       transforms: of the training examples.
       eval_transforms: of evaluated examples.
-      cache_latents: train on the codec's moments of the images, computed once (by
-        `eval_transforms`) and kept as array_record; `transforms` are then of these. With a
+      cache_latents: train on the codec's moments of the images, or on their embeddings where
+        diffusion works in these, computed once (by `eval_transforms`) and kept as array_record, and
+        with them the embeddings that conditions read; `transforms` are then of these. With a
         `random_flip` among them those of the mirrored images are kept too, at twice the disk.
       cache: keep decoded examples in memory: True, False or "auto".
       prefetch, threads, workers: see `Loader.iterate`.
@@ -57,9 +59,14 @@ class DataConfig:
 
 
 def trained_on(
-    data: DataConfig, source: Source, codec: Codec | None, pictures: Sequence[Transform]
+    data: DataConfig,
+    source: Source,
+    codec: Codec | None,
+    pictures: Sequence[Transform],
+    towers: Mapping[str, LoadedImageTower] | None = None,
 ) -> Source:
-    """The source that training reads: `source` itself, or the codec's moments of its `pictures`.
+    """The source that training reads: `source` itself, or the codec's moments of its `pictures` and
+    the embeddings of `towers`, by field.
 
     Raises:
       ValueError: latents are to be kept, and there is no codec; or to be flipped, and those of the
@@ -82,11 +89,17 @@ def trained_on(
                 "prepare the set again with --flips, or leave random_flip out"
             )
         return source
-    if codec is None:
+    towers = dict(towers or {})
+    if codec is None and "image" not in towers:
         raise ValueError("data.cache_latents=True without a codec section: add it, or set False")
+    if flips and towers:
+        raise ValueError(
+            "data.transforms has a random_flip, but an embedding that is kept is of the upright "
+            "picture: leave random_flip out, or set data.cache_latents=False"
+        )
     folder = data.train.get("data_dir")
     root = Path(folder).expanduser() if folder else None
-    return cached_latents(source, pictures, codec, root, flips)
+    return cached_latents(source, pictures, codec, root, flips, towers)
 
 
 def epoch_of(data: DataConfig, source: Source) -> np.ndarray | None:

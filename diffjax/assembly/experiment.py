@@ -79,7 +79,9 @@ class Experiment:
             raise ValueError("a text condition brings its own tokenizer: leave `tokenizer` out")
         pictures = make_transforms(self.data.eval_transforms, self.tokenizer)
         self._check_captions(self.source, *self.data.transforms)
-        batches = trained_on(self.data, self.source, self.frozen.codec, pictures)
+        sections = self.config.get("conditions", {})
+        towers = self.frozen.encoders(sections)
+        batches = trained_on(self.data, self.source, self.frozen.codec, pictures, towers)
         self.loader = Prefetching(
             Loader(
                 batches,
@@ -102,7 +104,6 @@ class Experiment:
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
         space = self.frozen.space(shape, batches.info.codec)
-        sections = self.config.get("conditions", {})
         conditions = make_conditions(sections, classes, space, self.frozen.read_towers)
         task = self.task_section = task_section(self.config["task"], self.source.info.name)
         self.model = model_section(

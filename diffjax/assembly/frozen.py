@@ -10,6 +10,7 @@ from typing import Any
 
 from diffjax.data.tokenizer_joint import AnyTokenizer, JointTokenizer, join
 from diffjax.denoisers.conditions.base import Condition
+from diffjax.denoisers.conditions.image_embedding import IMAGE_EMBEDDING
 from diffjax.denoisers.conditions.text import FrozenTower
 from diffjax.denoisers.embeddings import EMBEDDING, EmbeddingSpace, ImageTower
 from diffjax.denoisers.spaces import DataSpace, LatentSpace, Space
@@ -72,17 +73,29 @@ class Frozen:
         Raises:
           ValueError: data that hold another codec's moments, or moments and no codec.
         """
-        own = None if self.codec is None else self.codec.fingerprint
+        own = self.codec or self.embedding
+        own = None if own is None else own.fingerprint
         if codec_of_data not in (None, own):
             raise ValueError(
                 f"the data hold latents of the codec {codec_of_data}, but the config's codec "
                 f"section is {own or 'missing'}: name the codec that they were made with"
             )
         if self.embedding is not None:
-            return EmbeddingSpace(self.embedding.tower, image_shape)
+            if codec_of_data is None:
+                self.embedding.tower.check(image_shape)
+            return EmbeddingSpace(self.embedding.tower)
         if self.codec is None:
             return DataSpace(image_shape)
         return LatentSpace(self.codec.network, image_shape, codec_of_data is not None)
+
+    def encoders(self, conditions: Mapping[str, Any]) -> dict[str, LoadedImageTower]:
+        """Field of a batch -> the tower whose embeddings it may hold, of the diffusion's space as
+        `image` and of `conditions`, the config's sections."""
+        found = {} if self.embedding is None else {"image": self.embedding}
+        for name, tower in self.towers.items():
+            if isinstance(tower, LoadedImageTower):
+                found[str(conditions[name].get("field", IMAGE_EMBEDDING))] = tower
+        return found
 
     @property
     def read_towers(self) -> dict[str, FrozenTower | ImageTower]:

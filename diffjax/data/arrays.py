@@ -19,7 +19,7 @@ class ArraySource:
     """Images in memory, read a batch at a time by one gather.
 
     Args:
-      image: `[N, H, W, C] uint8`; float32 of a codec's moments.
+      image: `[N, H, W, C] uint8`; float32 of a codec's moments, `[N, E]` of embeddings.
       label: `[N] int` or None.
       caption: N captions (or lists of them) or None.
       others: further numeric fields, `[N, ...]` each.
@@ -44,7 +44,8 @@ class ArraySource:
     ):
         image = np.asarray(image)
         kind = np.uint8 if codec is None else np.float32
-        if image.ndim != 4 or image.dtype != kind:
+        # Of what a network made of images, embeddings have no places.
+        if image.ndim not in ((4,) if codec is None else (2, 4)) or image.dtype != kind:
             raise ValueError(
                 f"{name}: images must be {kind.__name__} [N, H, W, C], not {image.dtype} "
                 f"{list(image.shape)}"

@@ -72,21 +72,22 @@ class PreparedSource:
         if codec and (size or channels):
             raise ValueError(f"{self.folder}: a codec's moments have no size or channels to choose")
         self.size = size
-        flipped = bool(codec) and FLIPPED in features
-        self.fields = (*fields, FLIPPED) if flipped else tuple(fields)
-        self.channels = channels or (shape[2] if shape[2] in (1, 3) or codec else 3)
+        self.fields = tuple(fields)
+        if codec:  # With it stands all else that frozen networks made of the pictures.
+            self.fields += tuple(n for n in features if n not in ("image", "label", "caption"))
+        self.channels = channels or (shape[-1] if shape[-1] in (1, 3) or codec else 3)
         label = features.get("label") if "label" in fields else None
         self._has_captions = "caption" in features and "caption" in fields
         self.info = DatasetInfo(
             name=name,
             split=split,
             num_examples=len(self._records),
-            image_shape=(size or shape[0], size or shape[1], self.channels),
+            image_shape=shape if codec else (size or shape[0], size or shape[1], self.channels),
             num_classes=getattr(label, "num_classes", None) or 0,
             class_names=tuple(getattr(label, "names", None) or ()),
             fingerprint=_fingerprint(self.folder, split, builder.info, size, self.channels, fields),
             codec=codec,
-            flipped=flipped,
+            flipped=bool(codec) and FLIPPED in features,
         )
 
     def __len__(self) -> int:

@@ -28,12 +28,13 @@ class DatasetInfo:
       name: of the data set.
       split: as asked for, `train`, `train[:80%]`, ...
       num_examples: records in the split.
-      image_shape: (height, width, channels); None for a side that differs between images.
+      image_shape: (height, width, channels); None for a side that differs between images; (E,) of
+        embeddings in their place.
       num_classes: labels lie in [0, num_classes); 0 where there are no labels.
       class_names: one per class, or empty.
       fingerprint: a digest that changes when the data do.
-      codec: fingerprint of the codec whose moments, float32, stand in place of the images; None
-        for images.
+      codec: fingerprint of the codec whose moments, or of the tower whose embeddings, float32,
+        stand in place of the images; None for images.
       flipped: whether records also hold, as `FLIPPED`, the moments of the picture's mirror image,
         which is not the mirror image of its moments.
     """
@@ -41,7 +42,7 @@ class DatasetInfo:
     name: str
     split: str
     num_examples: int
-    image_shape: tuple[int | None, int | None, int]
+    image_shape: tuple[int | None, ...]
     num_classes: int
     class_names: tuple[str, ...]
     fingerprint: str

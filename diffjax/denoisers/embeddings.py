@@ -44,13 +44,23 @@ class ImageTower:
         """E."""
         return self.network.image.embed  # type: ignore[attr-defined]
 
-    def init(self, image_shape: tuple[int, ...]) -> Params:
-        """See `placeholder_variables`.
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, 3) of the images that it takes."""
+        size = self.network.image.image_size  # type: ignore[attr-defined]
+        return size, size, 3
 
-        Raises:
-          ValueError: images of another size than the tower's.
-        """
-        return placeholder_variables(self.network, jnp.zeros((1, *image_shape)))
+    def check(self, image_shape: tuple[int, ...]) -> None:
+        """Raises ValueError for images that are not its own."""
+        if image_shape != self.image_shape:
+            raise ValueError(
+                f"the image tower takes images of {self.image_shape}, not {image_shape}: add a "
+                "resizing transform, or take another tower"
+            )
+
+    def init(self) -> Params:
+        """See `placeholder_variables`."""
+        return placeholder_variables(self.network, jnp.zeros((1, *self.image_shape)))
 
     def embed(self, variables: Params, image: Array) -> Array:
         """Scaled embeddings `[B, E] float32`; no gradient reaches the tower."""
@@ -60,16 +70,20 @@ class ImageTower:
 
 @dataclass(frozen=True)
 class EmbeddingSpace:
-    """A space of diffusion, see `Space`: scaled embeddings of a batch's images.
+    """A space of diffusion, see `Space`: scaled embeddings of a batch's images, or a batch's
+    `image`s themselves where these are embeddings that were kept.
 
     Attributes:
       tower: its variables are `frozen["embedding"]`.
-      image_shape: (H, W, 3) of one `image` of a batch.
     """
 
     tower: ImageTower
-    image_shape: tuple[int, ...]
     bounded: ClassVar[bool] = False
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, 3) of an image, see `ImageTower.image_shape`."""
+        return self.tower.image_shape
 
     @property
     def shape(self) -> tuple[int]:
@@ -77,11 +91,11 @@ class EmbeddingSpace:
 
     def init(self) -> Params:
         """The tower's variables, see `placeholder_variables`."""
-        return {EMBEDDING: self.tower.init(self.image_shape)}
+        return {EMBEDDING: self.tower.init()}
 
     def encode(self, frozen: Params, image: Array, rng: Rng | None = None) -> Array:
-        """Scaled embeddings `[B, E] float32` of images."""
-        return self.tower.embed(frozen[EMBEDDING], image)
+        """Scaled embeddings `[B, E] float32` of images, or those that `image [B, E]` are."""
+        return image if image.ndim == 2 else self.tower.embed(frozen[EMBEDDING], image)
 
     def decode(self, frozen: Params, x: Array) -> Array:
         """`x`, of the length that embeddings have; images of it are a decoder's to draw."""

@@ -30,7 +30,7 @@ from diffjax.denoisers.conditions.base import (
 )
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.frozen import placeholders
-from diffjax.denoisers.spaces import Space
+from diffjax.denoisers.spaces import LatentSpace, Space
 from diffjax.diffusion.guidance import (
     GUIDE,
     UNCOND,
@@ -122,6 +122,13 @@ class DiffusionModel:
                 f"an image of {height} x {width} pixels: both must be multiples of {step}"
             )
         return replace(self, space=self.space.resized(height, width))
+
+    def of_images(self) -> DiffusionModel:
+        """The model as it is given images, though the batches that it was trained on held their
+        latents."""
+        if not isinstance(self.space, LatentSpace) or not self.space.cached:
+            return self
+        return replace(self, space=self.space.resized(*self.space.decoded_shape[:2]))
 
     def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
         """Fresh variables; `batch_spec` name -> ShapeDtypeStruct of one batch. The network's

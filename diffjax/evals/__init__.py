@@ -23,6 +23,7 @@ from diffjax.evals.reconstruction import Reconstruction
 from diffjax.evals.retrieval import Neighbours, Retrieval
 from diffjax.evals.samples import Samples
 from diffjax.evals.trajectory import Trajectory
+from diffjax.evals.variations import Variations
 from diffjax.evals.zero_shot import ZeroShot
 
 EVALUATORS: dict[str, Any] = {
@@ -43,6 +44,7 @@ EVALUATORS: dict[str, Any] = {
     "retrieval": Retrieval,
     "samples": Samples,
     "trajectory": Trajectory,
+    "variations": Variations,
     "zero_shot": ZeroShot,
 }
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from diffjax.batches import map_batches
+from diffjax.diffusion.interpolation import Path, between
 from diffjax.evals import trial
 from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
@@ -24,29 +25,6 @@ from diffjax.task import Variables
 # A unit is active where the posterior's mean varies more than this over images (Burda et al. 2016,
 # section 5.2).
 ACTIVE = 0.01
-
-
-def between(a: np.ndarray, b: np.ndarray, shares: np.ndarray, path: str) -> np.ndarray:
-    """Points from `a [N, D]` to `b [N, D]` at `shares [T]` of the way, `[N, T, D]`.
-
-    "linear", or "spherical": along the great circle, the length changing evenly (White 2016), so
-    that codes between two of a Gaussian's are as long as its codes are. Ends on
-    one line through 0 have no great circle between them; there the path is linear.
-    """
-    t = shares[None, :, None]
-    a, b = a[:, None], b[:, None]
-    straight = (1 - t) * a + t * b
-    if path == "linear":
-        return straight
-    length_a, length_b = (np.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
-    cosine = (a * b).sum(-1, keepdims=True) / np.maximum(length_a * length_b, 1e-12)
-    angle = np.arccos(np.clip(cosine, -1, 1))
-    sine = np.sin(angle)
-    flat = (sine < 1e-6) | (length_a * length_b < 1e-12)
-    safe = np.where(flat, 1.0, sine)
-    unit = (np.sin((1 - t) * angle) * a / np.maximum(length_a, 1e-12)
-            + np.sin(t * angle) * b / np.maximum(length_b, 1e-12)) / safe  # fmt: skip
-    return np.where(flat, straight, ((1 - t) * length_a + t * length_b) * unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +48,7 @@ class Latents:
     columns: Tiles = 9
     reach: Positive = 3.0
     around: Literal["mean", "image"] = "image"
-    path: Literal["linear", "spherical"] = "spherical"
+    path: Path = "spherical"
     batch_size: Amount = 128
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.embeddings import EmbeddingSpace
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import make_recipe
@@ -15,12 +16,14 @@ from diffjax.generate.embeddings import encode_image, encode_text
 from diffjax.generate.invert import decode, encode
 from diffjax.generate.likelihood import bits_per_dim, flow_bits_per_dim
 from diffjax.generate.sample import sample, trajectory
+from diffjax.generate.variations import interpolate, text_difference, variations
 
 
 def predict_fns(model: DiffusionModel, levels: int = 256) -> dict[str, Callable[..., Any]]:
     """Pure functions `(variables, ...)` by name: sample, trajectory, encode, decode; of images
-    themselves bits_per_dim and flow_bits_per_dim, whose pixels take `levels` values; and of
-    embeddings encode_image and encode_text."""
+    themselves bits_per_dim and flow_bits_per_dim, whose pixels take `levels` values; of
+    embeddings encode_image and encode_text; and of decoders of image embeddings variations,
+    interpolate and, where they hold a prior, text_difference."""
     fns = {fn.__name__: partial(fn, model) for fn in (sample, trajectory, encode, decode)}
     if model.space.bounded:
         # Of latents there are densities, but none of the images they stand for.
@@ -28,6 +31,11 @@ def predict_fns(model: DiffusionModel, levels: int = 256) -> dict[str, Callable[
         fns |= {fn.__name__: partial(fn, model, levels=levels) for fn in bounds}
     if isinstance(model.space, EmbeddingSpace):
         fns |= {fn.__name__: partial(fn, model) for fn in (encode_image, encode_text)}
+    if any(isinstance(c, ImageEmbeddingCondition) for c in model.conditions):
+        whole = model.of_images()
+        fns |= {fn.__name__: partial(fn, whole) for fn in (encode_image, variations, interpolate)}
+        if model.prior is not None:
+            fns |= {fn.__name__: partial(fn, whole) for fn in (encode_text, text_difference)}
     return fns
 
 

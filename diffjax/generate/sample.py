@@ -22,7 +22,7 @@ from diffjax.diffusion.levels import broadcast_to
 from diffjax.diffusion.recipes import CompiledRecipe, make_recipe
 from diffjax.diffusion.sampling import initial_noise
 from diffjax.diffusion.sampling import sample as run_sampler
-from diffjax.generate.embeddings import encode_text
+from diffjax.generate.embeddings import encode_text, prior_variables
 from diffjax.generate.known import Known, hold_known
 from diffjax.keys import per_row, root, stream
 from diffjax.task import Variables
@@ -177,8 +177,7 @@ def _with_embedding(
     missing = [c.field for c in model.conditions
                if isinstance(c, ImageEmbeddingCondition) and c.field not in cond]  # fmt: skip
     if missing:
-        held = variables.frozen["prior"]
-        weights = Variables(held["params"], {}, held.get("frozen", {}))
+        weights = prior_variables(variables)
         best_of = recipe.pop("best_of", 2)
         choice = make_recipe(**recipe)
         plan = choice.plan(prior.schedule)

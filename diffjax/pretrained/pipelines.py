@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffjax.denoisers.spaces import LatentSpace
 from diffjax.evals.drawing import draw
 from diffjax.generate.pipeline import Pipeline
 from diffjax.interop.pipelines import is_pipeline
@@ -56,9 +55,7 @@ def pipeline_of_run(run: TrainedRun) -> Pipeline:
     if not isinstance(task, DiffusionTask):
         raise ValueError(f"{run.workdir} is a run of task {run.kind!r}, not of diffusion")
     recipe = {k: v for k, v in run.config.get("sampling", {}).items() if k != "ema"}
-    model, words = task.model, run.tokenizer
-    if isinstance(model.space, LatentSpace):
-        model = model.resized(*model.space.decoded_shape[:2])
+    model, words = task.model.of_images(), run.tokenizer
     return Pipeline(
         model,
         run.variables,

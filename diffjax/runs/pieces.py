@@ -88,7 +88,7 @@ def build_task(resolved: Resolved) -> Task:
             space = LatentSpace(rest[NETWORK], resolved.image_shape, bool(rest.get("cached")))
         if "embedding" in pieces:
             tower: Any = _tower("pieces.embedding", pieces["embedding"])
-            space = EmbeddingSpace(tower, resolved.image_shape)
+            space = EmbeddingSpace(tower)
         towers = {
             name: _tower(f"pieces.towers.{name}", section)
             for name, section in as_section("pieces.towers", pieces.get("towers", {})).items()

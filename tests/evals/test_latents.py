@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffjax.diffusion.interpolation import between
 from diffjax.evals import make_evaluator
 from diffjax.evals.base import Picture
-from diffjax.evals.latents import between
 from diffjax.evals.pictures import as_rgb
 from diffjax.results import Result
 

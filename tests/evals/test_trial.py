@@ -79,6 +79,20 @@ def from_code(variables, z, *, side: int = 32):
     return jnp.zeros((len(z), side, side, 3)) + z[:, :1, None, None]
 
 
+def variations(variables, seed, index, image, *, eta: float = 1.0, steps: int = 2):
+    traced(variables, seed, index, image)
+    return image / (steps > 0)
+
+
+def interpolate(variables, image, other, shares, *, steps: int = 2):
+    return image[:, None] + shares[:, None, None, None] * other[:, None]
+
+
+def text_difference(variables, image, tokens, source, shares, *, steps: int = 2):
+    traced(image, tokens, source, shares)
+    return interpolate(variables, image, image, shares) + tokens.mean()
+
+
 def embed(variables, seed, index, cond, *, steps: int = 2):
     return sample(variables, seed, index, cond, steps=steps)[:, 0, :1].repeat(WIDTH, 2)[
         :, 0, :WIDTH
@@ -86,8 +100,8 @@ def embed(variables, seed, index, cond, *, steps: int = 2):
 
 
 FNS = {f.__name__: f for f in (sample, embed, trajectory, bits_per_dim, encode_image, encode_text,
-                               logits, factor_logits, encode, decode, posterior,
-                               from_code)}  # fmt: skip
+                               logits, factor_logits, encode, decode, posterior, from_code,
+                               variations, interpolate, text_difference)}  # fmt: skip
 
 
 def tokenize(texts):
@@ -146,6 +160,7 @@ RIGHT = {
     "retrieval": {},
     "samples": {},
     "trajectory": {},
+    "variations": dict(where=ONE, count=9),
     "zero_shot": {},
 }
 SIDE = dict(pred_kw=dict(side=16))
@@ -224,6 +239,14 @@ WRONG = {
         (dict(pred="sample"), r"not frames \[T, 6, H, W, C\]"),
         (dict(pred_kw=dict(steps=-1)), r"\(0, 6, 32, 32, 3\)"),
         (dict(rows=0), "rows=0 must be at least 1"),
+    ],
+    "variations": [
+        (dict(variations=lambda variables, seed, index, image: image[:, :8]), "images of 'test'"),
+        (dict(interpolate=lambda variables, image, other, shares: image), r"\[25, T, H, W, C\]"),
+        (dict(where={}), "is of one object"),
+        (dict(pred_kw=dict(stpes=1)), "did you mean 'steps'"),
+        (dict(columns=0), "columns=0 must be at least 1"),
+        (dict(shares=(2.0,)), "shares"),
     ],
     "zero_shot": [
         (dict(templates=("very " * 20 + "{}",)), "a text of 22 words"),

@@ -1,10 +1,10 @@
 """Files that are made to exhaust their reader: one line each, in little memory, and soon."""
 
 import pytest
+from hostile.cost import measure
+from hostile.files import HOSTILE
 
 from diffjax.bounded import MB
-from experiments.benchmarks.hostile import HOSTILE
-from experiments.benchmarks.hostile_files import measure
 
 # The promise of docs/security.md.
 MEMORY, TIMES = 300 * MB, 4

@@ -1,17 +1,21 @@
 """Runs of a prior and of a decoder that draws by it: trained, opened without what they rested on,
 drawn from by a sentence."""
 
+import json
 import shutil
 
 import jax
 import numpy as np
 import pytest
 from in_process import refusal, train
+from mains import flags_of
 
+from diffjax.data.prepared import PreparedSource
 from diffjax.denoisers.embeddings import EmbeddingSpace
 from diffjax.pretrained.pipelines import pipeline_of_run
 from diffjax.runs import open_run
-from diffjax.train.writer import read_records
+from diffjax.train.writer import read_records, read_text
+from experiments import sample
 
 BASE = """
 from configs.common import make
@@ -35,6 +39,15 @@ REST = dict(
 
 
 def get_config(arg=None):
+"""
+CODEC = """
+    return make(
+        data=dict(train=dict(type="folder", path="@FOLDER@")),
+        model=dict(type="autoencoder", channels=4, channel_mult=(1, 2), blocks=1, norm_groups=2),
+        task=dict(type="autoencoder"),
+        optim=dict(type="adam", lr=1e-3),
+        train=dict(steps=1, batch_size=4, checkpoint_every=1, log_every=1),
+    )
 """
 PRIOR = """
     return make(
@@ -91,10 +104,15 @@ def test_a_prior_is_measured_and_opens_without_its_clip(prior, clip, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(drawn, axis=-1), 8**0.5, rtol=1e-5)
 
 
-def test_a_decoder_draws_by_a_sentence_through_its_prior(prior, clip, scenes, tmp_path):
-    file = config(BASE + DECODER, tmp_path / "decoder.py", CLIP=clip, FOLDER=scenes, PRIOR=prior)
-    train(file, tmp_path / "decoder")
-    run = open_run(shutil.copytree(tmp_path / "decoder", tmp_path / "moved"), ema="slow")
+@pytest.fixture(scope="module")
+def decoder(prior, clip, scenes):
+    file = config(BASE + DECODER, clip.parent / "decoder.py", CLIP=clip, FOLDER=scenes, PRIOR=prior)
+    train(file, clip.parent / "decoder")
+    return clip.parent / "decoder"
+
+
+def test_a_decoder_draws_by_a_sentence_through_its_prior(prior, decoder, tmp_path):
+    run = open_run(shutil.copytree(decoder, tmp_path / "moved"), ema="slow")
     held = run.variables.frozen["prior"]
     was = open_run(prior).variables
     jax.tree.map(np.testing.assert_array_equal, held["params"], was.params)
@@ -105,6 +123,103 @@ def test_a_decoder_draws_by_a_sentence_through_its_prior(prior, clip, scenes, tm
     words = run.tokenizer or open_run(prior).tokenizer
     drawn = pipeline.draw({"tokens": words.encode(["a red circle"])}, 0, np.arange(1))
     assert drawn.shape == (1, 32, 32, 3) and np.isfinite(drawn).all()
+
+
+@pytest.fixture
+def drawn(monkeypatch, tmp_path, scenes, decoder):
+    """`experiments.sample` of the decoder with these flags; gives the recipe in the picture."""
+    pictures = sorted(scenes.rglob("*.png"))
+
+    def main(run=decoder, **given):
+        values = flags_of(sample, monkeypatch)
+        monkeypatch.setattr(sample, "FLAGS", values)
+        given = {"run": run, "out": tmp_path / "drawn.png", "steps": 2, "num": 3, **given}
+        named = {"@": pictures[0], "#": pictures[1]}
+        values(["sample", *(f"--{k}={named.get(v, v)}" for k, v in given.items())])
+        sample.main()
+        return json.loads(read_text((tmp_path / "drawn.png").read_bytes())["recipe"])
+
+    return main
+
+
+WAYS = {
+    "variations": {},
+    "interpolate": dict(other_image="#"),
+    "text_difference": dict(source="a red circle", prompt="a green circle"),
+}
+
+
+@pytest.mark.parametrize("what", WAYS)
+def test_a_picture_is_drawn_through_its_embedding(what, drawn):
+    said = drawn(embedding=what, init_image="@", **WAYS[what])
+    assert said["embedding"] == what and said["steps"] == 2 and said["sampler"] == "ddim"
+    assert said["init_image"].endswith(".png")
+
+
+WRONG = {
+    "needs --init_image": dict(embedding="variations"),
+    "needs --other_image": dict(embedding="interpolate", init_image="@"),
+    "needs --source": dict(embedding="text_difference", init_image="@", prompt="a"),
+    "is of another --embedding than none": dict(source="a ring", prompt="a"),
+    "does not read --prompt": dict(embedding="variations", init_image="@", prompt="a"),
+    "does not read --strength": dict(embedding="variations", init_image="@", strength=0.5),
+    "ddim": dict(embedding="variations", init_image="@", sampler="heun"),
+    "did you mean 'eta'": dict(embedding="variations", init_image="@", set="etaa=1"),
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_what_it_lacks_or_does_not_read_is_said(said, drawn, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        drawn(**WRONG[said])
+    assert not (tmp_path / "drawn.png").exists()
+
+
+def test_a_run_that_reads_no_image_embedding_is_refused(prior, drawn):
+    with pytest.raises(ValueError, match="has no variations: that is of runs with a condition"):
+        drawn(run=prior, embedding="variations", init_image="@")
+
+
+def losses(workdir):
+    return [r["train/loss"] for r in read_records(workdir / "metrics.jsonl") if "train/loss" in r]
+
+
+KEPT = ('transforms=(dict(type="tokenize"), dict(type="to_float")),\n    eval_',
+        'cache_latents=True, transforms=(dict(type="tokenize"),),\n    eval_')  # fmt: skip
+
+
+def test_a_prior_learns_the_same_from_embeddings_that_were_kept(
+    prior, clip, scenes, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DIFFJAX_DATA", str(tmp_path / "data"))
+    text = (BASE + PRIOR).replace(*KEPT)
+    assert text != BASE + PRIOR
+    train(config(text, tmp_path / "kept.py", CLIP=clip, FOLDER=scenes), tmp_path / "kept")
+    np.testing.assert_allclose(losses(tmp_path / "kept"), losses(prior), rtol=1e-4)
+    was, now = open_run(prior), open_run(tmp_path / "kept")
+    assert now.task.model == was.task.model
+    (folder,) = (tmp_path / "data").glob("latents_*")
+    assert PreparedSource(folder.name, "train", tmp_path / "data").info.image_shape == (8,)
+
+
+def test_a_decoders_embeddings_are_kept_beside_its_latents(
+    prior, clip, scenes, tmp_path, monkeypatch
+):
+    codec_run = tmp_path / "codec"
+    train(config(BASE + CODEC, tmp_path / "codec.py", CLIP=clip, FOLDER=scenes), codec_run)
+    monkeypatch.setenv("DIFFJAX_DATA", str(tmp_path / "data"))
+    within = DECODER.replace("prior=", f"codec=dict(run='{codec_run}'), prior=")
+    within = within.replace("patch=8", "patch=2")
+    fly = config(BASE + within, tmp_path / "fly.py", CLIP=clip, FOLDER=scenes, PRIOR=prior)
+    train(fly, tmp_path / "fly")
+    kept = (BASE + within).replace(*KEPT)
+    file = config(kept, tmp_path / "kept.py", CLIP=clip, FOLDER=scenes, PRIOR=prior)
+    train(file, tmp_path / "kept")
+    np.testing.assert_allclose(losses(tmp_path / "kept"), losses(tmp_path / "fly"), rtol=1e-3)
+    flip = kept.replace('cache_latents=True, transforms=(',
+                        'cache_latents=True, transforms=(dict(type="random_flip"), ')  # fmt: skip
+    file = config(flip, tmp_path / "flip.py", CLIP=clip, FOLDER=scenes, PRIOR=prior)
+    assert "is of the upright picture" in refusal(file, tmp_path / "flip")
 
 
 def test_sections_that_do_not_fit_are_refused(clip, clip_run, scenes, tmp_path):

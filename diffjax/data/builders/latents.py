@@ -1,4 +1,4 @@
-"""A codec's moments of images as array_record: encoded once, read at every step."""
+"""Moments and embeddings of images as array_record: encoded once, read at every step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from diffjax.data.arrays import read
 from diffjax.data.builders.base import RecordBuilder, image_features
-from diffjax.data.schema import FLIPPED, Columns, Source
+from diffjax.data.schema import Columns, Source
 
 _AT_ONCE = 64
 
@@ -20,12 +20,13 @@ def builder(
     name: str,
     sources: Mapping[str, Source],
     encode: Callable[[Columns, np.ndarray], Mapping[str, np.ndarray]],
-    shape: tuple[int, int, int],
+    shapes: Mapping[str, tuple[int, ...]],
     codec: str,
+    made_by: str,
     data_dir: Path,
-    flips: bool = False,
 ) -> RecordBuilder:
-    """The builder of a set whose `image`s are moments; labels and captions stay as they are.
+    """The builder of a set whose `image`s are a codec's moments, or embeddings; labels and captions
+    stay as they are.
 
     A record takes 4 h w C bytes, twice that with `flips`: at 32 x 32 x 8, 32 KiB or 64 KiB, so
     42 GB or 84 GB for ImageNet's 1.28 million.
@@ -33,12 +34,12 @@ def builder(
     Args:
       name: of the set.
       sources: split -> the images.
-      encode: `(columns, indices [B])` -> moments `[B, h, w, C] float32` of the examples there, as
-        `image`, and with `flips` those of their mirror images, as `FLIPPED`.
-      shape: (h, w, C).
-      codec: its fingerprint, kept with the data.
+      encode: `(columns, indices [B])` -> float32 arrays of the examples there, by field: `image`,
+        perhaps `FLIPPED`, the moments of their mirror images, and embeddings.
+      shapes: of one of each.
+      codec: fingerprint of what made `image`, kept with the data.
+      made_by: fingerprint of all that made the fields.
       data_dir: where it is written.
-      flips: whether the mirror images' are kept too.
     """
     first = next(iter(sources.values()))
     info, one = first.info, first[0]
@@ -60,15 +61,14 @@ def builder(
                 yield record
 
     features = image_features((None, None, 3), info.class_names, info.num_classes, "caption" in one)
-    for field in ("image", FLIPPED) if flips else ("image",):
+    for field, shape in shapes.items():
         features[field] = tfds.features.Tensor(shape=shape, dtype=np.float32, encoding="bytes")
-    made_by = f"{codec} {FLIPPED}" if flips else codec
     return RecordBuilder(
         name=name,
         records={split: lambda s=source: records(s) for split, source in sources.items()},
         fingerprints={split: f"{s.info.fingerprint} {made_by}" for split, s in sources.items()},
         features=features,
         data_dir=data_dir,
-        description=f"moments of {info.name} by the codec {codec}",
+        description=f"{', '.join(shapes)} of {info.name} by {codec}",
         codec=codec,
     )

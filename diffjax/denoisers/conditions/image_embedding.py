@@ -18,6 +18,9 @@ from diffjax.nn.linear import Dense
 from diffjax.ranges import Amount, Probability, Width
 from diffjax.task import Batch, Params
 
+# The field of a batch that such a condition reads, unless it says another.
+IMAGE_EMBEDDING = "image_embedding"
+
 
 @dataclass(frozen=True)
 class ImageEmbeddingCondition:
@@ -28,7 +31,6 @@ class ImageEmbeddingCondition:
     Attributes:
       name, field, drop, has_null: see `Condition`.
       tower: the image tower; its variables are `frozen[name]`.
-      image_shape: (H, W, 3) of one `image` of a batch.
       to: "vector", added to the noise embedding, "context", as `tokens` extra tokens of context by
         a trained projection, or "both", as in the paper.
       width: of the tokens; None for E.
@@ -36,10 +38,9 @@ class ImageEmbeddingCondition:
 
     name: str
     tower: ImageTower
-    image_shape: tuple[int, ...]
     drop: float = 0.0
     has_null: bool = True
-    field: str = "image_embedding"
+    field: str = IMAGE_EMBEDDING
     to: Literal["vector", "context", "both"] = "both"
     tokens: int = 4
     width: int | None = None
@@ -57,7 +58,7 @@ class ImageEmbeddingCondition:
                 f"conditions.{self.name}: batches hold embeddings of {held[1:]}, but the tower's "
                 f"have {self.tower.width} elements: they are of another CLIP"
             )
-        frozen = self.tower.init(self.image_shape)
+        frozen = self.tower.init()
         if self.to == "vector":
             return {}, frozen
         return self._projection.init(key, jnp.zeros((1, self.tower.width)))["params"], frozen
@@ -66,12 +67,13 @@ class ImageEmbeddingCondition:
         """See `Condition.spec`."""
         if self.field in batch_spec:
             return batch_spec[self.field]
-        how = f"it is computed of images of {self.image_shape}: set data.cache_latents=False"
+        how = f"it is computed of images of {self.tower.image_shape}"
         image = field_of(batch_spec, self.name, "image", how)
-        if image.shape[1:] != self.image_shape:
+        if image.shape[1:] != self.tower.image_shape:
             raise ValueError(
-                f"conditions.{self.name} embeds images of {self.image_shape}, but batches hold "
-                f"{image.shape[1:]}: set data.cache_latents=False"
+                f"conditions.{self.name} embeds images of {self.tower.image_shape}, but batches "
+                f"hold {image.shape[1:]}: data.cache_latents=True keeps embeddings beside latents; "
+                "for images, add a resizing transform"
             )
         return jax.ShapeDtypeStruct((image.shape[0], self.tower.width), jnp.float32)
 
@@ -99,7 +101,7 @@ def image_embedding_condition(
     *,
     tower: Mapping[str, Any],
     drop: Probability = 0.0,
-    field: str = "image_embedding",
+    field: str = IMAGE_EMBEDDING,
     to: Literal["vector", "context", "both"] = "both",
     tokens: Amount = 4,
     width: Width | None = None,
@@ -113,7 +115,6 @@ def image_embedding_condition(
       field, to, tokens, width: see `ImageEmbeddingCondition`.
     """
     del tower  # Opened by who assembles the run, and given as `around.tower`.
-    shape = around.space.image_shape
     return ImageEmbeddingCondition(
-        around.name, around.tower, shape, drop, drop > 0, field, to, tokens, width
+        around.name, around.tower, drop, drop > 0, field, to, tokens, width
     )

@@ -1,32 +1,24 @@
-"""Costs of reading hostile files: `python -m experiments.benchmarks.hostile_files`.
-
-Makes each file of `hostile.HOSTILE`, reads it in a process of its own, and prints its size, the
-peak memory above that of a process that has read nothing, the seconds, and the error: the table of
-docs/security.md.
-"""
+"""Costs of reading a hostile file in a process of its own."""
 
 from __future__ import annotations
 
 import multiprocessing
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from absl import app
-
-from diffjax.bounded import MB
 from diffjax.data.tokenizer_files import load_tokenizer
 from diffjax.evals.reference import read_reference
 from diffjax.interop.clip import load_clip
 from diffjax.interop.dit import load_dit
 from diffjax.interop.files import read_tensors
 from diffjax.launch.one_line import one_line
-from experiments.benchmarks.hostile import HOSTILE
+
+from .files import HOSTILE
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "weights": read_tensors,
@@ -97,22 +89,3 @@ def measure(name: str, folder: Path, timeout: float = 60.0) -> Cost:
         child.join()
     files = path.iterdir() if path.is_dir() else [path]
     return Cost(sum(f.stat().st_size for f in files), peak, seconds, error)
-
-
-def main(_: Any) -> None:
-    """Prints the table."""
-    print("| file | size | peak memory | seconds | error |\n|---|---|---|---|---|")
-    for name in HOSTILE:
-        with tempfile.TemporaryDirectory() as folder:
-            cost = measure(name, Path(folder))
-            said = cost.error.replace(f"{folder}/", "").replace("|", "\\|")
-        said = said if len(said) <= 110 else f"{said[:110]}..."
-        print(
-            f"| {name} | {cost.size / MB:.2f} MB | {cost.peak / MB:.0f} MB | {cost.seconds:.2f} | "
-            f"`{said}` |",
-            flush=True,
-        )
-
-
-if __name__ == "__main__":
-    app.run(main)

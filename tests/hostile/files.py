@@ -1,4 +1,4 @@
-"""Folders and archives that are made to exhaust their reader, by name; see `hostile_files`."""
+"""Folders and archives that are made to exhaust their reader, by name; see `__main__`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from safetensors.numpy import save_file
 
 from diffjax.bounded import JSON_BYTES, MB
 from diffjax.interop.torch_pickle import LONGEST
-from experiments.benchmarks.crafted import (
+
+from .crafted import (
     archive,
     module,
     named,

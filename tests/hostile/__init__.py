@@ -1,0 +1,1 @@
+"""Files that are made to exhaust their reader, and what reading them costs."""
