@@ -13,7 +13,7 @@ def make(**sections: Any) -> ConfigDict:
     The sections (`diffjax/assembly/sections.py` says what each holds, and refuses any other key):
     seed, data, tokenizer, codec, embedding, conditions, guide, prior, base, model, init_from, task,
     optim, ema, mesh, train, sampling, evals, features, perceptual, clip_scorer, clip_guide,
-    expected.
+    factor_classifier, expected.
     """
     defaults: dict[str, Any] = {
         "seed": 0,

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from diffjax.assembly.experiment import Experiment, config_of
 from diffjax.assembly.released_run import ReleasedRun
-from diffjax.assembly.stages import complete
+from diffjax.assembly.stages import complete, outline_scorers
 from diffjax.choices import unknown
 from diffjax.evals.samples import caption
 from diffjax.launch.cli import overrides, run_main
@@ -104,7 +104,7 @@ def _released() -> None:
     _keep(config, FLAGS.only)
     complete(plain(config), workdir, named=True)
     experiment = ReleasedRun(config, workdir, model, origin, recipe)
-    experiment.check_evaluations()
+    experiment.check_evaluations(**outline_scorers(experiment))
     experiment.write_config()
     evaluations = experiment.evaluations(**make_scorers(experiment.reference, experiment.mesh))
     evaluations.trial(experiment.outline)

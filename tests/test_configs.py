@@ -20,6 +20,7 @@ from scenes import scenes
 from diffjax.assembly import experiment as assemble
 from diffjax.assembly.experiment import Experiment
 from diffjax.assembly.frozen import Frozen
+from diffjax.assembly.stages import outline_scorers
 from diffjax.choices import build, construct, unknown
 from diffjax.data import tokenizer_files
 from diffjax.data.arrays import ArraySource
@@ -264,7 +265,9 @@ def test_a_config_builds_its_run(path, tmp_path, without_data):
         assert section["type"] != "classifier" or (ROOT / features.config).exists()
     if config.get("perceptual", {}).get("config"):
         assert (ROOT / config.perceptual.config).exists()
-    experiment.evaluations(Extractor() if config.get("features") else None)
+    judged = outline_scorers(experiment) if config.get("factor_classifier") else {}
+    judged["features"] = Extractor() if config.get("features") else None
+    experiment.evaluations(**judged)
 
 
 @pytest.mark.parametrize(

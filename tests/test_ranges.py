@@ -31,6 +31,7 @@ from diffjax.models.text import TextTransformer
 from diffjax.models.vae import DECODERS, ENCODERS
 from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig
+from diffjax.pretrained.factor_classifier import FactorClassifierConfig
 from diffjax.pretrained.features import FEATURES
 from diffjax.pretrained.init_from import InitFromConfig
 from diffjax.pretrained.perceptual import PerceptualConfig
@@ -162,7 +163,8 @@ def builders() -> dict[str, tuple[Any, tuple[str, ...]]]:
     }
     single = [DataConfig, Oversample, TrainConfig, Optimizer, EMA, make_mesh, EvalConfig,
               Question, Guidance, ClipGuidance, make_grid, CodecConfig, TextTowerConfig,
-              ClipScorerConfig, PerceptualConfig, InitFromConfig, Settings, TextTransformer,
+              ClipScorerConfig, FactorClassifierConfig, PerceptualConfig, InitFromConfig, Settings,
+              TextTransformer,
               bits_per_dim, flow_bits_per_dim, VaeTask.elbo, VaeTask.iwae]  # fmt: skip
     found = {f"{what} {kind!r}": (maker, hidden) for what, (table, hidden) in tables.items()
              for kind, maker in table.items()}  # fmt: skip

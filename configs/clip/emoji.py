@@ -29,6 +29,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
             train=dict(type="emoji", split="train"),
             test=dict(type="emoji", split="test"),
             others=dict(compositions=dict(type="emoji", split="compositions")),
+            # Two in three are people then: a batch holds the same role in other skins to be told.
+            oversample=(dict(where=PERSON, times=3),),
             transforms=(
                 dict(type="random_shift", pixels=2, fill="edge"),
                 dict(type="tokenize"),

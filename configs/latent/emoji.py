@@ -6,10 +6,11 @@
 
 What is missing is trained first: the autoencoder (configs/autoencoder/emoji.py), CLIP
 (configs/clip/emoji.py), whose text tower reads the captions, and a classifier
-(configs/classifier/emoji.py), by whose features the report finds the training drawings nearest to
-each sample. The evaluated samples are of combinations of gender, skin tone and role that training
-never shows: of anything else one drawing stands for one concept, and a model can but remember it.
-Of the drawings that training sees two in three are of people. Not measured yet.
+(configs/classifier/emoji.py), which says gender, skin tone and role of what is drawn, and by whose
+features the report finds the training drawings nearest to it. `unseen` draws combinations of the
+three that training never shows: of anything else one drawing stands for one concept, and a model
+can but remember it. Of the drawings that training sees two in three are of people. Not measured
+yet.
 """
 
 from __future__ import annotations
@@ -70,11 +71,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
         optim=dict(type="muon", lr=3e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.99),
         ema=dict(slow=dict(half_life=8_000, ramp=0.1)),
         train=dict(steps=3500, batch_size=128, checkpoint_every=500, log_every=50),
-        features=dict(config="configs/classifier/emoji.py"),
-        clip_scorer=CLIP,
+        factor_classifier=dict(config="configs/classifier/emoji.py"),
         sampling=dict(sampler="heun", steps=50, churn=40.0, guidance=1.5, ema="slow"),
         evals=dict(
             samples=dict(type="samples", prompts=PROMPTS, columns=8),
-            unseen=dict(type="generation", num_samples=200),
+            unseen=dict(type="drawn_factors", split="test"),
         ),
     )

@@ -102,6 +102,15 @@ def trained_on(
     return cached_latents(source, pictures, codec, root, flips, towers)
 
 
+def check_image_shape(data: DataConfig, source: Source, shape: tuple[int, ...]) -> None:
+    """Raises ValueError where the images of a batch are not of `data.image_shape`."""
+    if data.image_shape is not None and shape != data.image_shape:
+        raise ValueError(
+            f"the images of {source.info.name} are {shape}, but data.image_shape says "
+            f"{data.image_shape}: add a resizing transform, or prepare the set at that size"
+        )
+
+
 def epoch_of(data: DataConfig, source: Source) -> np.ndarray | None:
     """Indices of an epoch, by `data.oversample`; None for every record once."""
     if not data.oversample:

@@ -12,10 +12,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diffjax.assembly.condition_sections import condition_sections
-from diffjax.assembly.data import DataConfig, Prefetching, epoch_of, trained_on
+from diffjax.assembly.data import (
+    DataConfig,
+    Prefetching,
+    check_image_shape,
+    epoch_of,
+    trained_on,
+)
 from diffjax.assembly.evaluations import RunEvaluations, error_prefix, evals_of, split_evals
 from diffjax.assembly.frozen import load_frozen
-from diffjax.assembly.model_section import model_section
+from diffjax.assembly.model_section import model_section, task_section
 from diffjax.assembly.sections import check_sections
 from diffjax.assembly.tokenizer import make_tokenizer
 from diffjax.assembly.whole_batch import check_whole_batch
@@ -29,7 +35,6 @@ from diffjax.data.transforms import make_transforms
 from diffjax.denoisers.clip_guide import ClipGuide
 from diffjax.denoisers.conditions import make_conditions
 from diffjax.evals import EvalContext, make_evaluator
-from diffjax.evals.context import ClipScorer
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.models import build_model
 from diffjax.pretrained.clip_guide import guided, load_clip_guide
@@ -101,12 +106,8 @@ class Experiment:
             self.data,
         )
         spec = self.loader.batch_spec()
-        shape, wanted = spec["image"].shape[1:], self.data.image_shape
-        if wanted is not None and shape != wanted:
-            raise ValueError(
-                f"the images of {self.source.info.name} are {shape}, but data.image_shape says "
-                f"{wanted}: add a resizing transform, or prepare the set at that size"
-            )
+        shape = spec["image"].shape[1:]
+        check_image_shape(self.data, self.source, shape)
         classes = self.source.info.num_classes
         self.seen = make_perceptual(self.reference("perceptual"), workdir)
         if self.frozen.base is not None:
@@ -114,13 +115,14 @@ class Experiment:
         space = self.frozen.space(shape, batches.info.codec)
         conditions = make_conditions(self.conditions, classes, space, self.frozen.read_towers)
         self.codes = self.frozen.codes(self.config, conditions, self.loader, len(batches), workdir)
+        task = self.task_section = task_section(self.config["task"], self.source.info.name)
         self.model = model_section(
-            self.config, spec, classes, self.tokenizer, conditions, space, self.codes
+            self.config, task, spec, classes, self.tokenizer, conditions, space, self.codes
         )
         pieces = self.frozen.pieces(conditions, space)
         pieces |= {TOWER: self.seen[0]} if self.seen else {}
         network = build_model(**self.model)
-        self.task = make_task(self.config["task"], network, shape, classes, pieces)
+        self.task = make_task(task, network, shape, classes, pieces)
         check_whole_batch(self.task, self.choices, self.mesh)
         self.eval_choices, self.eval_sections = split_evals(
             evals_of(self.config), self.emas, self.choices.steps_per_dispatch
@@ -171,7 +173,8 @@ class Experiment:
         info, spec = self.source.info, self.loader.batch_spec()
         data, emas = (info.name, info.num_classes, info.class_names), tuple(sorted(self.emas))
         pieces = self.frozen.describe(self.task, self.conditions)
-        resolved = describe_run(self.config, self.model, pieces, data, spec, emas)
+        sections = {**self.config, "task": self.task_section}
+        resolved = describe_run(sections, self.model, pieces, data, spec, emas)
         record_run(self.workdir, resolved, frozen, self.reference, self.tokenizer)
 
     @cached_property
@@ -210,10 +213,8 @@ class Experiment:
             for name, source in sources.items()
         }
 
-    def context(
-        self, features: FeatureExtractor | None, clip_scorer: ClipScorer | None = None
-    ) -> EvalContext:
-        """The context that the evaluators of this run are built from."""
+    def context(self, features: FeatureExtractor | None, **scorers: Any) -> EvalContext:
+        """The context that the evaluators of this run are built from, see `make_scorers`."""
         predict_fns, nfe = guided(self.task, self.clip_guide)
         return EvalContext(
             predict_fns=predict_fns,
@@ -230,8 +231,8 @@ class Experiment:
             tokenize=None if self.tokenizer is None else self.tokenizer.encode,
             detokenize=None if self.tokenizer is None else self.tokenizer.decode,
             drawn_by=[field for field in self.fields if field != "label"],
-            clip_scorer=clip_scorer,
             tried=self._tried,
+            **scorers,
         )
 
     @cached_property
@@ -243,22 +244,21 @@ class Experiment:
         spec = self.loader.batch_spec()
         return jax.eval_shape(lambda key: self.task.init(key, spec), jax.random.key(0))
 
-    def evaluations(
-        self, features: FeatureExtractor | None, clip_scorer: ClipScorer | None = None
-    ) -> RunEvaluations:
+    def evaluations(self, features: FeatureExtractor | None, **scorers: Any) -> RunEvaluations:
         """The evaluators of the config, built now so that a mistake shows before training."""
-        context, built = self.context(features, clip_scorer), {}
+        context, built = self.context(features, **scorers), {}
         for name, section in self.eval_sections.items():
             with error_prefix(f"evals.{name}"):
                 built[name] = make_evaluator(context=context, **section)
         return RunEvaluations(built, self.eval_choices)
 
-    def check_evaluations(self, features: FeatureExtractor | None = None) -> None:
+    def check_evaluations(self, features: FeatureExtractor | None = None, **scorers: Any) -> None:
         """Builds the evaluators as they will be and tries them by shape, so that a mistake in one
         shows before anything is trained: with the shapes of their feature extractor where they are
         known, else with a stand-in."""
         measured = self.config.get("features") or self.config.get("clip_scorer")
-        self.try_evaluations(self.evaluations(features or (STAND_IN if measured else None)))
+        found = features or (STAND_IN if measured else None)
+        self.try_evaluations(self.evaluations(found, **scorers))
 
     def try_evaluations(self, evaluations: RunEvaluations) -> None:
         """Tries evaluators on the mesh that the run has; see `RunEvaluations.trial`."""

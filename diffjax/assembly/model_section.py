@@ -1,10 +1,13 @@
-"""The network's section as it is built: what data, tokenizer and conditions decide is filled in."""
+"""The sections of network and task as they are built: what data, tokenizer and conditions decide is
+filled in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from diffjax.choices import unknown
+from diffjax.data.sources import factor_words
 from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.denoisers.conditions.base import Condition, inputs_of
 from diffjax.denoisers.spaces import Space
@@ -13,6 +16,7 @@ from diffjax.pretrained.codes import FittedCodes
 
 def model_section(
     config: Mapping[str, Any],
+    task: Mapping[str, Any],
     spec: Mapping[str, Any],
     classes: int,
     tokenizer: AnyTokenizer | None,
@@ -23,6 +27,7 @@ def model_section(
     """A config's section `model`, with what it leaves open.
 
     Args:
+      task: the section of its task, see `task_section`.
       spec: the shapes of one batch.
       classes: of the data.
       tokenizer: of the run.
@@ -32,7 +37,7 @@ def model_section(
     Raises:
       ValueError: a section that contradicts the data or the tokenizer.
     """
-    model, task = config["model"], config["task"]
+    model = config["model"]
     if model.get("type") == "clip":
         image = model.get("image", {})
         if task.get("noise") and isinstance(image, Mapping) and image.get("type") == "vit":
@@ -52,6 +57,8 @@ def model_section(
             known = _sequence({**known, "context_length": length}, "prior")
         known["out_channels"] = space.shape[-1] * (2 if task.get("learned_variance") else 1)
         return {**known, **model}
+    if task.get("type") == "factors":
+        return {"num_classes": sum(map(len, task["words"])), **model}
     known = {"num_classes": task.get("num_classes", classes)}
     if 0 < known["num_classes"] < classes:
         raise ValueError(
@@ -68,6 +75,21 @@ def _sequence(known: Mapping[str, Any], kind: str) -> dict[str, Any]:
             f"model {kind} reads no class table: set to='vector' in the class condition"
         )
     return {"vector_dim": 0, "context_length": 0, **rest}
+
+
+def task_section(section: Mapping[str, Any], data: str) -> Mapping[str, Any]:
+    """A config's section `task`; where it names factors, with their words in the set `data`.
+
+    Raises:
+      ValueError: a factor that the data have not.
+    """
+    if section.get("type") != "factors":
+        return section
+    known, factors = factor_words(data), section.get("factors", ())
+    for name in factors:
+        if name not in known:
+            raise unknown(f"task.factors: factor of {data}", name, known)
+    return {**section, "words": tuple(known[name] for name in factors)}
 
 
 def _text(model: Mapping[str, Any], tokenizer: AnyTokenizer) -> Any:

@@ -41,6 +41,7 @@ from diffjax.pretrained.clip_guide import ClipGuideConfig
 from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig
 from diffjax.pretrained.codes import AUTOREGRESSIVE
+from diffjax.pretrained.factor_classifier import FactorClassifierConfig
 from diffjax.pretrained.features import FEATURES
 from diffjax.pretrained.guide import GuideConfig
 from diffjax.pretrained.image_tower import EmbeddingConfig, ImageTowerConfig
@@ -58,12 +59,12 @@ from diffjax.train.run import TrainConfig
 
 SECTIONS = ("seed", "data", "tokenizer", "codec", "embedding", "conditions", "guide", "prior",
             "base", "model", "init_from", "task", "optim", "ema", "mesh", "train", "sampling",
-            "evals", "features", "perceptual", "clip_scorer", "clip_guide",
+            "evals", "features", "perceptual", "clip_scorer", "clip_guide", "factor_classifier",
             "expected")  # fmt: skip
 NEEDED = ("data", "model", "task", "optim", "train")
 # What a run gives its task and its evaluators itself.
 GIVEN = ("network", "image_shape", "conditions", "space", "guide", "prior",
-         "prior_recipe", "base", "base_recipe", "perceptual")  # fmt: skip
+         "prior_recipe", "base", "base_recipe", "perceptual", "words")  # fmt: skip
 CONTEXT = ("context",)
 # Keys of a diffusion task that conditions have taken over, and where they are now.
 MOVED = {
@@ -158,6 +159,7 @@ OPTIONAL: dict[str, Callable[[str, Any], Any]] = {
     "base": partial(construct, BaseConfig),
     "clip_scorer": partial(construct, ClipScorerConfig),
     "clip_guide": partial(construct, ClipGuideConfig),
+    "factor_classifier": partial(construct, FactorClassifierConfig),
     "features": _features,
 }
 

@@ -2,7 +2,7 @@
 
     codec, embedding, conditions' towers, guide, prior, base,
     perceptual, init_from, clip_guide                                before assembly
-    features, clip_scorer                                            before it is evaluated
+    features, clip_scorer, factor_classifier                         before it is evaluated
 
 Each of these runs may rest on others in turn: the plan goes through them depth first. What opens a
 section later (`Reference.open`) trains nothing.
@@ -31,6 +31,7 @@ from diffjax.launch.lock import writing
 from diffjax.launch.settings import load_config
 from diffjax.pretrained.clip_scorer import make_scorers
 from diffjax.pretrained.codec import keep_scale
+from diffjax.pretrained.factor_classifier import factor_classifier
 from diffjax.pretrained.reference import check_there, followed, is_finished, is_pinned
 from diffjax.runs import TrainedRun, environment, open_run
 from diffjax.runs.config import check_config, check_workdir, plain, read_config
@@ -40,7 +41,7 @@ from diffjax.train.loop import build_state, train
 
 TASK = ("codec", "embedding", "conditions", "guide", "prior", "base", "perceptual", "init_from",
         "clip_guide")  # fmt: skip
-EVALUATION = ("features", "clip_scorer")
+EVALUATION = ("features", "clip_scorer", "factor_classifier")
 # Of a run that another rests on, not all need be there: it may begin from any step.
 UNFINISHED = ("init_from",)
 
@@ -235,7 +236,7 @@ def train_run(config: ConfigDict, workdir: Path, named: bool) -> Experiment:
     if experiment.tokenizer is not None and jax.process_index() == 0:
         keep_tokenizer(experiment.tokenizer, workdir)
     check_state(experiment.run)
-    experiment.check_evaluations(outline_features(experiment))
+    experiment.check_evaluations(**outline_scorers(experiment))
     complete(experiment.config, workdir, named, EVALUATION)
     evaluations = experiment.evaluations(**make_scorers(experiment.reference, experiment.mesh))
     experiment.try_evaluations(evaluations)
@@ -255,20 +256,30 @@ def train_config(config: str, workdir: str | Path, overrides: Sequence[str] = ()
         return train_run(load_config(config, overrides), Path(workdir), named=True)
 
 
+def outline_scorers(experiment: Experiment) -> dict[str, Any]:
+    """`features` and `factor_classifier` of a run by shape, which may be trained only later."""
+    section, judge = experiment.reference("factor_classifier"), None
+    if section:
+        of = _classifier("factor_classifier", section)
+        judge = factor_classifier(of.task, of.outline, of.workdir.name)
+    return {"features": outline_features(experiment), "factor_classifier": judge}
+
+
 def outline_features(experiment: Experiment) -> FeatureExtractor | None:
     """The extractor of a run's `features` section by shape, where it is a classifier of ours, which
     may be trained only later; None for others. See `FeatureExtractor.shapes`."""
     section = experiment.reference("features")
     if not section or section.get("type", "classifier") != "classifier":
         return None
+    of, how = _classifier("features", section), section.get("quantise", "round")
+    return from_classifier(of.task.predict_fns(), of.outline, of.workdir.name, quantise=how)
+
+
+def _classifier(name: str, section: Mapping[str, Any]) -> Experiment:
+    """The assembly of the run that a section names."""
     home, source = Path(section["run"]), section.get("config")
     if source is None:
-        check_there("features", home, finished=True)
-        classifier = assemble.open_run(home)
-    else:
-        chosen = load_config(source, section.get("overrides") or ())
-        classifier = Experiment(chosen, home, named=not is_pinned(source))
-    quantise = section.get("quantise", "round")
-    return from_classifier(
-        classifier.task.predict_fns(), classifier.outline, home.name, quantise=quantise
-    )
+        check_there(name, home, finished=True)
+        return assemble.open_run(home)
+    chosen = load_config(source, section.get("overrides") or ())
+    return Experiment(chosen, home, named=not is_pinned(source))

@@ -6,6 +6,7 @@ so `to_float` comes last.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -32,6 +33,21 @@ class RandomFlip:
             mirrored = image[:, :, ::-1] if mirrored is None else mirrored
             flipped = np.where(flip[:, None, None, None], mirrored, image)
         return {**columns, "image": flipped}
+
+
+@dataclass(frozen=True)
+class RandomChannelPermutation:
+    """The channels in an order that is drawn with probability `prob`, of all orders, the given one
+    too: what is recognised must then be a shape, not the colour that it happens to have."""
+
+    prob: Probability = 0.5
+
+    def __call__(self, columns: Columns, draws: Draws) -> Columns:
+        image = stacked_uint8(columns, "random_channel_permutation")
+        orders = np.array(list(itertools.permutations(range(image.shape[-1]))))
+        chosen = orders[draws.integers("order", 0, len(orders))]
+        chosen = np.where((draws.uniform("permute") < self.prob)[:, None], chosen, orders[0])
+        return {**columns, "image": np.take_along_axis(image, chosen[:, None, None, :], axis=3)}
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,7 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "edm_augment": EDMAugment,
     "low_resolution": LowResolution,
     "random_affine": augment.RandomAffine,
+    "random_channel_permutation": augment.RandomChannelPermutation,
     "random_crop": resize.RandomCrop,
     "random_flip": augment.RandomFlip,
     "random_mask": RandomMask,

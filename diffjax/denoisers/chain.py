@@ -9,6 +9,7 @@ from typing import Any
 from diffjax.denoisers.conditions.base import Condition
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.conditions.low_resolution import LowResolutionCondition
+from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.denoisers.spaces import Space
 
 
@@ -54,11 +55,11 @@ def check_base(conditions: Sequence[Condition], base: Any) -> None:
         )
 
 
-def check_prior(conditions: Sequence[Condition], prior: Any) -> None:
+def check_prior(conditions: Sequence[Condition], prior: EmbeddingModel | None) -> None:
     """Refuses a prior of other embeddings than the conditions read.
 
     Args:
-      prior: the `DiffusionModel` that draws them; None for none.
+      prior: the model that draws them; None for none.
 
     Raises:
       ValueError: says both.

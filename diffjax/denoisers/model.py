@@ -31,7 +31,7 @@ from diffjax.denoisers.conditions.base import (
 )
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.frozen import placeholders
-from diffjax.denoisers.prior import EmbeddingModel, check_prior
+from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.denoisers.spaces import LatentSpace, Space
 from diffjax.diffusion.guidance import (
     GUIDE,

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from jax import Array
 
 from diffjax.denoisers.conditions.base import Condition
-from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.spaces import Space
 from diffjax.task import Variables
 
@@ -39,25 +38,3 @@ class EmbeddingModel(Protocol):
     def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
         """Fresh variables; `batch_spec` name -> ShapeDtypeStruct of one batch."""
         ...
-
-
-def check_prior(conditions: tuple[Condition, ...], prior: EmbeddingModel | None) -> None:
-    """Refuses a prior of other embeddings than the conditions read.
-
-    Raises:
-      ValueError: says both.
-    """
-    if prior is None:
-        return
-    read = [c for c in conditions if isinstance(c, ImageEmbeddingCondition)]
-    if not read:
-        raise ValueError(
-            "a prior draws image embeddings, and no condition reads them: add "
-            "clip=dict(type='image_embedding', tower=...) to conditions, or leave `prior` out"
-        )
-    for c in read:
-        if prior.shape != (c.tower.width,):
-            raise ValueError(
-                f"the prior draws states of shape {prior.shape}, but conditions.{c.name} reads "
-                f"embeddings of {(c.tower.width,)}: take a prior of the same CLIP"
-            )

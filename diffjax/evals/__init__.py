@@ -10,6 +10,8 @@ from diffjax.evals.base import Evaluator
 from diffjax.evals.cascade import Cascade
 from diffjax.evals.classification import Classification
 from diffjax.evals.context import EvalContext
+from diffjax.evals.drawn_factors import DrawnFactors
+from diffjax.evals.factor_accuracy import FactorAccuracy
 from diffjax.evals.factors import Arithmetic, Questions
 from diffjax.evals.fid import FID
 from diffjax.evals.generation import Generation
@@ -29,6 +31,8 @@ EVALUATORS: dict[str, Any] = {
     "arithmetic": Arithmetic,
     "cascade": Cascade,
     "classification": Classification,
+    "drawn_factors": DrawnFactors,
+    "factor_accuracy": FactorAccuracy,
     "fid": FID,
     "generation": Generation,
     "latents": Latents,

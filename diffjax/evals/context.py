@@ -15,6 +15,7 @@ import numpy as np
 from diffjax.choices import check_values, hints_of, pick, unknown
 from diffjax.data.evaluation import ReadWhenAsked
 from diffjax.evals.drawing import balanced_labels
+from diffjax.evals.factor_classifier import FactorClassifier
 from diffjax.evals.features import FeatureExtractor
 
 
@@ -55,6 +56,7 @@ class EvalContext:
       detokenize: the way back.
       drawn_by: fields of a split that samples are drawn by, beside the class: tokens, images.
       clip_scorer: a CLIP that says how well images fit texts; None where there is none.
+      factor_classifier: says which factors a picture shows; None where there is none.
       tried: what `shapes` has found, to be shared by the contexts of one task.
     """
 
@@ -74,6 +76,7 @@ class EvalContext:
     detokenize: Callable[[np.ndarray], Sequence[str]] | None = None
     drawn_by: Sequence[str] = ()
     clip_scorer: ClipScorer | None = None
+    factor_classifier: FactorClassifier | None = None
     tried: dict[Any, Any] = field(default_factory=dict)
 
     @functools.cached_property

@@ -1,4 +1,5 @@
-"""Scorers of evaluators: a feature extractor, and a CLIP that says how images fit texts."""
+"""Scorers of evaluators: a feature extractor, a CLIP that says how images fit texts, a classifier
+that says what they show."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from jax.sharding import Mesh
 from diffjax.choices import construct
 from diffjax.evals.features import FeatureExtractor, to_uint8
 from diffjax.pretrained.clip import Encoders, encoders_of_run, released_encoders
+from diffjax.pretrained.factor_classifier import make_factor_classifier
 from diffjax.pretrained.features import make_features
 from diffjax.pretrained.reference import Reference
 
@@ -76,7 +78,8 @@ def make_clip_scorer(section: Mapping[str, Any] | None, mesh: Mesh) -> TowersCli
 def make_scorers(
     reference: Callable[[str], Mapping[str, Any] | None], mesh: Mesh
 ) -> dict[str, Any]:
-    """`features` and `clip_scorer` of `Experiment.context`, as the config says.
+    """`features`, `clip_scorer` and `factor_classifier` of `Experiment.context`, as the config
+    says.
 
     Args:
       reference: gives a section by its name, see `Experiment.reference`.
@@ -86,4 +89,5 @@ def make_scorers(
     features = make_features(reference("features"), mesh)
     if features is None and clip_scorer is not None:
         features = clip_scorer.features()
-    return {"features": features, "clip_scorer": clip_scorer}
+    judge = make_factor_classifier(reference("factor_classifier"), mesh)
+    return {"features": features, "clip_scorer": clip_scorer, "factor_classifier": judge}

@@ -13,9 +13,9 @@ from diffjax.train.writer import replace_file
 # Keys whose change does not change what a run computes up to a given step (what is done about
 # losses that are not finite changes no step whose loss is).
 RESUMABLE_KEYS = ("sampling", "evals", "expected", "features", "clip_scorer", "clip_guide",
-        "mesh",
-        "train.log_every", "train.checkpoint_every", "train.on_nonfinite",
-        "train.keep", "train.keep_every", "train.steps_per_dispatch")  # fmt: skip
+        "factor_classifier", "mesh", "train.log_every", "train.checkpoint_every",
+        "train.on_nonfinite", "train.keep", "train.keep_every",
+        "train.steps_per_dispatch")  # fmt: skip
 
 
 def read_config(workdir: Path) -> dict[str, Any]:

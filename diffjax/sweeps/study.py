@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffjax.assembly.experiment import Experiment, open_run
-from diffjax.assembly.stages import EVALUATION, TASK, complete, outline_features
+from diffjax.assembly.stages import EVALUATION, TASK, complete, outline_scorers
 from diffjax.choices import build, unknown
 from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.context import EvalContext
@@ -160,7 +160,8 @@ class Cells:
     def _try(self, changes: Mapping[str, Any], seed: int, section: Mapping[str, Any]) -> None:
         """Raises ValueError where a cell could not be measured: then it is not trained."""
         experiment = self._cell_experiment(changes, seed)
-        context = experiment.context(self._fid or outline_features(experiment) or STAND_IN)
+        scorers = {"features": self._fid} if self._fid else outline_scorers(experiment)
+        context = experiment.context(**{**scorers, "features": scorers["features"] or STAND_IN})
         make_evaluator(context=context, **section).trial(experiment.outline)
 
     def _loaded(self, changes: Mapping[str, Any], seed: int) -> tuple[EvalContext, Variables]:

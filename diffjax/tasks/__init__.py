@@ -21,11 +21,13 @@ from diffjax.tasks.autoregressive import autoregressive_prior_task
 from diffjax.tasks.classification import ClassificationTask
 from diffjax.tasks.clip import ClipTask
 from diffjax.tasks.diffusion import diffusion_task
+from diffjax.tasks.factors import FactorsTask
 from diffjax.tasks.vae import VaeTask
 
 TASKS: dict[str, Callable[..., Task]] = {
     "diffusion": diffusion_task,
     "classification": ClassificationTask,
+    "factors": FactorsTask,
     "clip": ClipTask,
     "vae": VaeTask,
     "autoencoder": AutoencoderTask,

@@ -17,19 +17,24 @@ from diffjax.ranges import Classes, Decay, Pixels
 from diffjax.task import Batch, LossOutput, Params, Variables
 
 
+def smoothed_cross_entropy(logits: Array, label: Array, smoothing: float) -> Array:
+    """Cross-entropy of `logits [B, K]` against `label [B]` in nats, `[B]`: of the target a share
+    `smoothing` lies evenly on all K (Szegedy et al. 2016)."""
+    hot = jax.nn.one_hot(label, logits.shape[-1])
+    return optax.softmax_cross_entropy(logits, optax.smooth_labels(hot, smoothing))
+
+
 @dataclass(frozen=True)
-class ClassificationTask:
-    """Attributes:
-    network: `(image [B, H, W, C], *, train) -> (logits [B, K], {"features": [B, D]})`.
-    image_shape: (H, W, C).
-    num_classes: K.
-    label_smoothing: in [0, 1).
+class Classifier:
+    """A network read as a classifier, whatever its logits are of.
+
+    Attributes:
+      network: `(image [B, H, W, C], *, train) -> (logits [B, K], {"features": [B, D]})`.
+      image_shape: (H, W, C).
     """
 
     network: nn.Module
     image_shape: tuple[Pixels, ...]
-    num_classes: Classes
-    label_smoothing: Decay = 0.0
 
     def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
         del batch_spec  # the shape of an image is the task's own
@@ -45,16 +50,15 @@ class ClassificationTask:
         rng: Rng,
         train: bool,
     ) -> LossOutput:
-        """Cross-entropy in nats against smoothed labels."""
+        """`Task.loss`: what the logits are held against is the task's."""
+        raise NotImplementedError
+
+    def dropped_logits(self, params: Params, image: Array, rng: Rng, train: bool) -> Array:
+        """`[B, K] float32`, units dropped in training by one mask for a whole microbatch."""
         dropout = jax.random.fold_in(rng.batch("dropout"), rng.rows[0])
         kw: dict[str, Any] = {"rngs": {"dropout": dropout}} if train else {}
-        logits, _ = self.network.apply({"params": params}, batch["image"], train=train, **kw)
-        hot = jax.nn.one_hot(batch["label"], self.num_classes)
-        logits = logits.astype(jnp.float32)
-        smooth = optax.smooth_labels(hot, self.label_smoothing)
-        loss = optax.softmax_cross_entropy(logits, smooth)
-        right = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
-        return LossOutput(loss, {"accuracy": right}, model_state)
+        logits, _ = self.network.apply({"params": params}, image, train=train, **kw)
+        return logits.astype(jnp.float32)
 
     def logits(self, variables: Variables, image: Array) -> Array:
         """`[B, K] float32`."""
@@ -78,6 +82,33 @@ class ClassificationTask:
         rng = Rng(root(seed), jnp.arange(size), size)
         out = self.loss(*variables, batch, rng, False)
         return {"loss": out.loss, **out.metrics}
+
+
+@dataclass(frozen=True)
+class ClassificationTask(Classifier):
+    """Attributes:
+    network, image_shape: see `Classifier`; its logits are of the classes.
+    num_classes: K.
+    label_smoothing: in [0, 1).
+    """
+
+    num_classes: Classes
+    label_smoothing: Decay = 0.0
+
+    def loss(
+        self,
+        params: Params,
+        model_state: Params,
+        frozen: Params,
+        batch: Batch,
+        rng: Rng,
+        train: bool,
+    ) -> LossOutput:
+        """Cross-entropy in nats against smoothed labels."""
+        logits = self.dropped_logits(params, batch["image"], rng, train)
+        loss = smoothed_cross_entropy(logits, batch["label"], self.label_smoothing)
+        right = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
+        return LossOutput(loss, {"accuracy": right}, model_state)
 
     def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
         return {

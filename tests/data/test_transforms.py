@@ -36,6 +36,20 @@ def test_flip_mirrors_half_of_the_images():
     np.testing.assert_array_equal(ragged[1], pixels(1, 5, 3)[:, ::-1])
 
 
+def test_every_order_of_the_channels_is_drawn_equally_often():
+    image = np.broadcast_to(np.array([10, 20, 30], np.uint8), (6000, 2, 2, 3))
+    for prob, given in ((1.0, 1 / 6), (0.3, 0.7 + 0.3 / 6), (0.0, 1.0)):
+        out = run(image, dict(type="random_channel_permutation", prob=prob))
+        assert (out == out[:, :1, :1]).all()  # one order for all pixels of an image
+        orders, counts = np.unique(out[:, 0, 0], axis=0, return_counts=True)
+        assert (np.sort(orders) == [10, 20, 30]).all() and len(orders) == (6 if prob else 1)
+        shares = {tuple(o): c / 6000 for o, c in zip(orders.tolist(), counts, strict=True)}
+        assert abs(shares.pop((10, 20, 30)) - given) < 0.03
+        assert all(abs(share - prob / 6) < 0.02 for share in shares.values())
+    grey = np.full((4, 2, 2, 1), 7, np.uint8)
+    np.testing.assert_array_equal(run(grey, dict(type="random_channel_permutation")), grey)
+
+
 def test_shift_moves_by_whole_pixels_in_every_direction():
     dot = np.zeros((400, 7, 7, 1), np.uint8)
     dot[:, 3, 3] = 200
@@ -129,6 +143,7 @@ EVERY = [
     dict(type="center_crop_resize", size=8),
     dict(type="random_affine", degrees=15.0, scale=[0.8, 1.2], pixels=1.0),
     dict(type="random_shift", pixels=2),
+    dict(type="random_channel_permutation"),
     dict(type="random_flip"),
     dict(type="to_float"),
 ]

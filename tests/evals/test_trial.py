@@ -12,6 +12,7 @@ from diffjax.data import factors
 from diffjax.data.builders.shapes import render
 from diffjax.evals import EVALUATORS, make_evaluator
 from diffjax.evals.context import EvalContext
+from diffjax.evals.factor_classifier import FactorClassifier
 from diffjax.evals.features import STAND_IN, FeatureExtractor
 from diffjax.evals.reference import write_reference
 from diffjax.metrics.frechet import moments
@@ -19,6 +20,7 @@ from diffjax.metrics.frechet import moments
 COUNT, CLASSES, LENGTH, WIDTH = 40, 8, 6, 5
 VARIABLES = {"w": jax.ShapeDtypeStruct((3, WIDTH), jnp.float32)}
 ONE = {"num_objects": 1}
+GROUNDS = factors.WORDS["background"]
 
 
 def traced(*inputs):
@@ -57,6 +59,10 @@ def encode_text(variables, tokens):
 
 def logits(variables, image, *, classes: int = CLASSES):
     return encode_image(variables, image) @ jnp.zeros((WIDTH, classes))
+
+
+def factor_logits(variables, image):
+    return {"background": logits(variables, image, classes=len(GROUNDS))}
 
 
 def encode(variables, image, label=None):
@@ -98,7 +104,8 @@ def embed(variables, seed, index, cond, *, steps: int = 2):
 
 
 FNS = {f.__name__: f for f in (sample, sample_base, embed, trajectory, bits_per_dim, encode_image,
-                               encode_text, logits, encode, decode, posterior, from_code,
+                               encode_text, logits, factor_logits, encode, decode, posterior,
+                               from_code,
                                variations, interpolate, text_difference)}  # fmt: skip
 
 
@@ -144,6 +151,8 @@ RIGHT = {
     "arithmetic": dict(factors={"shape": "a {}", "colour": "a {} thing"}, where=ONE),
     "cascade": dict(num_samples=32),
     "classification": {},
+    "drawn_factors": dict(num_prompts=10),
+    "factor_accuracy": {},
     "fid": dict(reference="@", metrics=("fid",), num_samples=30),
     "generation": dict(num_samples=32),
     "latents": dict(decode="from_code"),
@@ -180,6 +189,18 @@ WRONG = {
     "classification": [
         (dict(pred_kw=dict(classes=4)), "tells 4 classes apart, but the data have 8"),
         (dict(pred="encode"), r"not vectors \[256, D\]"),
+    ],
+    "drawn_factors": [
+        *DRAWN[:2],
+        (SIDE, r"samples are \(16, 16, 3\)"),
+        (dict(factors=("shape",)), "did you mean|options: background"),
+        (dict(split="tset"), "did you mean 'test'"),
+        (dict(columns=0), "columns=0 must be at least 1"),
+    ],
+    "factor_accuracy": [
+        (dict(pred="encode"), "items"),
+        (dict(factor_logits=lambda v, x: {"background": logits(v, x)}), "tells 8 of 'background'"),
+        (dict(factor_logits=lambda v, x: {"shape": logits(v, x, classes=7)}), "hold a number"),
     ],
     "fid": [*DRAWN, (dict(pred_kw=dict(channels=1)), "means, in which images are compared")],
     "generation": [
@@ -260,6 +281,9 @@ def tried(name, context, reference, **changes):
     options = {**RIGHT[name], **{k: v for k, v in changes.items() if k not in fns}}
     options = {k: reference if v == "@" else v for k, v in options.items()}
     context = dataclasses.replace(context, predict_fns={**FNS, **fns}, tried={})
+    if name == "drawn_factors":  # which is of runs that read texts
+        judge = FactorClassifier(extractor(len(GROUNDS)), {"background": GROUNDS})
+        context = dataclasses.replace(context, drawn_by=("tokens",), factor_classifier=judge)
     with error_prefix(f"evals.{name}"):
         make_evaluator(name, context, **options).trial(VARIABLES)
 

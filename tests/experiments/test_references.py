@@ -34,6 +34,7 @@ SECTIONS = {
     "clip_scorer": dict(run="@RUN@", config="@PLANT@"),
     "clip_guide": dict(run="@RUN@", config="@PLANT@"),
     "features": dict(config="@PLANT@"),
+    "factor_classifier": dict(config="@PLANT@"),
     "perceptual": dict(config="@PLANT@"),
 }
 OPENERS = {

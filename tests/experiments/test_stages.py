@@ -12,6 +12,7 @@ from diffjax.assembly.stages import complete, plan
 from diffjax.launch.settings import load_config
 from diffjax.pretrained.clip_scorer import ClipScorerConfig
 from diffjax.pretrained.codec import CodecConfig, load_codec
+from diffjax.pretrained.factor_classifier import FactorClassifierConfig
 from diffjax.pretrained.features import ClassifierFeatures
 from diffjax.pretrained.init_from import InitFromConfig
 from diffjax.pretrained.perceptual import PerceptualConfig
@@ -33,8 +34,8 @@ def get_config(arg=None):
         train=dict(steps=1, batch_size=8),
     )
 """
-CLASSES = (CodecConfig, TextTowerConfig, ClipScorerConfig, ClassifierFeatures, PerceptualConfig,
-           InitFromConfig)  # fmt: skip
+CLASSES = (CodecConfig, TextTowerConfig, ClipScorerConfig, FactorClassifierConfig,
+           ClassifierFeatures, PerceptualConfig, InitFromConfig)  # fmt: skip
 
 
 @pytest.fixture
