@@ -19,8 +19,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from diffjax.assembly.experiment import Experiment, config_of
+from diffjax.assembly.experiment import Experiment
 from diffjax.assembly.released_run import ReleasedRun
+from diffjax.assembly.run_config import config_of
 from diffjax.assembly.stages import complete, outline_scorers
 from diffjax.choices import unknown
 from diffjax.evals.samples import caption

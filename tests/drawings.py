@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from diffjax.choices import pick
 from diffjax.data.arrays import ArraySource
 from diffjax.data.builders.emoji import factors, split_of
 from diffjax.data.emoji_captions import captions
@@ -12,6 +13,7 @@ from diffjax.data.schema import Source
 
 def drawings(split: str = "train", count: int = 64, label: str = "concept") -> Source:
     """As many records of people in a split of `emoji` as there are, `count` at most."""
+    pick("label of emoji", label, ("concept", *EMOJI_WORDS))
     everyone = read_emoji(unicode_emoji())
     emoji = [e for e in everyone if split_of(e) == split and e.role >= 0][:count]
     concepts = sorted({e.concept for e in everyone})

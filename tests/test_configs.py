@@ -32,8 +32,9 @@ from diffjax.data.schema import DatasetInfo
 from diffjax.data.sources import SOURCES
 from diffjax.data.tokenizer import EOT, SOT, alphabet
 from diffjax.data.tokenizer_training import train_tokenizer
+from diffjax.denoisers.conditions import make_conditions
 from diffjax.denoisers.conditions.text import FrozenTower
-from diffjax.denoisers.embeddings import ImageTower
+from diffjax.denoisers.embeddings import EmbeddingSpace, ImageTower
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.denoisers.spaces import DataSpace
 from diffjax.diffusion.predictions import V
@@ -42,11 +43,14 @@ from diffjax.evals.features import Extracted
 from diffjax.keys import Rng
 from diffjax.launch.settings import load_config
 from diffjax.models import build_model
+from diffjax.models.perceptual import Perceptual
 from diffjax.pretrained.cascade import BaseConfig, LoadedBase
 from diffjax.pretrained.codec import Codec, CodecConfig
 from diffjax.pretrained.features import FEATURES
 from diffjax.pretrained.guide import Guide, GuideConfig
-from diffjax.pretrained.image_tower import EmbeddingConfig, LoadedImageTower
+from diffjax.pretrained.image_tower import EmbeddingConfig, ImageTowerConfig, LoadedImageTower
+from diffjax.pretrained.perceptual import PerceptualConfig, make_perceptual
+from diffjax.pretrained.prior import LoadedPrior, PriorConfig
 from diffjax.pretrained.text import TextTower, TextTowerConfig
 from diffjax.runs.config import flat
 from diffjax.runs.resolved import Resolved
@@ -124,6 +128,22 @@ def stage_before(data: dict) -> LoadedBase:
     return LoadedBase(model, (("steps", 2),), {}, resolved, None)
 
 
+def prior_of(encoder) -> LoadedPrior:
+    """A prior in the embeddings of `encoder`, without its weights."""
+    words = train_tokenizer(["a red circle"], 520, context=20)
+    tokenizer = dataclasses.replace(words, overlong="truncate")
+    text = build_model("text", embed=16, width=8, depth=2, heads=2, context=20, vocab=520)
+    tower = FrozenTower(text, tuple(tokenizer.null_ids.tolist()))
+    space = EmbeddingSpace(ImageTower(encoder))
+    section = {"caption": dict(type="text", tower={}, to="both", drop=0.1)}
+    conditions = make_conditions(section, 0, space, {"caption": tower})
+    network = build_model("prior", out_channels=16, width=8, depth=1, heads=2, context_length=20,
+                          vector_dim=16)  # fmt: skip
+    model = DiffusionModel(network, space, Cosine(), V(), conditions)
+    resolved = Resolved("shapes", (32, 32, 3), 0, (), {}, {}, {})
+    return LoadedPrior(model, (("steps", 2),), {}, resolved, tokenizer)
+
+
 @pytest.fixture
 def without_data(monkeypatch):
     """Experiment reads no data: sources are stand-ins whose options are checked all the same."""
@@ -165,7 +185,13 @@ def without_data(monkeypatch):
             codec = Codec(
                 build_model("autoencoder", channels=32, channel_mult=mult), {}, "stand-in"
             )
+        encoder = build_model("clip_image", embed=16, image=dict(type="vit", width=8, depth=1,
+                              heads=2, patch=8, image_size=32))  # fmt: skip
         for name in [n for n, c in conditions.items() if "tower" in c]:
+            if conditions[name].get("type") == "image_embedding":
+                construct(ImageTowerConfig, name, conditions[name]["tower"])
+                towers[name] = LoadedImageTower(ImageTower(encoder), {}, "stand-in")
+                continue
             choices = construct(TextTowerConfig, name, conditions[name]["tower"])
             words = train_tokenizer(["a red circle"], 520, context=20)
             tokenizer = dataclasses.replace(words, overlong="truncate")
@@ -173,8 +199,6 @@ def without_data(monkeypatch):
             blank = tuple(tokenizer.null_ids.tolist())
             read = FrozenTower(tower, blank, choices.skip)
             towers[name] = TextTower(read, {}, tokenizer, "stand-in")
-        encoder = build_model("clip_image", embed=16, image=dict(type="vit", width=8, depth=1,
-                              heads=2, patch=8, image_size=32))  # fmt: skip
         embedding = reference("embedding")
         if embedding:
             construct(EmbeddingConfig, "embedding", embedding)
@@ -191,16 +215,34 @@ def without_data(monkeypatch):
             construct(BaseConfig, "base", base)
             base = stage_before(seen["config"]["data"])
         origins = dict.fromkeys(("codec", "embedding", "guide", "base", *towers), "stand-in")
-        return Frozen(codec, towers, origins, guide, embedding, base=base)
+        prior = reference("prior")
+        if prior:
+            construct(PriorConfig, "prior", prior)
+            prior = prior_of(encoder)
+            origins["prior"] = "stand-in"
+        return Frozen(codec, towers, origins, guide, embedding, prior, base=base)
+
+    def perceptual(section, workdir):
+        """A classifier's network without its weights."""
+        if not section or "vgg" in section:
+            return make_perceptual(section, workdir)
+        construct(PerceptualConfig, "perceptual", section)
+        network = build_model("convnet", num_classes=2)
+        return Perceptual(network, heads=False), None
 
     def moments(data, source, codec, pictures, towers):
         if not data.cache_latents:
             return source
+        if codec is None and "image" not in towers:
+            raise ValueError("data.cache_latents=True without a codec section")
         columns = dict(source.columns)
         shape = (8, 8, 8) if codec else (towers["image"].tower.width,)
         latents = np.zeros((len(source), *shape), np.float32)
         captions, made_by = columns["caption"], codec or towers["image"]
-        return ArraySource(latents, columns["label"], captions, codec=made_by.fingerprint,
+        others = {field: np.zeros((len(source), tower.tower.width), np.float32)
+                  for field, tower in towers.items() if field != "image"}  # fmt: skip
+        return ArraySource(latents, columns["label"], captions, others,
+                           codec=made_by.fingerprint,
                            num_classes=source.info.num_classes)  # fmt: skip
 
     def arrays(source, transforms, limit=None):
@@ -220,6 +262,7 @@ def without_data(monkeypatch):
     monkeypatch.setattr(assemble, "make_source", source)
     monkeypatch.setattr(assemble, "load_frozen", frozen)
     monkeypatch.setattr(assemble, "trained_on", moments)
+    monkeypatch.setattr(assemble, "make_perceptual", perceptual)
     monkeypatch.setattr(tokenizer_files, "_read", vocabulary)
     monkeypatch.setattr(assemble, "as_arrays", arrays)
 

@@ -44,6 +44,8 @@ def small(command: str) -> list[str]:
     words = shlex.split(command)
     env = [w for w in words if re.match(r"^[A-Z_]+=", w)]
     rest = words[len(env) :]
+    if "configs/classifier/digits.py" in command:
+        return words  # The first run has trained it as it is written.
     if "experiments.train" in rest:
         rest += [*SMALL]
         if "digits_dit" in command:

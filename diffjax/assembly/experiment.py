@@ -22,6 +22,7 @@ from diffjax.assembly.data import (
 from diffjax.assembly.evaluations import RunEvaluations, error_prefix, evals_of, split_evals
 from diffjax.assembly.frozen import load_frozen
 from diffjax.assembly.model_section import model_section, task_section
+from diffjax.assembly.run_config import config_of
 from diffjax.assembly.sections import check_sections
 from diffjax.assembly.tokenizer import make_tokenizer
 from diffjax.assembly.whole_batch import check_whole_batch
@@ -41,7 +42,7 @@ from diffjax.pretrained.clip_guide import guided, load_clip_guide
 from diffjax.pretrained.init_from import make_init_from
 from diffjax.pretrained.perceptual import TOWER, make_perceptual
 from diffjax.pretrained.reference import followed
-from diffjax.runs.config import plain, read_config
+from diffjax.runs.config import plain
 from diffjax.runs.record import describe_run, record_run
 from diffjax.task import Params, Variables
 from diffjax.tasks import make_task
@@ -281,20 +282,6 @@ class Experiment:
         if got is None:
             raise ValueError(f"{self.workdir} holds no checkpoint: train it first")
         return int(got[0].step), got[0], frozen
-
-
-def config_of(workdir: Path) -> ConfigDict:
-    """The config of a run that is on disk, on the devices of this process.
-
-    Raises:
-      ValueError: no run there.
-    """
-    config = ConfigDict(read_config(workdir))
-    try:
-        sharding.make_mesh(**plain(config.get("mesh", {})))
-    except ValueError:  # It was trained on other devices than these.
-        config.mesh = {"data": -1}
-    return config
 
 
 def open_run(workdir: Path) -> Experiment:

@@ -15,6 +15,7 @@ from diffjax.interop.perceptual import load_lpips
 from diffjax.models.perceptual import VGG16, Perceptual
 from diffjax.pretrained.init_from import recorded
 from diffjax.pretrained.reference import Reference
+from diffjax.ranges import Dtype
 from diffjax.train.init_from import Collections, InitFrom
 
 TOWER = "perceptual"
@@ -32,7 +33,7 @@ class PerceptualConfig(Reference):
 
     vgg: str | None = None
     heads: str | None = None
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     section: ClassVar[str] = "perceptual"
     released: ClassVar[tuple[str, ...]] = ("vgg",)
 

@@ -197,7 +197,7 @@ class Means:
     def __init__(self, weights, protocol="pytorch_fid", quantise="round"):
         self.weights = weights
 
-    def load(self, runs):
+    def load(self, mesh=None):
         def apply(weights, image):
             x = image.mean(-1)
             rows = x.mean(1) * weights["gain"]
@@ -214,7 +214,7 @@ def test_a_released_model_is_a_run_of_a_study(monkeypatch, tmp_path):
     monkeypatch.setattr(study_module, "open_released", lambda *named: model)
     source = make_source("digits", split="test")
     images = np.stack([source[i]["image"] for i in range(60)])
-    seen = Means("").load(None).pixels(list(images))
+    seen = Means("").load().pixels(list(images))
     assert seen.spatial is not None
     reference = tmp_path / "digits.npz"
     write_reference(reference, moments(seen.features), moments(seen.spatial), images)
