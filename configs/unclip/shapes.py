@@ -61,6 +61,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             two=drawn | dict(where=TWO),
             unseen=drawn | dict(split="compositions", where=ONE),
             unseen_two=drawn | dict(split="compositions", where=TWO),
+            changed=dict(type="variations", where=ONE, pred_kw=dict(steps=50), ema="slow"),
         ),
         expected={"one/objects": (0.85, 1.0)},
     )  # fmt: skip

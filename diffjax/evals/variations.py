@@ -115,7 +115,7 @@ class Variations:
         drawn = trial.images(got, size, "variations")
         trial.same_images(c, drawn, self.split)
         shares = jax.ShapeDtypeStruct((len(self.shares),), np.float32)
-        ways = {"interpolate": (image, image)}
+        ways: dict[str, tuple[Any, ...]] = {"interpolate": (image, image)}
         if self._spoken:
             oracle.check_images(drawn.shape, np.dtype(np.uint8))
             texts = trial.batch_of(c, self._texts, size)
