@@ -195,7 +195,7 @@ def without_data(monkeypatch):
             choices = construct(TextTowerConfig, name, conditions[name]["tower"])
             words = train_tokenizer(["a red circle"], 520, context=20)
             tokenizer = dataclasses.replace(words, overlong="truncate")
-            tower = build_model("text", embed=16, width=8, depth=2, heads=2, context=20, vocab=520)
+            tower = build_model("text", embed=16, width=96, depth=2, heads=2, context=20, vocab=520)
             blank = tuple(tokenizer.null_ids.tolist())
             read = FrozenTower(tower, blank, choices.skip)
             towers[name] = TextTower(read, {}, tokenizer, "stand-in")

@@ -64,7 +64,7 @@ class AutoregressivePriorTask:
         `rng`, a share of each condition is dropped."""
         model = self.model
         x = model.space.encode(frozen, batch["image"], rng)
-        fields = read_fields(model.conditions, frozen, batch)
+        fields = read_fields(model.conditions, frozen, batch, rng)
         cond = by_name(model.conditions, fields)
         if rng is not None:
             cond = drop_conditions(model.conditions, fields, rng)

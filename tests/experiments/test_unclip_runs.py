@@ -241,7 +241,7 @@ def drawn(monkeypatch, tmp_path, scenes, decoder):
         named = {"@": pictures[0], "#": pictures[1]}
         values(["sample", *(f"--{k}={named.get(v, v)}" for k, v in given.items())])
         sample.main()
-        return json.loads(read_text((tmp_path / "drawn.png").read_bytes())["recipe"])
+        return json.loads(read_text(tmp_path / "drawn.png")["recipe"])
 
     return main
 

@@ -161,7 +161,7 @@ def test_what_cannot_be_guided_is_refused_in_a_line():
             sample(*args, cond, **options, **more)
         assert "\n" not in str(error.value)
     tower = ImageTower(ImageEncoder(guide().network.image.clone()))
-    prior = replace(found, space=EmbeddingSpace(tower, (8, 8, 3)))
+    prior = replace(found, space=EmbeddingSpace(tower))
     with pytest.raises(ValueError, match="draws embeddings"):
         sample(prior, held, np.int32(0), INDEX, {"clip_tokens": TOKENS}, **options,
                clip_guide=guide())  # fmt: skip

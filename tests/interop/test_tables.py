@@ -23,6 +23,9 @@ SHAPES = {
     "fused_pointwise": (24, 8, 1, 1),
     "fused_line": (24, 8, 1),
     "fused_vector": (24,),
+    "fused_dense": (24, 8),
+    "paired_line": (16, 8, 1),
+    "paired_vector": (16,),
 }
 
 

@@ -100,6 +100,11 @@ NETWORKS = {
         (),
     ),
     "text": (dict(type="text", **TEXT, embed=8), None, (TOKENS,)),
+    "glide_text": (
+        dict(type="glide_text", width=16, depth=1, heads=2, context=6, vocab=20, end=19),
+        None,
+        (TOKENS,),
+    ),
     "t5": (dict(type="t5", **ENCODER, head_dim=4, buckets=4, distance=5), None, (TOKENS,)),
     "bert": (dict(type="bert", **ENCODER, context=6), None, (TOKENS,)),
     "autoencoder": (CODEC, IMAGE, ()),
