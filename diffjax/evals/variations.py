@@ -161,9 +161,12 @@ class Variations:
         """The predict function `name` over rows of `arrays`, its arguments by name."""
         fn, size = self.context.predict_fns[name], len(arrays["image"])
         kw = {**self.pred_kw, **options}
+        # Batches have an `index` of their own, of rows.
+        names = {("number" if k == "index" else k): k for k in arrays}
         return map_batches(
-            lambda b: fn(variables, **{k: b[k] for k in arrays}, **kw),
-            arrays, min(self.batch_size, size), self.context.batch_sharding,
+            lambda b: fn(variables, **{k: b[name] for name, k in names.items()}, **kw),
+            {name: arrays[k] for name, k in names.items()},
+            min(self.batch_size, size), self.context.batch_sharding,
         )  # fmt: skip
 
     def _varied(self, variables: Variables, image: np.ndarray, columns: int) -> np.ndarray:

@@ -99,6 +99,16 @@ def test_a_variation_of_another_picture_is_none():
     assert got["variation"] < 0.3
 
 
+def test_no_two_variations_share_their_noise():
+    def numbered(variables, seed, index, image, *, eta=1.0, steps=1):
+        return jnp.broadcast_to(index[:, None, None, None] / 1000, image.shape)
+
+    context = EvalContext({**FNS, "variations": numbered}, COLUMNS, COLUMNS, conditional=False)
+    it = make_evaluator("variations", context, count=COUNT, batch_size=4)
+    drawn = it._varied({}, COLUMNS["image"][:6], 3)[:, :, 0, 0, 0]
+    assert drawn.shape == (6, 3) and len(np.unique(drawn)) == 18
+
+
 def test_other_data_have_variations_and_ways_between():
     got, pictures = found({k: v for k, v in FNS.items() if k != "text_difference"}, factors={})
     assert not got and set(pictures) == {"variations", "interpolations"}
