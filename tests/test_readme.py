@@ -36,6 +36,7 @@ SMALL = (
     "--config.train.checkpoint_every=4",
     "--config.train.batch_size=16",
 )
+TOWER = "conditions.caption.tower"
 TINY_UNET = ("--config.model.channels=8", "--config.evals.generation.num_samples=40")
 
 
@@ -58,9 +59,18 @@ def small(command: str) -> list[str]:
             rest += list(TINY_UNET)
         elif "configs/autoencoder/" in command:
             rest += [f"--config.evals.{name}.num_images=60" for name in ("test", "unseen")]
+        elif "configs/prior/" in command:
+            rest += [f"--config.{name}.config=None" for name in ("embedding", TOWER)]
+            rest += [f"--config.evals.{name}.limit=20" for name in ("test", "unseen")]
+        elif "configs/unclip/" in command:
+            named = ("codec", "prior", "conditions.clip.tower", TOWER, "clip_scorer")
+            rest += [f"--config.{name}.config=None" for name in named]
+            kinds = ("one", "two", "unseen", "unseen_two")
+            rest += [f"--config.evals.{kind}.num_prompts=16" for kind in kinds]
+            rest += ["--config.evals.changed.count=8", "--config.evals.changed.pred_kw.steps=4"]
         elif "configs/latent/" in command:
             # It rests on the small runs above, not on runs of the config files as they are.
-            named = ("codec", "conditions.caption.tower", "clip_scorer")
+            named = ("codec", TOWER, "clip_scorer")
             rest += [f"--config.{name}.config=None" for name in named]
             kinds = ("one", "two", "unseen", "unseen_two")
             rest += [f"--config.evals.{kind}.num_prompts=16" for kind in kinds]

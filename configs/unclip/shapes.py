@@ -8,6 +8,9 @@ embedding of an image of it (configs/prior/shapes.py), and the autoencoder
 autoencoder, conditioned by the image embedding (added to time, and as four tokens of context) and
 by the text, each dropped at its own rate. To draw from a text, the prior draws the embedding.
 
+Measured: 79 % of prompts of one object drawn with the right shape and colour at guidance 1.5, 84 %
+at 1.25 (one seed); wanted: at least 85.
+
 The argument chooses what the decoder is conditioned by: `both`, or `embedding` alone.
 """
 
@@ -25,6 +28,10 @@ CONDITIONS = {
     "both": dict(clip=IMAGE, caption=dict(type="text", tower=CLIP, drop=0.5)),
     "embedding": dict(clip=IMAGE),
 }
+
+
+# Less guidance than by text alone: 1.25 was better than 1, 1.5 and 2 (docs/results.md).
+DRAWN = {**SAMPLING, "guidance": 1.25}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
@@ -54,7 +61,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         ema=dict(slow=dict(half_life=8_000, ramp=0.1)),
         train=dict(steps=3500, batch_size=128, checkpoint_every=500, log_every=50),
         clip_scorer=CLIP,
-        sampling=SAMPLING,
+        sampling=DRAWN,
         evals=dict(
             prompts=dict(type="samples", prompts=PROMPTS, columns=8),
             one=drawn | dict(where=ONE, seeds=(0, 1, 2)),
