@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -107,6 +108,8 @@ class AutoregressivePriorTask:
         x, codes, prefix = self.draw(params, frozen, batch, None)
         nats = model.nats(params, codes, prefix).mean(1)
         fresh = model.fresh(stream(root(seed), "untrained"), prefix, codes[:, :-1])
+        # XLA's CPU compiler, given the draw and its use in one piece, makes NaN of some networks.
+        fresh = jax.lax.optimization_barrier(fresh)
         lost = jnp.square(x - model.codes.decode(held, codes)).sum(1)
         return {
             "nats": nats,
