@@ -28,10 +28,11 @@ from diffjax.generate.embeddings import encode_image, encode_text
 from diffjax.keys import Rng, root, stream
 from diffjax.ranges import Pixels, Share
 from diffjax.task import Batch, LossOutput, Params, Variables
+from diffjax.tasks.model_task import ModelTask
 
 
 @dataclass(frozen=True)
-class AutoregressivePriorTask:
+class AutoregressivePriorTask(ModelTask):
     """Training by cross-entropy; the loss is in nats per code.
 
     Attributes:
@@ -39,24 +40,6 @@ class AutoregressivePriorTask:
     """
 
     model: AutoregressiveModel
-
-    @property
-    def network(self) -> nn.Module:
-        """The network that is trained."""
-        return self.model.network
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """The conditions of the network."""
-        return self.model.conditions
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """(H, W, C) of one `image` of a batch."""
-        return self.model.space.image_shape
-
-    def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
-        return self.model.init(key, batch_spec)
 
     def draw(
         self, params: Params, frozen: Params, batch: Batch, rng: Rng | None
@@ -86,13 +69,6 @@ class AutoregressivePriorTask:
         _, codes, prefix = self.draw(params, frozen, batch, rng if train else None)
         nats = self.model.nats(params, codes, prefix)
         return LossOutput(nats.mean(1), {"first_nats": nats[:, 0]}, model_state)
-
-    def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
-        """The training loss with nothing dropped, [B]."""
-        size = len(batch["image"])
-        rng = Rng(stream(root(seed), "validation"), jnp.arange(size), size)
-        out = self.loss(*variables, batch, rng, False)
-        return {"loss": out.loss, **out.metrics}
 
     def code_likelihood(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
         """Minus the log-likelihood of images' codes, given their texts and the buckets of their

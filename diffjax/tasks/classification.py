@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ def smoothed_cross_entropy(logits: Array, label: Array, smoothing: float) -> Arr
 
 
 @dataclass(frozen=True)
-class Classifier:
+class Classifier(ABC):
     """A network read as a classifier, whatever its logits are of.
 
     Attributes:
@@ -41,6 +42,10 @@ class Classifier:
         image = jnp.zeros((1, *self.image_shape), jnp.float32)
         return Variables(self.network.init(key, image, train=False)["params"], {}, {})
 
+    @abstractmethod
+    def compare(self, logits: Array, batch: Batch) -> tuple[Array, Array]:
+        """`[B] float32` each: the loss of `logits [B, K] float32`, and 1 where they are right."""
+
     def loss(
         self,
         params: Params,
@@ -50,15 +55,12 @@ class Classifier:
         rng: Rng,
         train: bool,
     ) -> LossOutput:
-        """`Task.loss`: what the logits are held against is the task's."""
-        raise NotImplementedError
-
-    def dropped_logits(self, params: Params, image: Array, rng: Rng, train: bool) -> Array:
-        """`[B, K] float32`, units dropped in training by one mask for a whole microbatch."""
+        """See `Task.loss`; units are dropped in training by one mask for a whole microbatch."""
         dropout = jax.random.fold_in(rng.batch("dropout"), rng.rows[0])
         kw: dict[str, Any] = {"rngs": {"dropout": dropout}} if train else {}
-        logits, _ = self.network.apply({"params": params}, image, train=train, **kw)
-        return logits.astype(jnp.float32)
+        logits, _ = self.network.apply({"params": params}, batch["image"], train=train, **kw)
+        loss, right = self.compare(logits.astype(jnp.float32), batch)
+        return LossOutput(loss, {"accuracy": right}, model_state)
 
     def logits(self, variables: Variables, image: Array) -> Array:
         """`[B, K] float32`."""
@@ -95,20 +97,10 @@ class ClassificationTask(Classifier):
     num_classes: Classes
     label_smoothing: Decay = 0.0
 
-    def loss(
-        self,
-        params: Params,
-        model_state: Params,
-        frozen: Params,
-        batch: Batch,
-        rng: Rng,
-        train: bool,
-    ) -> LossOutput:
+    def compare(self, logits: Array, batch: Batch) -> tuple[Array, Array]:
         """Cross-entropy in nats against smoothed labels."""
-        logits = self.dropped_logits(params, batch["image"], rng, train)
         loss = smoothed_cross_entropy(logits, batch["label"], self.label_smoothing)
-        right = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
-        return LossOutput(loss, {"accuracy": right}, model_state)
+        return loss, (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
 
     def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
         return {

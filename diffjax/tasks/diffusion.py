@@ -32,12 +32,13 @@ from diffjax.diffusion.schedules import Schedule
 from diffjax.diffusion.timesteps import Times, Uniform
 from diffjax.diffusion.weightings import Simple, Weighting
 from diffjax.generate.predict import describe_recipe, noise_levels, predict_fns
-from diffjax.keys import Rng, normal, root, stream
+from diffjax.keys import Rng, normal
 from diffjax.models.conditioning import Conditioning
 from diffjax.ranges import GreyLevels, MaybePixels, NonNegative, Pixels
-from diffjax.task import Batch, LossOutput, Params, Variables
+from diffjax.task import Batch, LossOutput, Params
 from diffjax.tasks.augment_label import augment_labels
 from diffjax.tasks.crops import check_crop, cropped
+from diffjax.tasks.model_task import ModelTask
 
 
 class Draws(NamedTuple):
@@ -58,7 +59,7 @@ class Draws(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DiffusionTask:
+class DiffusionTask(ModelTask):
     """Training of a diffusion model.
 
     Attributes:
@@ -82,24 +83,6 @@ class DiffusionTask:
     def __post_init__(self) -> None:
         check_crop(self.model, self.crop)
         check_weights(self.model.schedule, self.model.prediction, self.weighting)
-
-    @property
-    def network(self) -> nn.Module:
-        """The network that is trained."""
-        return self.model.network
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """The conditions of the network, beside the noise level."""
-        return self.model.conditions
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """(H, W, C) of one `image` of a batch, or (D,) of one point."""
-        return self.model.space.image_shape
-
-    def init(self, key: Array, batch_spec: Mapping[str, Any]) -> Variables:
-        return self.model.init(key, batch_spec)
 
     def draw(self, params: Params, frozen: Params, batch: Batch, rng: Rng, train: bool) -> Draws:
         """Times, noise and dropped conditions, each row's own."""
@@ -170,13 +153,6 @@ class DiffusionTask:
     def noise_levels(self, which: str = "states", **recipe: Any) -> np.ndarray:
         """See `generate.predict.noise_levels`."""
         return noise_levels(self.model, which, **recipe)
-
-    def validation_loss(self, variables: Variables, seed: Array, batch: Batch) -> dict[str, Array]:
-        """The training loss without dropout, [B]."""
-        size = len(batch["image"])
-        rng = Rng(stream(root(seed), "validation"), jnp.arange(size), size)
-        out = self.loss(*variables, batch, rng, False)
-        return {"loss": out.loss, **out.metrics}
 
     def nfe(self, **recipe: Any) -> dict[str, Any]:
         """See `generate.predict.describe_recipe`."""

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from diffjax.keys import Rng
 from diffjax.ranges import Decay
-from diffjax.task import Batch, LossOutput, Params, Variables
+from diffjax.task import Batch, Variables
 from diffjax.tasks.classification import Classifier, smoothed_cross_entropy
 
 
@@ -51,24 +50,15 @@ class FactorsTask(Classifier):
         parts = jnp.split(logits, np.cumsum([len(w) for w in self.words])[:-1], axis=-1)
         return dict(zip(self.factors, parts, strict=True))
 
-    def loss(
-        self,
-        params: Params,
-        model_state: Params,
-        frozen: Params,
-        batch: Batch,
-        rng: Rng,
-        train: bool,
-    ) -> LossOutput:
+    def compare(self, logits: Array, batch: Batch) -> tuple[Array, Array]:
         """The sum over the factors that an example has of their cross-entropies in nats."""
-        logits = self.dropped_logits(params, batch["image"], rng, train)
         loss, right = jnp.zeros(len(logits)), jnp.ones(len(logits), bool)
         for name, head in self.heads(logits).items():
             value = batch[name]
             one = smoothed_cross_entropy(head, value, self.label_smoothing)
             loss += jnp.where(value >= 0, one, 0.0)
             right &= (value < 0) | (head.argmax(-1) == value)
-        return LossOutput(loss, {"accuracy": right.astype(jnp.float32)}, model_state)
+        return loss, right.astype(jnp.float32)
 
     def factor_logits(self, variables: Variables, image: Array) -> dict[str, Array]:
         """Factor -> its logits, `[B, words] float32`."""
