@@ -11,13 +11,11 @@ from diffjax.choices import construct, unknown
 from diffjax.diffusion.recipes import recipe_over
 from diffjax.evals import EVALUATORS
 from diffjax.generate.pipeline import KEPT
+from diffjax.generate.predict import DRAWING
 from diffjax.launch.one_line import one_line
 from diffjax.ranges import Whole
 from diffjax.task import Params, Variables
 from diffjax.train.state import TrainState
-
-# Predict functions that draw by a recipe.
-DRAWING = ("sample", "trajectory")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffjax.task import Params
+from diffjax.task import Params, Variables
 
 
 def placeholder_variables(network: nn.Module, *inputs: Any, **static: Any) -> Params:
@@ -21,3 +21,9 @@ def placeholder_variables(network: nn.Module, *inputs: Any, **static: Any) -> Pa
 def placeholders(shapes: Params) -> Params:
     """NaN in every shape of a tree."""
     return jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
+
+
+def variables_of(held: Params) -> Variables:
+    """The variables of a model that another holds among its frozen ones: its `params`, and its own
+    `frozen` where there are any."""
+    return Variables(held["params"], {}, held.get("frozen", {}))

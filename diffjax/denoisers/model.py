@@ -23,6 +23,7 @@ from diffjax.denoisers.conditions.base import (
     Condition,
     by_name,
     check_cond,
+    check_null,
     encode,
     fields_of,
     init_conditions,
@@ -30,7 +31,7 @@ from diffjax.denoisers.conditions.base import (
     zeros_of,
 )
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
-from diffjax.denoisers.frozen import placeholders
+from diffjax.denoisers.frozen import placeholders, variables_of
 from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.denoisers.spaces import LatentSpace, Space
 from diffjax.diffusion.guidance import (
@@ -221,9 +222,9 @@ class DiffusionModel:
         reads; `held` are its `params` and `frozen`."""
         fields = {c.field for c in self.conditions}
         cond = check_cond(self.conditions, {k: v for k, v in cond.items() if k in fields})
-        frozen = held.get("frozen", {})
-        encoded = self.encode(held["params"], frozen, by_name(self.conditions, cond), z)
-        return Branch(self._conditional(held["params"]), encoded)
+        params, _, frozen = variables_of(held)
+        encoded = self.encode(params, frozen, by_name(self.conditions, cond), z)
+        return Branch(self._conditional(params), encoded)
 
     def _conditional(self, params: Params) -> ConditionalDenoiser:
         def estimate(z: Array, at: Level, to: Level, cond: Conditioning) -> Estimate:
@@ -244,18 +245,8 @@ class DiffusionModel:
             null, or clipping of what has no bounds.
         """
         branches = guidance.dropped([c.name for c in self.conditions])
-        if len(branches) > 1 and not self.conditions:
-            raise ValueError(
-                "guidance needs a conditional model; this one has no conditions: add them to the "
-                "config (conditions=dict(label=dict(type='class', drop=0.1)))"
-            )
-        if UNCOND in branches and not negative and not any(c.has_null for c in self.conditions):
-            name = self.conditions[0].name
-            raise ValueError(
-                "guidance needs a null condition, but the model was trained with "
-                f"conditions.{name}.drop=0: train with drop > 0, or say what is not wanted "
-                "(negative)"
-            )
+        if (len(branches) > 1 and not self.conditions) or (UNCOND in branches and not negative):
+            check_null(self.conditions)
         for name, _ in guidance.by:
             if not negative and not any(c.has_null for c in self.conditions if c.name == name):
                 raise ValueError(

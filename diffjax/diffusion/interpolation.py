@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-Path = Literal["linear", "spherical"]
+Way = Literal["linear", "spherical"]
 
 
-def between(a: Any, b: Any, shares: Any, path: Path) -> Any:
+def between(a: Any, b: Any, shares: Any, path: Way) -> Any:
     """Points from `a [N, D]` to `b [N, D]` at `shares [T]` of the way, `[N, T, D]`.
 
     "linear", or "spherical": along the great circle, the length changing evenly (White 2016), so

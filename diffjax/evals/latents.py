@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from diffjax.batches import map_batches
-from diffjax.diffusion.interpolation import Path, between
+from diffjax.diffusion.interpolation import Way, between
 from diffjax.evals import trial
 from diffjax.evals.base import Picture
 from diffjax.evals.context import EvalContext
@@ -48,7 +48,7 @@ class Latents:
     columns: Tiles = 9
     reach: Positive = 3.0
     around: Literal["mean", "image"] = "image"
-    path: Path = "spherical"
+    path: Way = "spherical"
     batch_size: Amount = 128
 
     def __post_init__(self) -> None:

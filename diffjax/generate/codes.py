@@ -18,7 +18,7 @@ from diffjax.choices import construct
 from diffjax.compiler import compiler_options
 from diffjax.denoisers.autoregressive import AutoregressiveModel, Prefix
 from diffjax.denoisers.codes import CODES
-from diffjax.denoisers.conditions.base import by_name, check_cond, negative_cond
+from diffjax.denoisers.conditions.base import by_name, check_cond, check_null, negative_cond
 from diffjax.denoisers.embeddings import scaled
 from diffjax.keys import per_row, root, stream, uniform
 from diffjax.ranges import Guided, NonNegative, Share
@@ -184,12 +184,5 @@ def _choose(keys: Array, recipe: Mapping[str, Any], at: Any, logits: Array) -> A
 
 def _check_guidance(model: AutoregressiveModel, recipe: CodeRecipe, negative: bool) -> None:
     """Raises ValueError for guidance without a null to move away from."""
-    if recipe.guidance == 1 or negative or any(c.has_null for c in model.conditions):
-        return
-    if not model.conditions:
-        raise ValueError("guidance needs a conditional model; this one has no conditions")
-    raise ValueError(
-        "guidance needs a null condition, but the model was trained with "
-        f"conditions.{model.conditions[0].name}.drop=0: train with drop > 0, or say what is not "
-        "wanted (negative)"
-    )
+    if recipe.guidance != 1 and not negative:
+        check_null(model.conditions)

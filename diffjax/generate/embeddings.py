@@ -11,6 +11,7 @@ from diffjax.denoisers.conditions.base import PARAMS
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.conditions.text import TextCondition
 from diffjax.denoisers.embeddings import EmbeddingSpace, scaled
+from diffjax.denoisers.frozen import variables_of
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.task import Variables
@@ -50,7 +51,7 @@ def encode_text(model: EmbeddingModel, variables: Variables, tokens: Array) -> A
       ValueError: it reads none.
     """
     if isinstance(model, DiffusionModel) and model.prior is not None:
-        return encode_text(model.prior, prior_variables(variables), tokens)
+        return encode_text(model.prior, variables_of(variables.frozen["prior"]), tokens)
     for c in model.conditions:
         if isinstance(c, TextCondition) and c.to in ("vector", "both"):
             x = jnp.zeros((len(tokens), *model.shape))
@@ -60,12 +61,6 @@ def encode_text(model: EmbeddingModel, variables: Variables, tokens: Array) -> A
         "this model has no embedding of a whole text: a prior needs a text condition with "
         "to='both', a decoder a section `prior`"
     )
-
-
-def prior_variables(variables: Variables) -> Variables:
-    """Those of the prior that a decoder holds."""
-    held = variables.frozen["prior"]
-    return Variables(held["params"], {}, held.get("frozen", {}))
 
 
 def text_direction(

@@ -20,8 +20,8 @@ from diffjax.diffusion.recipes import recipe_over
 from diffjax.diffusion.sampling import initial_noise
 from diffjax.generate.inpaint import inpaint
 from diffjax.generate.sample import sample
-from diffjax.generate.unclip import KEPT, stage_seed
-from diffjax.keys import per_row, root, stream
+from diffjax.generate.unclip import KEPT
+from diffjax.keys import per_row, root, stage_seed, stream
 from diffjax.task import Variables
 
 BASE, UPSAMPLER = "base", "upsampler"

@@ -17,7 +17,7 @@ from diffjax.denoisers.conditions.image import MaskedImageCondition
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import Recipe, make_recipe, recipe_over
 from diffjax.generate.known import Known, make_known
-from diffjax.generate.predict import describe_recipe, noise_levels, predict_fns
+from diffjax.generate.predict import DRAWING, describe_recipe, noise_levels, predict_fns
 from diffjax.generate.sample import draw
 from diffjax.keys import seed_words
 from diffjax.task import Variables
@@ -176,7 +176,7 @@ class Pipeline:
     def predict_fns(self) -> Mapping[str, Callable[..., Any]]:
         """Those of the model; it is drawn from by its own recipe."""
         fns = predict_fns(self.model)
-        drawn = {name: partial(_by_recipe, self, fns[name]) for name in ("sample", "trajectory")}
+        drawn = {name: partial(_by_recipe, self, fns[name]) for name in DRAWING}
         return {**fns, **drawn}
 
 

@@ -19,6 +19,9 @@ from diffjax.generate.likelihood import bits_per_dim, flow_bits_per_dim
 from diffjax.generate.sample import sample, sample_base, trajectory
 from diffjax.generate.variations import interpolate, text_difference, variations
 
+# Those that draw by a recipe.
+DRAWING = ("sample", "trajectory")
+
 
 def predict_fns(model: DiffusionModel, levels: int = 256) -> dict[str, Callable[..., Any]]:
     """Pure functions `(variables, ...)` by name: sample, trajectory, encode, decode; of images

@@ -16,12 +16,13 @@ from diffjax.denoisers.conditions.base import check_cond, fields_of
 from diffjax.denoisers.conditions.image_embedding import ImageEmbeddingCondition
 from diffjax.denoisers.conditions.low_resolution import LOW_RESOLUTION
 from diffjax.denoisers.embeddings import scaled
+from diffjax.denoisers.frozen import variables_of
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.denoisers.prior import EmbeddingModel
 from diffjax.diffusion.gradient_guidance import ClipGuidance
 from diffjax.diffusion.recipes import make_recipe
 from diffjax.generate.codes import draw_codes, make_code_recipe, numbers
-from diffjax.generate.embeddings import encode_text, prior_variables
+from diffjax.generate.embeddings import encode_text
 from diffjax.keys import stage_seed
 from diffjax.task import Variables
 
@@ -91,15 +92,11 @@ def draw_base(
     cond: dict[str, Array],
 ) -> Array:
     """See `sample.sample_base`. What a base draws is what `sample` draws of it by `stage_seed`."""
-    base, held = model.base, variables.frozen["base"]
+    base = model.base
     assert base is not None
-    weights = Variables(held["params"], {}, held.get("frozen", {}))
-    choice = make_recipe(**dict(model.base_recipe))
-    plan = choice.plan(base.schedule)
-    choices = (choice.guidance.static, ClipGuidance())
-    static = (base, choices, plan.rows.stochastic, False, "sample")
-    args = (weights, stage_seed(seed, "base"), index, _wanted(base, cond), None, None, None)
-    return jnp.clip(draw_one(*static, plan, *args), -1.0, 1.0)
+    args = (stage_seed(seed, "base"), index, _wanted(base, cond), "sample")
+    drawer = _drawer(draw_one, base, dict(model.base_recipe))
+    return jnp.clip(drawer(variables_of(variables.frozen["base"]), *args), -1.0, 1.0)
 
 
 def _with_embedding(
@@ -117,10 +114,10 @@ def _with_embedding(
     missing = [c.field for c in model.conditions
                if isinstance(c, ImageEmbeddingCondition) and c.field not in cond]  # fmt: skip
     if missing:
-        weights = prior_variables(variables)
+        weights = variables_of(variables.frozen["prior"])
         best_of = recipe.pop("best_of", 2)
         args = (weights, seed, index, _wanted(prior, cond))
-        one = partial(_embedding_drawer(draw_one, prior, recipe), *args)
+        one = partial(_drawer(draw_one, prior, recipe), *args)
         drawn = jnp.stack([one(f"prior {k}") for k in range(best_of)], axis=1)
         if best_of > 1:
             text = scaled(encode_text(prior, weights, cond["tokens"]))
@@ -130,21 +127,21 @@ def _with_embedding(
     return cond
 
 
-def _embedding_drawer(
-    draw_one: DrawOne, prior: EmbeddingModel, recipe: Mapping[str, Any]
+def _drawer(
+    draw_one: DrawOne, stage: DiffusionModel | EmbeddingModel, recipe: Mapping[str, Any]
 ) -> Callable[..., Array]:
-    """`(variables, seed, index, cond, stream's name) -> [B, E]`, samples of a prior of either kind
-    by a recipe of its own."""
-    if isinstance(prior, AutoregressiveModel):
+    """`(variables, seed, index, cond, stream's name) -> [B, ...]`, samples of a base, or of a prior
+    of either kind, by a recipe of its own."""
+    if isinstance(stage, AutoregressiveModel):
         codes = make_code_recipe(**recipe)
         return lambda weights, seed, index, cond, name: draw_codes(
-            prior, codes.guidance != 1, name, numbers(codes), weights, seed, index, cond
+            stage, codes.guidance != 1, name, numbers(codes), weights, seed, index, cond
         )
-    assert isinstance(prior, DiffusionModel)
+    assert isinstance(stage, DiffusionModel)
     choice = make_recipe(**recipe)
-    plan = choice.plan(prior.schedule)
+    plan = choice.plan(stage.schedule)
     choices = (choice.guidance.static, ClipGuidance())
-    static = (prior, choices, plan.rows.stochastic, False)
+    static = (stage, choices, plan.rows.stochastic, False)
     return lambda weights, seed, index, cond, name: draw_one(
         *static, name, plan, weights, seed, index, cond, None, None, None
     )

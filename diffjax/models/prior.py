@@ -24,6 +24,33 @@ normal = nn.initializers.normal(0.01)
 PRIOR_INIT = Init(torch_kernel, torch_bias, torch_kernel, torch_kernel, torch_kernel)
 
 
+def sequence_mask(cond: Conditioning, length: int) -> Array | None:
+    """`[B, length] bool` of a sequence that begins with the context, False at its padding; None
+    where there is none."""
+    mask = cond.context_mask
+    if mask is None:
+        return None
+    return jnp.pad(mask, ((0, 0), (0, length - mask.shape[1])), constant_values=True)
+
+
+def check_sequence(context_length: int, vector_dim: int, cond: Conditioning) -> None:
+    """Refuses a conditioning that is not a prior's: a context of so many tokens, a vector of that
+    width, no more.
+
+    Raises:
+      ValueError: says both.
+    """
+    reads = ["context", "context_mask"] if context_length else []
+    check_unread("this prior", cond, [*reads, "vector"])
+    check_vector(vector_dim, cond)
+    length = 0 if cond.context is None else cond.context.shape[1]
+    if length != context_length:
+        raise ValueError(
+            f"model.context_length={context_length}, but the conditions give a context of "
+            f"{length} tokens: set it to their number"
+        )
+
+
 class PriorTransformer(nn.Module):
     """`x [B, E], c_noise [B], cond -> [B, E] float32`: a noisy embedding in, a clean one out.
 
@@ -84,7 +111,7 @@ class PriorTransformer(nn.Module):
             constrain_batch(h + positions).astype(self.dtype),
             self.depth,
             self.remat,
-            mask=self._mask(cond, len(tokens)),
+            mask=sequence_mask(cond, self.context_length + len(tokens)),
             heads=self.heads,
             hidden=round(self.width * self.mlp_ratio),
             activation=self.activation,
@@ -95,12 +122,6 @@ class PriorTransformer(nn.Module):
         at_query = LayerNorm(self.eps, name="norm_out")(h[:, -1].astype(jnp.float32))
         return Dense(self.out_channels, name="out", kernel_init=torch_kernel)(at_query)
 
-    def _mask(self, cond: Conditioning, others: int) -> Array | None:
-        """`[B, S + others] bool`, False at the context's padding."""
-        if cond.context_mask is None:
-            return None
-        return jnp.pad(cond.context_mask, ((0, 0), (0, others)), constant_values=True)
-
     def _check(self, x: Array, cond: Conditioning, augment_labels: Array | None) -> None:
         if x.ndim != 2 or x.shape[1] != self.out_channels:
             raise ValueError(
@@ -109,12 +130,4 @@ class PriorTransformer(nn.Module):
             )
         if augment_labels is not None:
             raise ValueError("a prior takes no augment_labels: embeddings are not augmented")
-        reads = ["context", "context_mask"] if self.context_length else []
-        check_unread("this prior", cond, [*reads, "vector"])
-        check_vector(self.vector_dim, cond)
-        length = 0 if cond.context is None else cond.context.shape[1]
-        if length != self.context_length:
-            raise ValueError(
-                f"model.context_length={self.context_length}, but the conditions give a context of "
-                f"{length} tokens: set it to their number"
-            )
+        check_sequence(self.context_length, self.vector_dim, cond)

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from diffjax.models.conditioning import (
-    NO_CONDITIONING,
-    Conditioning,
-    check_unread,
-    check_vector,
-)
-from diffjax.models.prior import normal
+from diffjax.models.conditioning import NO_CONDITIONING, Conditioning
+from diffjax.models.prior import check_sequence, normal, sequence_mask
 from diffjax.nn.initialisers import torch_kernel, zeros
 from diffjax.nn.linear import Dense
 from diffjax.nn.normalisation import LayerNorm
@@ -99,7 +94,7 @@ class AutoregressivePrior(nn.Module):
             constrain_batch(h).astype(self.dtype),
             self.depth,
             self.remat and not cached,
-            mask=self._mask(cond, length if cached else h.shape[1]),
+            mask=sequence_mask(cond, length if cached else h.shape[1]),
             heads=self.heads,
             hidden=round(self.width * self.mlp_ratio),
             activation=self.activation,
@@ -113,25 +108,10 @@ class AutoregressivePrior(nn.Module):
         h = LayerNorm(self.eps, name="norm_out")(h.astype(jnp.float32))
         return Dense(self.buckets, name="out", kernel_init=zeros)(h)
 
-    def _mask(self, cond: Conditioning, length: int) -> Array | None:
-        """`[B, length] bool`, False at the context's padding."""
-        mask = cond.context_mask
-        if mask is None:
-            return None
-        return jnp.pad(mask, ((0, 0), (0, length - mask.shape[1])), constant_values=True)
-
     def _check(self, codes: Array, cond: Conditioning) -> None:
         if codes.ndim != 2 or codes.shape[1] >= self.components:
             raise ValueError(
                 f"a prior of {self.components} codes got codes of shape {codes.shape}; it needs "
                 f"[B, n] with n < {self.components}"
             )
-        reads = ["context", "context_mask"] if self.context_length else []
-        check_unread("this prior", cond, [*reads, "vector"])
-        check_vector(self.vector_dim, cond)
-        length = 0 if cond.context is None else cond.context.shape[1]
-        if length != self.context_length:
-            raise ValueError(
-                f"model.context_length={self.context_length}, but the conditions give a context of "
-                f"{length} tokens: set it to their number"
-            )
+        check_sequence(self.context_length, self.vector_dim, cond)

@@ -6,16 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import jax
-
 from diffjax.choices import construct
 from diffjax.data.schema import DatasetInfo
 from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.denoisers.chain import check_augmentation
 from diffjax.denoisers.model import DiffusionModel
 from diffjax.diffusion.recipes import make_recipe
-from diffjax.fingerprints import to_host
 from diffjax.pretrained.reference import Reference
+from diffjax.pretrained.stage import held_variables, stage_recipe
 from diffjax.runs.resolved import Resolved
 from diffjax.tasks.diffusion import DiffusionTask
 
@@ -77,12 +75,9 @@ def load_base(reference: Mapping[str, Any]) -> LoadedBase:
         raise ValueError(f"base.run={choices.run} is a run of task {run.kind!r}, not of diffusion")
     if len(task.model.shape) != 3:
         raise ValueError(f"base.run={choices.run} draws states of {task.model.shape}, no images")
-    own = {k: v for k, v in run.config.get("sampling", {}).items() if k != "ema"}
-    recipe = {**own, **choices.recipe}
+    recipe = stage_recipe("base", run, choices.recipe)
     chosen = make_recipe(**recipe)
     task.model.check_guidance(chosen.guidance, False)
     check_augmentation(task.model.conditions, chosen.augmentation)
-    params, _, frozen = jax.tree.map(to_host, run.variables)
-    held = {"params": params} | ({"frozen": frozen} if frozen else {})
     said = tuple(sorted(recipe.items()))
-    return LoadedBase(task.model, said, held, run.resolved, run.tokenizer)
+    return LoadedBase(task.model, said, held_variables(run), run.resolved, run.tokenizer)

@@ -12,12 +12,13 @@ from jax.sharding import Mesh
 from diffjax.choices import construct
 from diffjax.data.tokenizer_joint import AnyTokenizer, JointTokenizer
 from diffjax.denoisers.clip_guide import ClipGuide
+from diffjax.generate.predict import DRAWING
 from diffjax.pretrained.clip import Encoders, encoders_of_run, over_mesh, released_encoders
 from diffjax.pretrained.reference import Reference
 from diffjax.task import Task
 
-# Predict functions that draw by a recipe, and the option of it that asks for a CLIP.
-DRAWING, ASKS = ("sample", "trajectory"), "clip_guidance"
+# The option of a recipe that asks for a CLIP.
+ASKS = "clip_guidance"
 
 
 @dataclass(frozen=True)

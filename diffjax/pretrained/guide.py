@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
-
 from diffjax.choices import construct
 from diffjax.denoisers.model import DiffusionModel
-from diffjax.fingerprints import to_host
 from diffjax.pretrained.reference import Reference
+from diffjax.pretrained.stage import held_variables
 from diffjax.runs.resolved import Resolved
 from diffjax.tasks.diffusion import DiffusionTask
 
@@ -47,6 +45,4 @@ def load_guide(reference: Mapping[str, Any]) -> Guide:
     run = choices.open()
     if not isinstance(run.task, DiffusionTask):
         raise ValueError(f"guide.run={choices.run} is a run of task {run.kind!r}, not of diffusion")
-    params, _, frozen = jax.tree.map(to_host, run.variables)
-    held = {"params": params} | ({"frozen": frozen} if frozen else {})
-    return Guide(run.task.model, held, run.resolved)
+    return Guide(run.task.model, held_variables(run), run.resolved)

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import jax
-
 from diffjax.choices import construct
 from diffjax.data.tokenizer_joint import AnyTokenizer
 from diffjax.denoisers.embeddings import EmbeddingSpace
 from diffjax.denoisers.prior import EmbeddingModel
-from diffjax.fingerprints import to_host
 from diffjax.pretrained.reference import Reference
+from diffjax.pretrained.stage import held_variables, stage_recipe
 from diffjax.ranges import Amount
 from diffjax.runs.resolved import Resolved
 from diffjax.tasks.autoregressive import AutoregressivePriorTask
@@ -72,10 +70,7 @@ def load_prior(reference: Mapping[str, Any]) -> LoadedPrior:
         )
     if run.tokenizer is None:
         raise ValueError(f"prior.run={choices.run} reads no text: give it a text condition")
-    own = {k: v for k, v in run.config.get("sampling", {}).items() if k != "ema"}
-    recipe = {**own, **choices.recipe}
+    recipe = stage_recipe("prior", run, choices.recipe)
     task.nfe(**recipe)  # Refuses what it cannot follow.
-    params, _, frozen = jax.tree.map(to_host, run.variables)
-    held = {"params": params, "frozen": frozen}
     said = tuple(sorted({**recipe, "best_of": choices.best_of}.items()))
-    return LoadedPrior(task.model, said, held, run.resolved, run.tokenizer)
+    return LoadedPrior(task.model, said, held_variables(run), run.resolved, run.tokenizer)

@@ -326,6 +326,17 @@ def test_a_decoders_embeddings_are_kept_beside_its_latents(
     assert "is of the upright picture" in refusal(file, tmp_path / "flip")
 
 
+def test_a_stages_recipe_that_nobody_would_follow_is_refused(prior, clip, scenes, tmp_path):
+    named = {"CLIP": clip, "FOLDER": scenes, "PRIOR": prior}
+    for option, said in (
+        ("clip_guidance=1.0", "clip_guidance moves the last stage's images alone"),
+        ("guidance_by=dict(caption=2.0)", "a stage takes one scale, and guidance_by is a mapping"),
+    ):
+        text = BASE + DECODER.replace("steps=3", f"steps=3, {option}")
+        file = config(text, tmp_path / "refused.py", **named)
+        assert said in refusal(file, tmp_path / "refused")
+
+
 def test_sections_that_do_not_fit_are_refused(clip, clip_run, scenes, tmp_path):
     both = config(
         BASE + PRIOR.replace("embedding=CLIP", "embedding=CLIP, codec=CLIP"),

@@ -4,7 +4,6 @@ changes."""
 import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -65,7 +64,7 @@ def test_a_way_between_two_pictures_begins_with_one_and_ends_with_the_other():
     assert np.abs(got[:, 1] - got[:, 0]).max() > 1e-3
 
 
-def test_a_text_difference_turns_the_embedding_alone(monkeypatch):
+def test_a_text_difference_turns_the_embedding_alone():
     image, tokens = batch()["image"], batch()["tokens"]
     model, held = decoder()
     direction = embeddings.text_direction(model, held, tokens, tokens[::-1])
@@ -75,7 +74,6 @@ def test_a_text_difference_turns_the_embedding_alone(monkeypatch):
     got = np.asarray(text_difference(*args, steps=STEPS))
     np.testing.assert_allclose(got[:, 0], varied(eta=0.0), atol=2e-5)
     assert np.abs(got[:, 1] - got[:, 0]).max() > 1e-3
-    # A difference of nothing turns nothing: zeros are on no great circle, and shorten alone.
     with pytest.raises(ValueError, match="a decoder a section `prior`"):
         text_difference(decoder_task().model, held, image, tokens, tokens, jnp.array([0.4]))
 
@@ -84,4 +82,3 @@ def test_a_model_without_image_embeddings_is_refused():
     model, held = prior_task().model, variables(prior_task())
     with pytest.raises(ValueError, match="reads no image embedding"):
         codes(model, held, batch()["image"], steps=2)
-    assert jax.tree.leaves(held)

@@ -10,11 +10,10 @@ from diffjax.data.tokenizer_gpt2 import load_gpt2_tokenizer  # noqa: E402
 from diffjax.diffusion.grids import make_grid  # noqa: E402
 from diffjax.diffusion.schedules import Cosine, Linear  # noqa: E402
 from diffjax.generate.glide import STAGES, draw_base, draw_glide, draw_upsampled  # noqa: E402
-from diffjax.generate.unclip import stage_seed  # noqa: E402
 from diffjax.interop.files import write_tensors  # noqa: E402
 from diffjax.interop.glide import GlideRelease, load_glide  # noqa: E402
 from diffjax.interop.openai_unet import Release  # noqa: E402
-from diffjax.keys import normal, per_row, root, stream  # noqa: E402
+from diffjax.keys import normal, per_row, root, stage_seed, stream  # noqa: E402
 from diffjax.pretrained.glide import FILES, glide, open_glide  # noqa: E402
 from tests.parity import glide_twin as twin  # noqa: E402
 from tests.parity.glide_words import END, VOCAB, write_words  # noqa: E402

@@ -194,6 +194,25 @@ def negative_cond(conditions: Sequence[Condition], cond: Cond, negative: Cond) -
     return out
 
 
+def check_null(conditions: Sequence[Condition]) -> None:
+    """Refuses conditions without a null, which guidance moves away from.
+
+    Raises:
+      ValueError: there are none, or none of them has one.
+    """
+    if not conditions:
+        raise ValueError(
+            "guidance needs a conditional model; this one has no conditions: add them to the "
+            "config (conditions=dict(label=dict(type='class', drop=0.1)))"
+        )
+    if not any(c.has_null for c in conditions):
+        raise ValueError(
+            "guidance needs a null condition, but the model was trained with "
+            f"conditions.{conditions[0].name}.drop=0: train with drop > 0, or say what is not "
+            "wanted (negative)"
+        )
+
+
 def encode(
     conditions: Sequence[Condition], params: Params, frozen: Params, cond: ByName, x: Array
 ) -> Conditioning:
