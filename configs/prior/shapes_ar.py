@@ -10,37 +10,21 @@ from __future__ import annotations
 
 from ml_collections import ConfigDict
 
-from configs.common import make, no_argument
-
-CLIP = dict(run="runs/clip_shapes", config="configs/clip/shapes.py")
+from configs.common import no_argument
+from configs.prior import shapes
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
+    """The diffusion prior's data, conditions and optimizer; another network and task."""
     no_argument(arg)
-    return make(
-        data=dict(
-            train=dict(type="shapes", split="train"),
-            test=dict(type="shapes", split="test"),
-            others=dict(compositions=dict(type="shapes", split="compositions")),
-            transforms=(dict(type="tokenize"),),
-            eval_transforms=(dict(type="tokenize", pick="last"), dict(type="to_float")),
-            cache_latents=True,
-        ),
-        embedding=CLIP,
-        conditions=dict(caption=dict(type="text", tower=CLIP, to="both", drop=0.1)),
-        model=dict(type="prior_ar", components=16, buckets=256, dot_buckets=16, width=128, depth=3,
-                   heads=4),
-        task=dict(type="autoregressive_prior"),
-        optim=dict(type="adamw", lr=1e-3, decay="cosine", warmup_steps=100, clip_norm=1.0, b2=0.96,
-                   eps=1e-6, weight_decay=0.06),
-        ema=dict(slow=dict(half_life=8_000, ramp=0.1)),
-        train=dict(steps=1500, batch_size=128, checkpoint_every=500, log_every=50),
-        sampling=dict(ema="slow"),
-        evals=dict(
-            test=dict(type="prior", where=dict(num_objects=1)),
-            unseen=dict(type="prior", where=dict(num_objects=1), split="compositions"),
-            codes=dict(type="likelihood", pred="code_likelihood", ema="slow"),
-            unseen_codes=dict(type="likelihood", pred="code_likelihood", ema="slow",
-                              split="compositions"),
-        ),
-    )  # fmt: skip
+    config = shapes.get_config()
+    codes = dict(type="likelihood", pred="code_likelihood", ema="slow")
+    with config.unlocked():
+        config.model = dict(type="prior_ar", components=16, buckets=256, dot_buckets=16, width=128,
+                            depth=3, heads=4)  # fmt: skip
+        config.task = dict(type="autoregressive_prior")
+        config.train.steps = 1500
+        config.sampling = dict(ema="slow")
+        config.evals.codes = codes
+        config.evals.unseen_codes = {**codes, "split": "compositions"}
+    return config
