@@ -111,11 +111,8 @@ class AutoregressiveModel:
         x = jnp.zeros((1, *self.shape))
         prefix = self.prefix(params, frozen, zeros, self.dots(frozen, zeros, x))
         codes = jnp.zeros((1, self.codes.components - 1), jnp.int32)
-        return Variables({**self.fresh(key, prefix, codes), **params}, {}, frozen)
-
-    def fresh(self, key: Array, prefix: Prefix, codes: Array) -> Params:
-        """Fresh parameters of the network, for inputs of these shapes."""
-        return self.network.init(key, codes, *prefix)["params"]
+        fresh = self.network.init(key, codes, *prefix)["params"]
+        return Variables({**fresh, **params}, {}, frozen)
 
     def dots(self, frozen: Params, cond: ByName, x: Array) -> Array:
         """Buckets `[B] int32` of the cosines of embeddings `x [B, E]` with those of their texts."""
